@@ -1,0 +1,1 @@
+"""What everything else stands on: batches, methods, run folders, randomness, errors."""

@@ -1,0 +1,85 @@
+"""The contract between the loop and every model: a method is networks plus turns.
+
+A GAN has two turns, a variational autoencoder, a diffusion model and a classifier one, a CycleGAN four.
+The loop knows nothing else about them.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from cytoforge.core.batch import Batch, DataShape
+
+
+class MethodConfig(BaseModel):
+    """Settings of one method; each method has its own subclass."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One network's move.
+
+    Attributes:
+        network: name of the network that is updated; the others stay as they are.
+        losses: batch -> named scalars; their sum is minimised, each is logged under its name.
+        every: takes part in every `every`-th step (a generator that moves after five critic steps: 5).
+    """
+
+    network: str
+    losses: Callable[[Batch], Mapping[str, Tensor]]
+    every: int = 1
+
+
+class Method(ABC):
+    """A model that can be trained and sampled.
+
+    Attributes:
+        networks: name -> module. The loop may replace a module by a wrapped one, so losses look it up here.
+        name: word on the command line.
+        config_type: the settings' class.
+        presets: name -> settings that replace defaults.
+        averaged: networks of which a moving average is kept and used for sampling.
+    """
+
+    name: ClassVar[str]
+    config_type: ClassVar[type[MethodConfig]]
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    averaged: ClassVar[tuple[str, ...]] = ()
+
+    networks: dict[str, nn.Module]
+
+    @abstractmethod
+    def __init__(self, config: MethodConfig, shape: DataShape) -> None: ...
+
+    @abstractmethod
+    def turns(self) -> tuple[Turn, ...]:
+        """The moves of one step, in order."""
+
+    @abstractmethod
+    def optimizers(self) -> dict[str, Optimizer]:
+        """A fresh optimizer for each network that has a turn."""
+
+    @abstractmethod
+    def noise(self, seeds: NDArray[Any] | Tensor) -> Tensor:
+        """What `sample` starts from, one draw for each seed: (N, ...) float32."""
+
+    @abstractmethod
+    def sample(self, noise: Tensor, labels: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Images (N, 3, H, W) in [-1, 1] from noise (N, ...), labels (N,) and an optional condition."""
+
+    def replaced(self, networks: Mapping[str, nn.Module]) -> Self:
+        """This method with some of its networks exchanged; everything else is shared."""
+        other = copy.copy(self)
+        other.networks = {**self.networks, **networks}
+        return other

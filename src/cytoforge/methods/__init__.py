@@ -1,0 +1,1 @@
+"""Networks and losses put together: what is trained, and how it samples."""

@@ -1,0 +1,1 @@
+"""Runs and numbers become a page."""

@@ -1,0 +1,1 @@
+"""One verb, one file: a folder goes in, a folder comes out."""
