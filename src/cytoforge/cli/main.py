@@ -1,0 +1,123 @@
+"""The command `cytoforge`: one word, one function.
+
+To add a verb: write `cli/<verb>.py` with a typed function that imports its stage inside the body and returns
+an `Outcome`, then import it here and put it into `VERBS`. Nothing here or at the top of a verb's file may
+import torch, matplotlib or scikit-learn: help comes in less than 0.3 s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Annotated, Any
+
+from cyclopts import App, CycloptsError, Parameter
+
+from cytoforge import __version__
+from cytoforge.cli.console import (
+    BAD_INPUT,
+    DONE,
+    INTERRUPTED,
+    Outcome,
+    complain,
+    environment_fault,
+    exit_code,
+    show,
+)
+from cytoforge.cli.doctor import doctor
+from cytoforge.cli.methods import methods
+from cytoforge.core.errors import CytoforgeError
+
+# In the order of the work, which is the order of the help page.
+VERBS: tuple[Callable[..., Outcome], ...] = (methods, doctor)
+
+_GO_ON = {
+    "train": "the run is saved; run the same command with --resume to go on",
+}
+
+
+def build_app() -> App:
+    """The parser of the command line with every verb in `VERBS`."""
+    app = App(
+        name="cytoforge",
+        help="Synthetic cytology: audit, train, generate, and say honestly how good the cells are.",
+        help_epilogue="Exit codes: 0 done, 2 usage or bad input, 3 a check failed, 130 interrupted.",
+        help_format="plaintext",
+        version=__version__,
+        result_action="return_value",
+        exit_on_error=False,
+        print_error=False,
+    )
+    for position, verb in enumerate(VERBS):
+        app.command(verb, sort_key=position)
+
+    @app.meta.default
+    def launch(
+        *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+        json: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    ) -> Any:
+        """Run one verb.
+
+        Args:
+            tokens: the verb and its arguments.
+            json: print exactly one JSON object; progress and messages go to standard error.
+        """
+        return app(tokens)
+
+    return app
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Do what the command line says; returns the exit code and raises only for our own mistakes."""
+    as_json = "--json" in arguments
+    try:
+        outcome = _dispatch(arguments, as_json)
+        return show(outcome, as_json) if isinstance(outcome, Outcome) else DONE
+    except CycloptsError as error:
+        complain("UsageError", f"{error} See `cytoforge --help`.", as_json)
+        return BAD_INPUT
+    except CytoforgeError as error:
+        complain(type(error).__name__, str(error), as_json)
+        return exit_code(error)
+    except KeyboardInterrupt:
+        complain("Interrupted", f"interrupted; {_go_on(arguments)}.", as_json)
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except OSError as error:
+        message = environment_fault(error)
+        if message is None:
+            raise
+        complain("DataError", message, as_json)
+        return BAD_INPUT
+
+
+def main() -> None:
+    """Entry point of the console script; SIGTERM is treated like Ctrl-C."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    sys.exit(run(sys.argv[1:]))
+
+
+def _dispatch(arguments: Sequence[str], as_json: bool) -> Any:
+    wants_help = not arguments or {"--help", "-h", "--version"} & set(arguments)
+    elsewhere = (
+        contextlib.redirect_stdout(sys.stderr) if as_json and not wants_help else contextlib.nullcontext()
+    )
+    with elsewhere:
+        return build_app().meta(
+            arguments, result_action="return_value", exit_on_error=False, print_error=False
+        )
+
+
+def _go_on(arguments: Sequence[str]) -> str:
+    verb = next((word for word in arguments if not word.startswith("-")), "")
+    return _GO_ON.get(verb, "run the same command again; what is finished is kept")
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
