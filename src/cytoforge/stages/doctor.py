@@ -91,9 +91,13 @@ def _cuda(name: str) -> Finding:
 
 
 def _vision(name: str) -> Finding:
-    from cytoforge.networks.torchvision_cpu import import_torchvision
+    from cytoforge.networks.torchvision_cpu import prepare_torchvision
 
-    return Finding(name, f"torchvision {import_torchvision().__version__}, timm {_version('timm')}", True)
+    prepare_torchvision()
+    import timm
+    import torchvision
+
+    return Finding(name, f"torchvision {torchvision.__version__}, timm {timm.__version__}", True)
 
 
 def _weights(name: str) -> Finding:

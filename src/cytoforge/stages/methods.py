@@ -35,35 +35,12 @@ def describe_methods() -> list[Described]:
 def _describe(name: str, method: type[Method]) -> Described:
     summary = (inspect.getdoc(method) or "").split("\n", 1)[0]
     presets = {preset: dict(changes) for preset, changes in method.presets.items()}
-    fields = method.config_type.model_fields
-    meanings = attribute_docs(method.config_type)
     settings = {
-        key: (_kind(field.annotation), field.get_default(call_default_factory=True), meanings.get(key, ""))
-        for key, field in fields.items()
+        key: (_kind(field.annotation), field.get_default(), field.description or "")
+        for key, field in method.config_type.model_fields.items()
     }
     return Described(name, summary, presets, settings)
 
 
 def _kind(annotation: Any) -> str:
     return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
-
-
-def attribute_docs(described: type) -> dict[str, str]:
-    """The lines of a Google-style `Attributes:` section: name -> meaning, continuation lines joined.
-
-    Example:
-        >>> attribute_docs(Described)["summary"]
-        'first line of its docstring.'
-    """
-    _, _, section = (inspect.getdoc(described) or "").partition("Attributes:\n")
-    meanings: dict[str, str] = {}
-    name = ""
-    for line in section.splitlines():
-        depth = len(line) - len(line.lstrip())
-        if line.strip() and depth == 0:
-            break
-        if depth == 4 and ":" in line:
-            name, _, meanings[name] = (part.strip() for part in line.partition(":"))
-        elif name and line.strip():
-            meanings[name] += " " + line.strip()
-    return meanings
