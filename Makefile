@@ -1,0 +1,66 @@
+# Two commands for a start: `make demo` and `make test`. Everything lives in .venv; nothing else is touched.
+# Paths are relative throughout, so that the folder's own path may hold spaces.
+
+SHELL := /bin/sh
+BIN := .venv/bin
+BASE := .venv/.base-installed
+DEV := .venv/.dev-installed
+JOBS ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow check docs bench clean
+
+help:
+	@echo "make demo       install into .venv and run simulated cells from start to report (runs/demo)"
+	@echo "make test       install into .venv and run the tests"
+	@echo "make test-slow  the longer tests too"
+	@echo "make check      format, lint, types, layers, documentation"
+	@echo "make docs       build the documentation into site/"
+	@echo "make bench      measure the training step and the metrics on this machine"
+	@echo "make clean      remove .venv and everything built; runs/ stays"
+
+demo: $(BASE)
+	$(BIN)/cytoforge demo --out runs/demo
+
+test: $(DEV)
+	$(PYTEST)
+
+test-slow: $(DEV)
+	$(PYTEST) -m "slow or not slow"
+
+check: $(DEV)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/mkdocs build --strict --quiet
+
+docs: $(DEV)
+	$(BIN)/mkdocs build --strict
+
+bench: $(BASE)
+	$(BIN)/cytoforge bench step
+
+clean:
+	rm -rf .venv site dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+
+# A Python 3.11 to 3.13 that runs and can make environments; PYTHON=/path/to/python overrides the search.
+.venv/bin/python:
+	@set -e; \
+	for candidate in "$(PYTHON)" python3.12 python3.13 python3.11 python3 python; do \
+	  if [ -n "$$candidate" ] && "$$candidate" -c \
+	    'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then \
+	    echo "creating .venv with $$candidate"; "$$candidate" -m venv .venv; exit 0; \
+	  fi; \
+	done; \
+	echo "no Python 3.11, 3.12 or 3.13 with venv was found; install one (on Debian or Ubuntu: python3 and" >&2; \
+	echo "python3-venv) or name it: make PYTHON=/path/to/python $(MAKECMDGOALS)" >&2; exit 1
+
+$(BASE): pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(DEV): pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	@touch $(BASE) $@
