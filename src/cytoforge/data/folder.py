@@ -1,0 +1,172 @@
+"""A folder of labelled cells: what is in it, and the pictures and masks one by one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cytoforge.core.errors import ConfigError, DataError
+from cytoforge.data.archive import read_row
+from cytoforge.data.cells import Cell, CellSet, Fault
+from cytoforge.data.contours import NUCLEUS, UNKNOWN, rasterise, read_contour
+from cytoforge.data.images import decode, decode_bytes, quiet_decoders, read_bytes, size_of
+from cytoforge.data.layouts import LAYOUTS, contour_names, detect
+
+__all__ = ["Cell", "CellSet", "Fault", "decode", "open_cells", "read_image", "read_mask"]
+
+_MASK_LEVELS = {(0, 255): (0, 1), (0, 127, 255): (0, 1, 2), (0, 128, 255): (0, 1, 2)}
+
+
+def open_cells(root: Path, layout: str = "auto", group: str | None = None) -> CellSet:
+    """The cells of a data folder; nothing is decoded yet.
+
+    Args:
+        root: data folder, or a MedMNIST `.npz`.
+        layout: a key of `layouts.LAYOUTS`, or "auto" to recognise it.
+        group: regular expression with one capture, searched in each cell's name; what it captures is the cell's
+            group. Without it the layout decides.
+
+    Returns:
+        Cells sorted by name, with the files that cannot be used.
+
+    Raises:
+        DataError: no such folder, no image in it, only one class, or names that `group` does not fit.
+        ConfigError: an unknown layout, or a `group` that is not a regular expression with one capture.
+    """
+    root = Path(root)
+    if not root.exists():
+        raise DataError(
+            f"{root} does not exist; give the path of a folder with one subfolder of images per class."
+        )
+    if root.is_file() and root.suffix.lower() != ".npz":
+        raise DataError(f"{root} is a file; give the folder that holds the images (or a MedMNIST .npz).")
+    name = detect(root) if layout == "auto" else layout
+    if name not in LAYOUTS:
+        close = get_close_matches(name, LAYOUTS, 1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise ConfigError(f"layout {name!r} is unknown; choose one of auto, {', '.join(LAYOUTS)}.{hint}")
+    found = LAYOUTS[name](root)
+    cells = sorted(found.cells, key=lambda cell: cell.name)
+    classes = tuple(sorted({cell.label for cell in cells}))
+    _check_classes(root, name, classes, found.faults)
+    if group is not None:
+        cells = _regroup(cells, group)
+    faults = tuple(sorted(found.faults, key=lambda fault: (str(fault.path), fault.reason)))
+    return CellSet(root, name, classes, tuple(cells), faults)
+
+
+def read_image(cell: Cell) -> NDArray[np.uint8]:
+    """The picture of a cell: (H, W, 3) uint8.
+
+    Raises:
+        DataError: the file cannot be decoded.
+    """
+    if cell.row is None:
+        return decode(cell.path)
+    part = cell.name.rpartition("#")[2].partition("/")[0]
+    return read_row(cell.path, part, cell.row)
+
+
+def read_mask(cell: Cell) -> NDArray[np.uint8] | None:
+    """The mask of a cell: (H, W) uint8, 0 background, 1 cytoplasm, 2 nucleus, 3 unknown; None where it has none.
+
+    Raises:
+        DataError: the mask is damaged, of another size than the image, or holds other values.
+    """
+    if cell.mask is None:
+        return None
+    size = size_of(cell.path)
+    if cell.mask.suffix.lower() == ".dat":
+        return _contour_mask(cell, size)
+    mask = _mask_levels(cell.mask)
+    if mask.shape != size:
+        raise DataError(f"{cell.mask}: the mask has {mask.shape} px but its image has {size} (height, width)")
+    return mask
+
+
+def _check_classes(root: Path, layout: str, classes: tuple[str, ...], faults: Sequence[Fault]) -> None:
+    if len(classes) >= 2:
+        return
+    listed = "".join(f"\n  {fault.path}: {fault.reason}" for fault in faults[:5])
+    if not classes:
+        raise DataError(
+            f"{root}: no usable image found (layout {layout}); expected one subfolder of BMP, PNG, JPEG, TIFF or WebP "
+            f"images per class. {len(faults)} files cannot be used.{listed}"
+        )
+    raise DataError(
+        f"{root}: only one class, {classes[0]!r} (layout {layout}); at least two are needed, one subfolder each.{listed}"
+    )
+
+
+def _regroup(cells: Sequence[Cell], group: str) -> list[Cell]:
+    try:
+        pattern = re.compile(group)
+    except re.error as error:
+        raise ConfigError(f"group {group!r} is not a regular expression: {error}.") from error
+    if pattern.groups != 1:
+        raise ConfigError(
+            f"group {group!r} has {pattern.groups} captures; put exactly one pair of (round brackets)."
+        )
+    matches = [(cell, pattern.search(cell.name)) for cell in cells]
+    missed = [cell.name for cell, match in matches if match is None or match[1] is None]
+    if missed:
+        raise DataError(
+            f"group {group!r} fits {len(cells) - len(missed)} of {len(cells)} names; not {missed[0]!r}."
+        )
+    return [replace(cell, group=match[1]) for cell, match in matches if match is not None]
+
+
+def _contour_mask(cell: Cell, size: tuple[int, int]) -> NDArray[np.uint8]:
+    assert cell.mask is not None
+    photo, _, number = cell.path.stem.partition("_")
+    contours = {}
+    for part in ("cyt", "nuc"):
+        beside = [p for p in contour_names(cell.path, photo, number, part) if p.parent == cell.mask.parent]
+        contours[part] = next((read_contour(path) for path in beside if path.is_file()), None)
+    try:
+        in_photo = cell.mask.parent != cell.path.parent
+        return rasterise(contours["cyt"], contours["nuc"], size, in_photo=in_photo)
+    except DataError as error:
+        raise DataError(f"{cell.mask}: {error}") from error
+
+
+def _mask_levels(path: Path) -> NDArray[np.uint8]:
+    """Index values of a mask picture; 0/255 and 0/128/255 renderings are understood."""
+    levels = _mask_values(path)
+    values = tuple(int(value) for value in np.unique(levels))
+    if max(values) <= UNKNOWN:
+        return levels.astype(np.uint8)
+    known = next((key for key in _MASK_LEVELS if set(values) <= set(key)), None)
+    if known is None:
+        shown = ", ".join(str(value) for value in values[:6])
+        raise DataError(
+            f"{path}: mask values {shown}{', ...' if len(values) > 6 else ''}; expected 0 background, 1 cytoplasm, "
+            f"{NUCLEUS} nucleus, {UNKNOWN} unknown (or 0/255, or 0/128/255)"
+        )
+    table = np.zeros(256, np.uint8)
+    table[list(known)] = _MASK_LEVELS[known]
+    return table[levels]
+
+
+def _mask_values(path: Path) -> NDArray[np.int64]:
+    """Stored numbers of a mask: palette indices, grey levels, or the one channel that R, G and B share."""
+    content = read_bytes(path)
+    with quiet_decoders():
+        rgb = decode_bytes(content, path)[0]
+        with Image.open(path) as image:
+            indexed = image.mode in ("P", "L", "I;16", "1")
+            values = np.asarray(image) if indexed else rgb
+    if values.dtype == bool:
+        values = values.astype(np.uint8)
+    if values.ndim == 3:
+        if not (values == values[..., :1]).all():
+            raise DataError(f"{path}: a colour picture, expected a mask of index values (grey or palette)")
+        values = values[..., 0]
+    return values.astype(np.int64)

@@ -1,0 +1,357 @@
+"""How public data sets lie on disk: one function for each layout, from a root to its cells."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from cytoforge.core.errors import DataError
+from cytoforge.data.archive import archive_parts
+from cytoforge.data.cells import Cell, Fault, Part
+from cytoforge.data.images import EXTENSIONS
+
+PARTS: Mapping[str, Part] = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+}
+_FOREIGN = frozenset(
+    ".gif .heic .heif .avif .jp2 .j2k .jxl .svg .eps .pdf .psd .ico .dcm .svs .ndpi .mrxs .czi .lif .raw .nef .cr2 "
+    ".ppm .pgm .pbm .npy".split()
+)
+_MASK_BESIDE = re.compile(r"(.+?)[-_.]mask", re.IGNORECASE)
+_HERLEV = re.compile(r"(\d+)-(\d+)-(\d+)")
+_SIPAKMED = re.compile(r"(\d+)_(\d+)")
+_METADATA = ("metadata.csv", "metadata.jsonl")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a layout found: cells in any order, and files that cannot be used."""
+
+    cells: list[Cell]
+    faults: list[Fault]
+
+
+def folders(root: Path) -> Found:
+    """One folder per class, at any depth below; `train/`, `val/` and `test/` above the classes are kept as split.
+
+    A mask lies beside its image as `<stem>_mask.<extension>`. Each image is a group of its own.
+    """
+    files, faults = _image_files(root)
+    images, masks = _split_off_masks(files)
+    split_on_top = bool(images) and all(PurePosixPath(name).parts[0].lower() in PARTS for name in images)
+    cells = []
+    for name, path in images.items():
+        parts = PurePosixPath(name).parts
+        if len(parts) < 2 + split_on_top:
+            faults.append(Fault(path, "lies outside any class folder; move it into one"))
+            continue
+        split = PARTS[parts[0].lower()] if split_on_top else None
+        mask = masks.get(str(PurePosixPath(name).with_suffix("")))
+        cells.append(Cell(path, parts[int(split_on_top)], name, name, split, mask))
+    return Found(cells, faults)
+
+
+def sipakmed(root: Path) -> Found:
+    """`im_<Class>/im_<Class>/CROPPED/NNN_MM.bmp` (or .png); the photo NNN of a class is the group.
+
+    Contours are read from `CROPPED/NNN_MM_cyt.dat` and `_nuc.dat`, or from `NNN_cytMM.dat` and `NNN_nucMM.dat`
+    beside the photo. Whole photos (`NNN.bmp`) hold many cells and are listed as not used.
+    """
+    files, faults = _image_files(root)
+    cells = []
+    for name, path in files.items():
+        crop = _SIPAKMED.fullmatch(path.stem)
+        label = _sipakmed_class(PurePosixPath(name))
+        if label is None:
+            faults.append(Fault(path, "lies outside any im_<Class> folder"))
+        elif crop is not None and path.parent.name.upper() == "CROPPED":
+            mask = _sipakmed_contour(path, crop[1], crop[2])
+            cells.append(Cell(path, label, f"{label}/{crop[1]}", name, None, mask))
+        elif path.stem.isdigit():
+            faults.append(Fault(path, "whole photo, not a single cell: left out, its crops are used"))
+        else:
+            faults.append(Fault(path, "name is not NNN_MM in a CROPPED folder"))
+    return Found(cells, faults)
+
+
+def herlev(root: Path) -> Found:
+    """`images/<class>/<slide>-<photo>-<cell>.png` with masks of the same name; the slide is the group."""
+    found = paired(root)
+    cells, faults = [], found.faults
+    for cell in found.cells:
+        match = _HERLEV.fullmatch(cell.path.stem)
+        if match is None:
+            faults.append(Fault(cell.path, "name is not <slide>-<photo>-<cell>"))
+        else:
+            cells.append(Cell(cell.path, cell.label, match[1], cell.name, cell.split, cell.mask))
+    return Found(cells, faults)
+
+
+def paired(root: Path) -> Found:
+    """`images/<class>/...` with `masks/<class>/...` of the same stems.
+
+    In a phantom (`truth.json` lies beside) names are `<photo>_<cell>` and the photo of a class is the group;
+    elsewhere each image is a group of its own.
+    """
+    files, faults = _image_files(root / "images")
+    mask_files, mask_faults = _image_files(root / "masks") if (root / "masks").is_dir() else ({}, [])
+    masks = {str(PurePosixPath(name).with_suffix("")): path for name, path in mask_files.items()}
+    photos = (root / "truth.json").is_file()
+    cells = []
+    for name, path in files.items():
+        relative = PurePosixPath(name)
+        if len(relative.parts) < 2:
+            faults.append(Fault(path, "lies outside any class folder; move it into one"))
+            continue
+        label, mask = relative.parts[0], masks.pop(str(relative.with_suffix("")), None)
+        if mask is None and mask_files:
+            faults.append(Fault(path, f"no mask at masks/{relative.with_suffix('')}.*", used=True))
+        group = f"{label}/{path.stem.rpartition('_')[0] or path.stem}" if photos else name
+        cells.append(Cell(path, label, group, f"images/{name}", None, mask))
+    faults += [Fault(path, "mask without an image of the same name") for path in masks.values()]
+    return Found(cells, faults + mask_faults)
+
+
+def medmnist(root: Path) -> Found:
+    """A MedMNIST archive: `train_images`, `train_labels`, `val_...`, `test_...` in one `.npz`.
+
+    Class names are the label numbers; the published split is kept; each image is a group of its own.
+    """
+    path = root if root.is_file() else _only_archive(root)
+    cells = []
+    for part, labels in archive_parts(path).items():
+        digits = len(str(len(labels) - 1))
+        for row, label in enumerate(labels):
+            name = f"{path.name}#{part}/{row:0{digits}d}"
+            cells.append(Cell(path, label, name, name, PARTS[part], None, row))
+    return Found(cells, [])
+
+
+def huggingface(root: Path) -> Found:
+    """A Hugging Face ImageFolder: `metadata.csv` or `.jsonl` with `file_name`, `label` [, `group`, `split`, `mask`].
+
+    The table lies in the root, or one in each of `train/`, `validation/` and `test/`, which are then the split.
+    """
+    cells: dict[Path, Cell] = {}
+    faults: list[Fault] = []
+    mentioned: set[Path] = set()
+    tables = _metadata_files(root)
+    for table in tables:
+        for row in _metadata_rows(table):
+            cell = _cell_of_row(root, table, row, faults, mentioned)
+            if cell is not None and cell.path in cells:
+                faults.append(
+                    Fault(cell.path, f"named twice in {table.name}: the first row counts", used=True)
+                )
+            elif cell is not None:
+                cells[cell.path] = cell
+    files, other_faults = _image_files(root)
+    faults += other_faults
+    faults += [Fault(path, f"no row in {tables[0].name}") for path in files.values() if path not in mentioned]
+    return Found(list(cells.values()), faults)
+
+
+LAYOUTS: Mapping[str, Callable[[Path], Found]] = {
+    "folders": folders,
+    "sipakmed": sipakmed,
+    "herlev": herlev,
+    "paired": paired,
+    "medmnist": medmnist,
+    "huggingface": huggingface,
+}
+
+
+def detect(root: Path) -> str:
+    """Which of `LAYOUTS` a data folder (or archive) follows; `folders` where nothing else fits."""
+    if root.suffix.lower() == ".npz":
+        return "medmnist"
+    if _metadata_files(root):
+        return "huggingface"
+    if any(entry.name.startswith("im_") and entry.is_dir() for entry in root.iterdir()):
+        return "sipakmed"
+    if (root / "images").is_dir() and any(entry.is_dir() for entry in (root / "images").iterdir()):
+        stems = [path.stem for path in _image_files(root / "images")[0].values()]
+        herlev_names = bool(stems) and all(_HERLEV.fullmatch(stem) for stem in stems)
+        return "herlev" if herlev_names else "paired"
+    has_archive = any(entry.suffix.lower() == ".npz" for entry in root.iterdir())
+    has_folder = any(entry.is_dir() and not _hidden(entry.name) for entry in root.iterdir())
+    return "medmnist" if has_archive and not has_folder else "folders"
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    """All files below `root`, through linked folders too, each real folder once."""
+    seen: set[str] = set()
+    for folder, subfolders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            subfolders.clear()
+            continue
+        seen.add(real)
+        subfolders[:] = sorted(name for name in subfolders if not _hidden(name))
+        yield from (Path(folder, name) for name in sorted(files) if not _hidden(name))
+
+
+def _image_files(root: Path) -> tuple[dict[str, Path], list[Fault]]:
+    """Images below `root` by their posix path relative to it, and files that look like images but are not usable."""
+    images: dict[str, Path] = {}
+    faults = []
+    for path in _walk(root):
+        suffix, name = path.suffix.lower(), path.relative_to(root).as_posix()
+        if suffix in _FOREIGN:
+            faults.append(Fault(path, f"format {suffix} is not supported; save it as PNG"))
+        elif suffix in EXTENSIONS:
+            reason = _refusal(path, name)
+            if reason is None:
+                images[name] = path
+            else:
+                faults.append(Fault(path, reason))
+    return images, faults
+
+
+def _refusal(path: Path, name: str) -> str | None:
+    """Why a file cannot be an image, as far as its name and size tell."""
+    try:
+        name.encode()
+        if path.stat().st_size == 0:
+            return "the file is empty (0 bytes); copy it again from its source"
+    except UnicodeEncodeError:
+        return "the file name is not valid text; rename it"
+    except OSError as error:
+        return f"cannot be read ({error.strerror}); a broken link, or no permission"
+    return None
+
+
+def _split_off_masks(files: Mapping[str, Path]) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Images by name, and masks beside them by the name of their image without extension."""
+    stems = {str(PurePosixPath(name).with_suffix("")) for name in files}
+    images, masks = {}, {}
+    for name, path in files.items():
+        match = _MASK_BESIDE.fullmatch(str(PurePosixPath(name).with_suffix("")))
+        if match is not None and match[1] in stems:
+            masks[match[1]] = path
+        else:
+            images[name] = path
+    return images, masks
+
+
+def _sipakmed_class(name: PurePosixPath) -> str | None:
+    folders_above = [part for part in name.parts[:-1] if part.startswith("im_")]
+    return folders_above[0].removeprefix("im_") if folders_above else None
+
+
+def _sipakmed_contour(crop: Path, photo: str, cell: str) -> Path | None:
+    """The contour file of a crop: of the cytoplasm, else of the nucleus, else None."""
+    for part in ("cyt", "nuc"):
+        for path in contour_names(crop, photo, cell, part):
+            if path.is_file():
+                return path
+    return None
+
+
+def contour_names(crop: Path, photo: str, cell: str, part: str) -> tuple[Path, ...]:
+    """Where the contour of `part` ("cyt" or "nuc") may lie: beside the crop, or beside its photo."""
+    photo_folder = crop.parent.parent
+    return (
+        crop.with_name(f"{photo}_{cell}_{part}.dat"),
+        crop.with_name(f"{photo}_{part}{cell}.dat"),
+        photo_folder / f"{photo}_{part}{cell}.dat",
+        photo_folder / f"{photo}_{cell}_{part}.dat",
+    )
+
+
+def _only_archive(root: Path) -> Path:
+    archives = sorted(root.glob("*.npz"))
+    if len(archives) != 1:
+        raise DataError(
+            f"{root}: expected one .npz archive, found {len(archives)}; give the path of the one to use."
+        )
+    return archives[0]
+
+
+def _metadata_files(root: Path) -> list[Path]:
+    places = [root, *(root / part for part in PARTS)]
+    return [place / name for place in places for name in _METADATA if (place / name).is_file()]
+
+
+def _metadata_rows(table: Path) -> Iterable[dict[str, str]]:
+    """Rows of a metadata table, values as text, missing ones as ''."""
+    try:
+        text = table.read_text(encoding="utf-8-sig")
+        if table.suffix == ".csv":
+            rows = list(csv.DictReader(text.splitlines(), strict=True))
+        else:
+            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+    except (OSError, ValueError, csv.Error, RecursionError) as error:
+        raise DataError(
+            f"{table}: not a readable table ({error}); save it as UTF-8 {table.suffix[1:]}."
+        ) from error
+    if not all(isinstance(row, dict) for row in rows):
+        raise DataError(f"{table}: each line must be a JSON object with file_name and label.")
+    columns = sorted({str(key) for row in rows for key in row if key is not None})
+    for needed in ("file_name", "label"):
+        if needed not in columns:
+            raise DataError(f"{table}: expected a column {needed!r}, found {', '.join(columns) or 'none'}.")
+    return [
+        {str(key): "" if value is None else str(value).strip() for key, value in row.items()} for row in rows
+    ]
+
+
+def _cell_of_row(
+    root: Path, table: Path, row: Mapping[str, str], faults: list[Fault], mentioned: set[Path]
+) -> Cell | None:
+    """The cell that one row of a metadata table describes, or None and a fault that says why."""
+    path = _inside(root, table, row["file_name"])
+    if path is None:
+        faults.append(Fault(table, f"file_name {row['file_name']!r} leads outside the data folder"))
+        return None
+    mentioned.add(path)
+    mask = _inside(root, table, row["mask"]) if row.get("mask") else None
+    if mask is not None:
+        mentioned.add(mask)
+    split_word = row.get("split") or table.parent.relative_to(root).as_posix()
+    split = PARTS.get(split_word.lower())
+    name = path.relative_to(root).as_posix()
+    if row.get("split") and split is None:
+        reason: str | None = f"split {row['split']!r} is none of {', '.join(PARTS)}"
+    elif not row.get("label"):
+        reason = f"no label in {table.name}"
+    elif path.suffix.lower() not in EXTENSIONS:
+        reason = f"format {path.suffix!r} is not supported; save it as PNG"
+    elif not path.is_file():
+        reason = f"named in {table.name} but does not exist"
+    else:
+        reason = _refusal(path, name)
+    if reason is not None:
+        # files that exist and are refused by name or size are listed by the walk over the folder
+        if path.suffix.lower() not in _FOREIGN and (not path.is_file() or path.stat().st_size > 0):
+            faults.append(Fault(path, reason))
+        return None
+    if row.get("mask") and (mask is None or not mask.is_file()):
+        faults.append(Fault(path, f"its mask {row['mask']!r} does not exist", used=True))
+        mask = None
+    return Cell(path, row["label"], row.get("group") or name, name, split, mask)
+
+
+def _inside(root: Path, table: Path, name: str) -> Path | None:
+    """The file that a table names, or None where the name leads outside the data folder."""
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    if not parts or ".." in parts or "\0" in name or PurePosixPath(name).is_absolute() or ":" in parts[0]:
+        return None
+    path = table.parent.joinpath(*(part for part in parts if part != "."))
+    return path if path.is_relative_to(root) else None
