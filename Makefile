@@ -3,6 +3,7 @@
 
 SHELL := /bin/sh
 BIN := .venv/bin
+VENV := .venv/.created
 BASE := .venv/.base-installed
 DEV := .venv/.dev-installed
 JOBS ?= 2
@@ -46,21 +47,21 @@ clean:
 	rm -rf .venv site dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 # A Python 3.11 to 3.13 that runs and can make environments; PYTHON=/path/to/python overrides the search.
-.venv/bin/python:
+$(VENV):
 	@set -e; \
 	for candidate in "$(PYTHON)" python3.12 python3.13 python3.11 python3 python; do \
 	  if [ -n "$$candidate" ] && "$$candidate" -c \
 	    'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then \
-	    echo "creating .venv with $$candidate"; "$$candidate" -m venv .venv; exit 0; \
+	    echo "creating .venv with $$candidate"; "$$candidate" -m venv --clear .venv; touch $@; exit 0; \
 	  fi; \
 	done; \
 	echo "no Python 3.11, 3.12 or 3.13 with venv was found; install one (on Debian or Ubuntu: python3 and" >&2; \
 	echo "python3-venv) or name it: make PYTHON=/path/to/python $(MAKECMDGOALS)" >&2; exit 1
 
-$(BASE): pyproject.toml | .venv/bin/python
+$(BASE): pyproject.toml | $(VENV)
 	$(BIN)/python -m pip install --quiet --editable .
 	@touch $@
 
-$(DEV): pyproject.toml | .venv/bin/python
+$(DEV): pyproject.toml | $(VENV)
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	@touch $(BASE) $@
