@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from cytoforge.core.errors import ConfigError, DataError
+from cytoforge.evaluation.features import Extractor, extract, open_extractor, symmetries
+
+
+@pytest.fixture
+def counting() -> tuple[Extractor, list[int]]:
+    calls: list[int] = []
+
+    def embed(levels: torch.Tensor) -> torch.Tensor:
+        calls.append(len(levels))
+        return levels.mean((2, 3))
+
+    return Extractor("mean@8", 8, 3, embed), calls
+
+
+def images(count: int, side: int = 8, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+
+
+def test_default_extractor_gives_rows_of_1280_that_do_not_depend_on_the_batch() -> None:
+    extractor = open_extractor("efficientnet-lite0@64")
+    cells = images(3, 32)
+    together, alone = extract(cells, extractor), extract(cells[1:2], extractor)
+    assert extractor.name == "efficientnet-lite0@64"
+    assert together.shape == (3, 1280)
+    assert together.dtype == np.float64
+    np.testing.assert_allclose(together[1:2], alone, rtol=1e-3, atol=1e-4)
+
+
+def test_cache_computes_each_picture_once(counting, tmp_path) -> None:
+    extractor, calls = counting
+    cells = np.concatenate([images(5), images(5)[:2]])
+    plain = extract(cells, extractor)
+    calls.clear()
+    np.testing.assert_array_equal(extract(cells, extractor, tmp_path), plain)
+    assert sum(calls) == 5
+    np.testing.assert_array_equal(extract(cells[::-1], extractor, tmp_path), plain[::-1])
+    assert sum(calls) == 5
+    extract(np.concatenate([cells, images(2, seed=1)]), extractor, tmp_path)
+    assert sum(calls) == 7
+
+
+def test_damaged_cache_is_computed_again(counting, tmp_path) -> None:
+    extractor, calls = counting
+    plain = extract(images(4), extractor, tmp_path)
+    (shard,) = tmp_path.rglob("*.npy")
+    content = bytearray(shard.read_bytes())
+    content[-3] ^= 0x40
+    shard.write_bytes(bytes(content))
+    np.testing.assert_array_equal(extract(images(4), extractor, tmp_path), plain)
+    assert sum(calls) == 8
+
+
+def test_cache_tells_pictures_of_other_extractors_apart(counting, tmp_path) -> None:
+    extractor, calls = counting
+    extract(images(2), extractor, tmp_path)
+    other = Extractor("mean@4", 4, 3, extractor.embed)
+    extract(images(2), other, tmp_path)
+    assert sum(calls) == 4
+
+
+def test_unwritable_cache_still_gives_features(counting, tmp_path) -> None:
+    blocker = tmp_path / "file"
+    blocker.write_text("not a folder")
+    assert extract(images(2), counting[0], blocker).shape == (2, 3)
+
+
+def test_symmetries_are_eight_different_views() -> None:
+    views = symmetries(images(2))
+    assert views.shape == (2, 8, 8, 8, 3)
+    np.testing.assert_array_equal(views[:, 0], images(2))
+    assert len({view.tobytes() for view in views[0]}) == 8
+
+
+@pytest.mark.parametrize(
+    "name", ["inception", "efficientnet-lite0@4", "timm:no_such_network", "onnx:/no/file.onnx"]
+)
+def test_unknown_extractors_say_what_to_do(name) -> None:
+    with pytest.raises(ConfigError):
+        open_extractor(name)
+
+
+def test_wrong_array_is_refused(counting) -> None:
+    with pytest.raises(DataError, match="uint8"):
+        extract(np.zeros((2, 8, 8, 3)), counting[0])
