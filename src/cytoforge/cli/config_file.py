@@ -1,7 +1,7 @@
 """Settings from a YAML file, read as if the file came from an enemy.
 
-Only plain YAML is accepted: no tags that build objects, no more than a few aliases (a chain of them can expand
-to billions of values), no key twice, a bounded size and depth.
+Only plain YAML is accepted: no tags that build objects, no more than a few aliases (a chain of them can
+expand to billions of values), no key twice, a bounded size and depth.
 """
 
 from __future__ import annotations

@@ -28,12 +28,13 @@ from cytoforge.cli.console import (
     exit_code,
     show,
 )
+from cytoforge.cli.demo import demo
 from cytoforge.cli.doctor import doctor
 from cytoforge.cli.methods import methods
 from cytoforge.core.errors import CytoforgeError
 
 # In the order of the work, which is the order of the help page.
-VERBS: tuple[Callable[..., Outcome], ...] = (methods, doctor)
+VERBS: tuple[Callable[..., Outcome], ...] = (demo, methods, doctor)
 
 _GO_ON = {
     "train": "the run is saved; run the same command with --resume to go on",
@@ -50,8 +51,10 @@ def build_app() -> App:
         version=__version__,
         result_action="return_value",
         exit_on_error=False,
+        suppress_keyboard_interrupt=False,
         print_error=False,
     )
+    app.meta.suppress_keyboard_interrupt = False
     for position, verb in enumerate(VERBS):
         app.command(verb, sort_key=position)
 
@@ -69,6 +72,9 @@ def build_app() -> App:
         return app(tokens)
 
     return app
+
+
+app = build_app()
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -109,9 +115,7 @@ def _dispatch(arguments: Sequence[str], as_json: bool) -> Any:
         contextlib.redirect_stdout(sys.stderr) if as_json and not wants_help else contextlib.nullcontext()
     )
     with elsewhere:
-        return build_app().meta(
-            arguments, result_action="return_value", exit_on_error=False, print_error=False
-        )
+        return app.meta(arguments, result_action="return_value", exit_on_error=False, print_error=False)
 
 
 def _go_on(arguments: Sequence[str]) -> str:
