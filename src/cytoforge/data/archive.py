@@ -37,8 +37,8 @@ def archive_parts(path: Path) -> dict[str, list[str]]:
         count = len(_Rows(path, f"{part}_images"))
         if values.size != count or values.dtype.kind not in "iub":
             raise DataError(
-                f"{path}: {part}_labels has shape {values.shape} of {values.dtype} for {count} images; expected one "
-                "whole number for each image (archives with several labels per image are not supported)."
+                f"{path}: {part}_labels has shape {values.shape} of {values.dtype} for {count} images; "
+                "expected one whole number for each image (several labels per image are not supported)."
             )
     digits = len(str(max(int(values.max(initial=0)) for values in labels.values())))
     return {part: [f"{int(value):0{digits}d}" for value in values.ravel()] for part, values in labels.items()}
@@ -88,7 +88,7 @@ class _Rows:
 
     def _open(self) -> None:
         try:
-            self._stream = zipfile.ZipFile(self.path).open(f"{self.key}.npy")
+            self._stream = zipfile.ZipFile(self.path).open(f"{self.key}.npy")  # noqa: SIM115 - kept open
             version = np.lib.format.read_magic(self._stream)
             header = (
                 np.lib.format.read_array_header_1_0
@@ -107,7 +107,8 @@ class _Rows:
             or min(shape[1:3]) < 1
         ):
             raise DataError(
-                f"{self.path}: {self.key} has shape {shape} of {dtype}; expected uint8 (N, H, W) or (N, H, W, 3)"
+                f"{self.path}: {self.key} has shape {shape} of {dtype}; "
+                "expected uint8 (N, H, W) or (N, H, W, 3)"
             )
         self._count, self._shape, self._next = shape[0], shape[1:], 0
 

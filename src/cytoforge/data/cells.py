@@ -24,7 +24,8 @@ class Cell:
         path: the file.
         label: class name.
         group: images of one group (photo, slide, patient) never go to different parts of a split.
-        name: posix path relative to the data root, unique and stable; rows of an archive are `file.npz#train/0012`.
+        name: posix path relative to the data root, unique and stable; rows of an archive are
+            `file.npz#train/0012`.
         split: the part that the data set itself publishes, or None.
         mask: file with the cell's mask or contours, or None.
         row: row inside an archive, or None.
@@ -63,7 +64,7 @@ class CellSet:
         layout: how it is laid out, a key of `layouts.LAYOUTS`.
         classes: class names, sorted; a label is an index into them.
         cells: sorted by name.
-        faults: files that could not be used or had to be converted, as far as they are known without decoding.
+        faults: files that could not be used or had to be converted, as far as is known without decoding.
     """
 
     root: Path

@@ -64,8 +64,8 @@ def rasterise(
     extent = np.array([size[1], size[0]], np.float64)
     if (high - low > extent + _SLACK).any():
         raise DataError(
-            f"contours span {high[0] - low[0]:.0f}x{high[1] - low[1]:.0f} px but the crop has {size[1]}x{size[0]} px: "
-            "they belong to the crop before it was scaled"
+            f"contours span {high[0] - low[0]:.0f}x{high[1] - low[1]:.0f} px but the crop has "
+            f"{size[1]}x{size[0]} px: they belong to the crop before it was scaled"
         )
     inside = bool((low >= -_SLACK).all() and (high <= extent + _SLACK).all())
     shift = np.zeros(2) if inside and not in_photo else np.rint((extent - 1) / 2 - (low + high) / 2)

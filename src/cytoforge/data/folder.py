@@ -30,8 +30,8 @@ def open_cells(root: Path, layout: str = "auto", group: str | None = None) -> Ce
     Args:
         root: data folder, or a MedMNIST `.npz`.
         layout: a key of `layouts.LAYOUTS`, or "auto" to recognise it.
-        group: regular expression with one capture, searched in each cell's name; what it captures is the cell's
-            group. Without it the layout decides.
+        group: regular expression with one capture, searched in each cell's name; what it captures is
+            the cell's group. Without it the layout decides.
 
     Returns:
         Cells sorted by name, with the files that cannot be used.
@@ -75,7 +75,7 @@ def read_image(cell: Cell) -> NDArray[np.uint8]:
 
 
 def read_mask(cell: Cell) -> NDArray[np.uint8] | None:
-    """The mask of a cell: (H, W) uint8, 0 background, 1 cytoplasm, 2 nucleus, 3 unknown; None where it has none.
+    """The mask of a cell: (H, W) uint8, 0 background, 1 cytoplasm, 2 nucleus, 3 unknown; None without one.
 
     Raises:
         DataError: the mask is damaged, of another size than the image, or holds other values.
@@ -91,17 +91,25 @@ def read_mask(cell: Cell) -> NDArray[np.uint8] | None:
     return mask
 
 
+def mask_files(cell: Cell) -> tuple[Path, ...]:
+    """The files that `read_mask` reads for a cell: one picture, one or two contours, or none."""
+    if cell.mask is None or cell.mask.suffix.lower() != ".dat":
+        return () if cell.mask is None else (cell.mask,)
+    return tuple(path for path in _contours(cell).values() if path is not None)
+
+
 def _check_classes(root: Path, layout: str, classes: tuple[str, ...], faults: Sequence[Fault]) -> None:
     if len(classes) >= 2:
         return
     listed = "".join(f"\n  {fault.path}: {fault.reason}" for fault in faults[:5])
     if not classes:
         raise DataError(
-            f"{root}: no usable image found (layout {layout}); expected one subfolder of BMP, PNG, JPEG, TIFF or WebP "
-            f"images per class. {len(faults)} files cannot be used.{listed}"
+            f"{root}: no usable image found (layout {layout}); expected one subfolder of BMP, PNG, JPEG, TIFF "
+            f"or WebP images per class. {len(faults)} files cannot be used.{listed}"
         )
     raise DataError(
-        f"{root}: only one class, {classes[0]!r} (layout {layout}); at least two are needed, one subfolder each.{listed}"
+        f"{root}: only one class, {classes[0]!r} (layout {layout}); at least two are needed, "
+        f"one subfolder each.{listed}"
     )
 
 
@@ -125,16 +133,22 @@ def _regroup(cells: Sequence[Cell], group: str) -> list[Cell]:
 
 def _contour_mask(cell: Cell, size: tuple[int, int]) -> NDArray[np.uint8]:
     assert cell.mask is not None
-    photo, _, number = cell.path.stem.partition("_")
-    contours = {}
-    for part in ("cyt", "nuc"):
-        beside = [p for p in contour_names(cell.path, photo, number, part) if p.parent == cell.mask.parent]
-        contours[part] = next((read_contour(path) for path in beside if path.is_file()), None)
+    points = {part: None if path is None else read_contour(path) for part, path in _contours(cell).items()}
     try:
-        in_photo = cell.mask.parent != cell.path.parent
-        return rasterise(contours["cyt"], contours["nuc"], size, in_photo=in_photo)
+        return rasterise(points["cyt"], points["nuc"], size, in_photo=cell.mask.parent != cell.path.parent)
     except DataError as error:
         raise DataError(f"{cell.mask}: {error}") from error
+
+
+def _contours(cell: Cell) -> dict[str, Path | None]:
+    """The contour files of cytoplasm ("cyt") and nucleus ("nuc"), both from the folder of `cell.mask`."""
+    assert cell.mask is not None
+    photo, _, number = cell.path.stem.partition("_")
+    found: dict[str, Path | None] = {}
+    for part in ("cyt", "nuc"):
+        beside = [path for path in contour_names(cell.path, photo, number, part) if path.is_file()]
+        found[part] = next((path for path in beside if path.parent == cell.mask.parent), None)
+    return found
 
 
 def _mask_levels(path: Path) -> NDArray[np.uint8]:
@@ -147,8 +161,8 @@ def _mask_levels(path: Path) -> NDArray[np.uint8]:
     if known is None:
         shown = ", ".join(str(value) for value in values[:6])
         raise DataError(
-            f"{path}: mask values {shown}{', ...' if len(values) > 6 else ''}; expected 0 background, 1 cytoplasm, "
-            f"{NUCLEUS} nucleus, {UNKNOWN} unknown (or 0/255, or 0/128/255)"
+            f"{path}: mask values {shown}{', ...' if len(values) > 6 else ''}; expected 0 background, "
+            f"1 cytoplasm, {NUCLEUS} nucleus, {UNKNOWN} unknown (or 0/255, or 0/128/255)"
         )
     table = np.zeros(256, np.uint8)
     table[list(known)] = _MASK_LEVELS[known]

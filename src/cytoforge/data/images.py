@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -95,23 +96,48 @@ def size_of(path: Path) -> tuple[int, int]:
     return (width, height) if sideways else (height, width)
 
 
+class _Quiet:
+    """Counts who is decoding: the first one in silences warnings, the last one out restores them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._depth = 0
+        self._context = warnings.catch_warnings()
+
+    def enter(self) -> None:
+        with self._lock:
+            if self._depth == 0:
+                self._context = warnings.catch_warnings()
+                self._context.__enter__()
+                warnings.simplefilter("ignore")
+            self._depth += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._depth -= 1
+            if self._depth == 0:
+                self._context.__exit__(None, None, None)
+
+
+_quiet = _Quiet()
+
+
 @contextmanager
 def quiet_decoders() -> Iterator[None]:
-    """Keep Pillow's warnings off the screen: whatever matters in them becomes an error or a note.
-
-    Not safe to enter in several threads at once; enter it around them.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    """Keep Pillow's warnings off the screen: whatever matters in them becomes an error or a note."""
+    _quiet.enter()
+    try:
         yield
+    finally:
+        _quiet.leave()
 
 
 def _refuse_unsuitable(image: Image.Image) -> None:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise DataError(
-            f"{width}x{height} px is more than {MAX_PIXELS / 1e6:.0f} megapixels (a decompression bomb, or a whole "
-            "slide); crop single cells first"
+            f"{width}x{height} px is more than {MAX_PIXELS / 1e6:.0f} megapixels (a decompression bomb, or a "
+            "whole slide); crop single cells first"
         )
     if min(width, height) < MIN_SIDE:
         raise DataError(f"{width}x{height} px: a cell needs at least {MIN_SIDE} px on each side")

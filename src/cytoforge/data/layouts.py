@@ -26,8 +26,10 @@ PARTS: Mapping[str, Part] = {
     "testing": "test",
 }
 _FOREIGN = frozenset(
-    ".gif .heic .heif .avif .jp2 .j2k .jxl .svg .eps .pdf .psd .ico .dcm .svs .ndpi .mrxs .czi .lif .raw .nef .cr2 "
-    ".ppm .pgm .pbm .npy".split()
+    f".{word}"
+    for word in (
+        "gif heic heif avif jp2 j2k jxl svg eps pdf psd ico dcm svs ndpi mrxs czi lif raw nef cr2 ppm pgm pbm npy"
+    ).split()
 )
 _MASK_BESIDE = re.compile(r"(.+?)[-_.]mask", re.IGNORECASE)
 _HERLEV = re.compile(r"(\d+)-(\d+)-(\d+)")
@@ -44,7 +46,7 @@ class Found:
 
 
 def folders(root: Path) -> Found:
-    """One folder per class, at any depth below; `train/`, `val/` and `test/` above the classes are kept as split.
+    """One folder per class; `train/`, `val/` and `test/` above the classes are kept as split.
 
     A mask lies beside its image as `<stem>_mask.<extension>`. Each image is a group of its own.
     """
@@ -66,8 +68,8 @@ def folders(root: Path) -> Found:
 def sipakmed(root: Path) -> Found:
     """`im_<Class>/im_<Class>/CROPPED/NNN_MM.bmp` (or .png); the photo NNN of a class is the group.
 
-    Contours are read from `CROPPED/NNN_MM_cyt.dat` and `_nuc.dat`, or from `NNN_cytMM.dat` and `NNN_nucMM.dat`
-    beside the photo. Whole photos (`NNN.bmp`) hold many cells and are listed as not used.
+    Contours are read from `CROPPED/NNN_MM_cyt.dat` and `_nuc.dat`, or from `NNN_cytMM.dat` and
+    `NNN_nucMM.dat` beside the photo. Whole photos (`NNN.bmp`) hold many cells and are listed as not used.
     """
     files, faults = _image_files(root)
     cells = []
@@ -140,9 +142,10 @@ def medmnist(root: Path) -> Found:
 
 
 def huggingface(root: Path) -> Found:
-    """A Hugging Face ImageFolder: `metadata.csv` or `.jsonl` with `file_name`, `label` [, `group`, `split`, `mask`].
+    """A Hugging Face ImageFolder: `metadata.csv` or `.jsonl` with columns `file_name` and `label`.
 
-    The table lies in the root, or one in each of `train/`, `validation/` and `test/`, which are then the split.
+    Columns `group`, `split` and `mask` are read where there are any. The table lies in the root, or one in
+    each of `train/`, `validation/` and `test/`, which are then the split.
     """
     cells: dict[Path, Cell] = {}
     faults: list[Fault] = []
@@ -208,7 +211,7 @@ def _walk(root: Path) -> Iterator[Path]:
 
 
 def _image_files(root: Path) -> tuple[dict[str, Path], list[Fault]]:
-    """Images below `root` by their posix path relative to it, and files that look like images but are not usable."""
+    """Images below `root` by posix path relative to it, and files that are images but cannot be used."""
     images: dict[str, Path] = {}
     faults = []
     for path in _walk(root):
