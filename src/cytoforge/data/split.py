@@ -1,0 +1,370 @@
+"""Which cells are for training, which for choosing and which for judging."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cytoforge.core.errors import ConfigError, DataError
+from cytoforge.core.files import read_json, sha256_bytes, sha256_file, write_json
+from cytoforge.core.randomness import derive
+from cytoforge.data.cells import CellSet, Part
+from cytoforge.data.folder import read_image
+
+PARTS: Final[tuple[Part, ...]] = ("train", "val", "test")
+_STRICTEST: Final[tuple[Part, ...]] = ("test", "val", "train")
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Split(BaseModel):
+    """One division of a data set, with what is needed to prove later that nothing moved.
+
+    Attributes:
+        seed: what the order of the groups was drawn from.
+        fractions: wanted shares of train, val and test.
+        published: parts that the data set itself prescribes and that were kept.
+        parts: name of a cell -> its part.
+        groups: name of a cell -> its group after merging; no group lies in two parts.
+        hashes: name of a cell -> SHA-256 of its file (of its pixels where many share a file).
+        merged: pairs of groups that were made one, because they show the same cell.
+        left_out: training cells of a published split whose group is also in a stricter part.
+        warnings: what a reader of results must know.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    seed: int
+    fractions: tuple[Fraction, Fraction, Fraction]
+    published: tuple[Part, ...] = ()
+    parts: dict[str, Part]
+    groups: dict[str, str]
+    hashes: dict[str, str]
+    merged: tuple[tuple[str, str], ...] = ()
+    left_out: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def names(self, part: Part) -> tuple[str, ...]:
+        """Names of the cells of one part, sorted."""
+        return tuple(sorted(name for name, own in self.parts.items() if own == part))
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of everything in the split; equal splits have equal hashes on every machine."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return sha256_bytes(text.encode())
+
+    def save(self, path: Path) -> None:
+        """Write the split with its own hash as JSON."""
+        write_json(path, {"sha256": self.sha256, **self.model_dump(mode="json")})
+
+    @staticmethod
+    def load(path: Path) -> Split:
+        """Read a split and check its own hash.
+
+        Raises:
+            DataError: the file is missing, is no split, or was edited after it was written.
+        """
+        content = read_json(path)
+        stated = content.pop("sha256", None) if isinstance(content, dict) else None
+        try:
+            split = Split.model_validate(content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(step) for step in first["loc"]) or "the file"
+            raise DataError(
+                f"{path} is not a split.json of cytoforge: {place}: {first['msg']}. "
+                "Make one with `cytoforge split DATA --out DIR`."
+            ) from error
+        if split.sha256 != stated:
+            raise DataError(
+                f"{path} was changed after it was written (its content has SHA-256 {split.sha256[:12]}, "
+                f"the file states {str(stated)[:12]}). Make a new one with `cytoforge split DATA --out DIR`."
+            )
+        return split
+
+
+def split_cells(
+    cells: CellSet,
+    fractions: Sequence[float] = (0.7, 0.1, 0.2),
+    seed: int = 0,
+    merge: Iterable[tuple[str, str]] = (),
+    hashes: Mapping[str, str] | None = None,
+) -> Split:
+    """Divide cells into train, val and test so that classes are in proportion and no group is divided.
+
+    Groups are dealt largest first, in an order drawn from `seed`, each to the part where it brings the class
+    counts n nearest to their targets t: smallest sum over classes of ((n + v - t)^2 - (n - t)^2) / t. Parts
+    that the data set publishes stay as published; a training cell whose group is also in the published val or
+    test part is left out. Parts that it does not publish are taken from its training part.
+
+    Args:
+        cells: what to divide.
+        fractions: shares of train, val and test, each in [0, 1], together 1.
+        seed: any integer.
+        merge: pairs of cell names that must not be separated, such as two crops of one physical cell.
+        hashes: name -> SHA-256 where already known; computed from the files otherwise.
+
+    Returns:
+        A split of all cells. What could not be had (a class of one group has no test cells) is in `warnings`.
+
+    Raises:
+        ConfigError: the fractions are not three shares of one.
+        DataError: `merge` names a cell that the set does not have.
+    """
+    shares = _checked_fractions(fractions)
+    merged_pairs, groups = _merge_groups(cells, list(merge))
+    published = tuple(part for part in PARTS if any(cell.split == part for cell in cells.cells))
+    fixed, left_out = _published_parts(cells, groups)
+    free = sorted(set(groups.values()) - fixed.keys())
+    dealt = _deal(free, _class_counts(cells, groups, free), shares, published, seed)
+    part_of = {**dealt, **fixed}
+    parts = {name: part_of[group] for name, group in groups.items() if name not in left_out}
+    warnings = _warnings(cells, parts, groups, left_out, shares)
+    return Split(
+        seed=seed,
+        fractions=cast("tuple[float, float, float]", tuple(float(share) for share in shares)),
+        published=published,
+        parts=parts,
+        groups=groups,
+        hashes=dict(hashes) if hashes is not None else fingerprints(cells),
+        merged=merged_pairs,
+        left_out=tuple(sorted(left_out)),
+        warnings=warnings,
+    )
+
+
+def fingerprints(cells: CellSet) -> dict[str, str]:
+    """Name of each cell -> SHA-256 of its file, or of its pixels where one file holds many cells."""
+    return {
+        cell.name: sha256_file(cell.path) if cell.row is None else sha256_bytes(read_image(cell).tobytes())
+        for cell in cells.cells
+    }
+
+
+def check_split(split: Split, cells: CellSet, hashes: Mapping[str, str] | None = None) -> None:
+    """Make sure that `split` was made from these very files.
+
+    Args:
+        split: what is going to be used.
+        cells: the data set as it is now.
+        hashes: as for `split_cells`.
+
+    Raises:
+        DataError: cells are missing, new, or have other content.
+    """
+    now = dict(hashes) if hashes is not None else fingerprints(cells)
+    missing, added = sorted(split.hashes.keys() - now.keys()), sorted(now.keys() - split.hashes.keys())
+    changed = sorted(name for name in split.hashes.keys() & now.keys() if split.hashes[name] != now[name])
+    found = [
+        f"{len(names)} {what} (first: {names[0]})"
+        for names, what in ((missing, "missing"), (added, "new"), (changed, "changed"))
+        if names
+    ]
+    if found:
+        raise DataError(
+            f"the split does not belong to the cells in {cells.root}: {', '.join(found)}. Restore the files, "
+            "or make a new split with `cytoforge split DATA --out DIR` and train again."
+        )
+
+
+def require_trainable(split: Split, cells: CellSet) -> None:
+    """Make sure that every class can be learned.
+
+    Raises:
+        DataError: a class has fewer than two images, or none of them is in the training part.
+    """
+    for name in cells.classes:
+        own = [cell.name for cell in cells.cells if cell.label == name]
+        training = sum(split.parts.get(cell) == "train" for cell in own)
+        if len(own) < 2 or training == 0:
+            raise DataError(
+                f"class '{name}' has {len(own)} usable image(s), {training} of them for training; a class "
+                "needs at least two images, one of them for training. Add images, or move its folder out of "
+                f"{cells.root}."
+            )
+
+
+def merge_sets(pairs: Iterable[tuple[str, str]], items: Iterable[str]) -> dict[str, str]:
+    """Union-find: each item -> the smallest item that it is connected with.
+
+    Example:
+        >>> merge_sets([("b", "c"), ("c", "a")], "abcd")
+        {'a': 'a', 'b': 'a', 'c': 'a', 'd': 'd'}
+    """
+    parent = {item: item for item in items}
+
+    def root(item: str) -> str:
+        while parent[item] != item:
+            parent[item] = parent[parent[item]]
+            item = parent[item]
+        return item
+
+    for first, second in pairs:
+        low, high = sorted((root(first), root(second)))
+        parent[high] = low
+    return {item: root(item) for item in parent}
+
+
+def _checked_fractions(fractions: Sequence[float]) -> NDArray[np.float64]:
+    shares = np.asarray(fractions, np.float64)
+    if (
+        shares.shape != (3,)
+        or not np.isfinite(shares).all()
+        or (shares < 0).any()
+        or abs(shares.sum() - 1) > 1e-6
+    ):
+        raise ConfigError(
+            "fractions: expected three shares of train, val and test that add up to 1, such as 0.7 0.1 0.2; "
+            f"got {' '.join(str(share) for share in fractions)}."
+        )
+    if shares[0] == 0:
+        raise ConfigError(
+            "fractions: the share of train is 0; nothing could be learned. Give it more than 0."
+        )
+    return shares
+
+
+def _merge_groups(
+    cells: CellSet, pairs: list[tuple[str, str]]
+) -> tuple[tuple[tuple[str, str], ...], dict[str, str]]:
+    own = {cell.name: cell.group for cell in cells.cells}
+    unknown = sorted({name for pair in pairs for name in pair} - own.keys())
+    if unknown:
+        raise DataError(f"merge: no cell is called '{unknown[0]}'; give names relative to {cells.root}.")
+    group_pairs = {(min(own[a], own[b]), max(own[a], own[b])) for a, b in pairs if own[a] != own[b]}
+    root = merge_sets(sorted(group_pairs), sorted(set(own.values())))
+    return tuple(sorted(group_pairs)), {name: root[group] for name, group in own.items()}
+
+
+def _published_parts(cells: CellSet, groups: Mapping[str, str]) -> tuple[dict[str, Part], set[str]]:
+    """Part of each group that a published split fixes, and the cells that it must do without."""
+    wanted: dict[str, set[str]] = {}
+    for cell in cells.cells:
+        if cell.split is not None:
+            wanted.setdefault(groups[cell.name], set()).add(cell.split)
+    missing = [part for part in ("val", "test") if not any(part in parts for parts in wanted.values())]
+    fixed = {
+        group: next(part for part in _STRICTEST if part in parts)
+        for group, parts in wanted.items()
+        if parts != {"train"} or not missing
+    }
+    left_out = {
+        cell.name
+        for cell in cells.cells
+        if cell.split is not None and fixed.get(groups[cell.name], cell.split) != cell.split
+    }
+    return fixed, left_out
+
+
+def _deal(
+    names: list[str],
+    counts: NDArray[np.int64],
+    shares: NDArray[np.float64],
+    published: tuple[Part, ...],
+    seed: int,
+) -> dict[str, Part]:
+    """Part of each group from their class counts (G, K)."""
+    allowed = [
+        part for part in PARTS if (part == "train" or part not in published) and shares[PARTS.index(part)] > 0
+    ]
+    wanted = shares[[PARTS.index(part) for part in allowed]]
+    choice = _assign(counts, wanted / wanted.sum(), np.random.default_rng(derive(seed, "split")))
+    return {name: allowed[index] for name, index in zip(names, choice, strict=True)}
+
+
+def _class_counts(cells: CellSet, groups: Mapping[str, str], names: list[str]) -> NDArray[np.int64]:
+    """(G, K) how many cells of each class each group has."""
+    row = {name: index for index, name in enumerate(names)}
+    column = {name: index for index, name in enumerate(cells.classes)}
+    counts = np.zeros((len(names), len(cells.classes)), np.int64)
+    for cell in cells.cells:
+        group = groups[cell.name]
+        if group in row:
+            counts[row[group], column[cell.label]] += 1
+    return counts
+
+
+def _assign(
+    counts: NDArray[np.int64], shares: NDArray[np.float64], rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Part of each group: (G, K) counts and (P,) shares give (G,) indices into the parts."""
+    order = rng.permutation(len(counts))
+    order = order[np.argsort(-counts[order].sum(1), kind="stable")]
+    target = np.maximum(shares[:, None] * counts.sum(0), 1e-9)
+    filled = np.zeros_like(target)
+    choice = np.zeros(len(counts), np.int64)
+    for group in order:
+        change = (counts[group] * (2 * (filled - target) + counts[group]) / target).sum(1)
+        choice[group] = int(np.argmin(change))
+        filled[choice[group]] += counts[group]
+    return _repair(counts, choice, shares)
+
+
+def _repair(
+    counts: NDArray[np.int64], choice: NDArray[np.int64], shares: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """Give every class a group in train, then in test, then in val, as far as its groups go."""
+    needed = [0, *sorted(range(1, len(shares)), reverse=True)]
+    for column in range(counts.shape[1]):
+        own = np.flatnonzero(counts[:, column])
+        for part in needed[: len(own)]:
+            if (choice[own] == part).any():
+                continue
+            spare = [g for g in own.tolist() if _can_leave(counts, choice, g, needed[: needed.index(part)])]
+            if spare:
+                choice[min(spare, key=lambda g: (counts[g].sum(), g))] = part
+    return choice
+
+
+def _can_leave(counts: NDArray[np.int64], choice: NDArray[np.int64], group: int, keep: list[int]) -> bool:
+    """Whether each class of `group` still has another group in its part, or the part matters less."""
+    if choice[group] not in keep:
+        return True
+    siblings = (choice == choice[group]) & (np.arange(len(choice)) != group)
+    return bool((counts[siblings].sum(0)[counts[group] > 0] > 0).all())
+
+
+def _warnings(
+    cells: CellSet,
+    parts: Mapping[str, Part],
+    groups: Mapping[str, str],
+    left_out: set[str],
+    shares: NDArray[np.float64],
+) -> tuple[str, ...]:
+    lines = []
+    if left_out:
+        lines.append(
+            f"{len(left_out)} cells of the published split share a group with a cell of a stricter part and "
+            "were left out"
+        )
+    for name in cells.classes:
+        own = [cell.name for cell in cells.cells if cell.label == name]
+        count = len({groups[cell] for cell in own})
+        for part, share in zip(PARTS, shares, strict=True):
+            if share > 0 and not any(parts.get(cell) == part for cell in own):
+                lines.append(
+                    f"class '{name}' has no cells in {part}: its {len(own)} cells form {count} group(s)"
+                )
+    return tuple(lines)
+
+
+def split_summary(split: Split, cells: CellSet) -> dict[str, Any]:
+    """Counts of cells per part and class, and of groups per part, for a reader or a log."""
+    label = {cell.name: cell.label for cell in cells.cells}
+    return {
+        part: {
+            "cells": len(split.names(part)),
+            "groups": len({split.groups[name] for name in split.names(part)}),
+            "classes": {
+                name: sum(label[cell] == name for cell in split.names(part)) for name in cells.classes
+            },
+        }
+        for part in PARTS
+    }
