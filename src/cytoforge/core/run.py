@@ -1,0 +1,110 @@
+"""The run folder: the truth about one training.
+
+```
+run/config.json        what was asked for; enough to rebuild the method
+    split.json         which cell is in which part
+    log.jsonl          one JSON object a line: {"kind": "losses" | "measure" | "event", "seen": ..., ...}
+    samples/           pictures of fixed seeds while training
+    checkpoints/       see core.checkpoint
+```
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from cytoforge.core.errors import CheckpointError, ConfigError
+from cytoforge.core.files import read_json, sha256_bytes, write_atomic, write_json
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder that exists.
+
+    Attributes:
+        path: its folder.
+        config: content of config.json.
+    """
+
+    path: Path
+    config: dict[str, Any]
+
+    @classmethod
+    def create(cls, path: Path, config: dict[str, Any]) -> Self:
+        """Start a run in a folder that is new or empty.
+
+        Raises:
+            ConfigError: the folder holds something already.
+        """
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise ConfigError(
+                f"{path} is not an empty folder. Go on with the run in it with --resume, "
+                "or choose another --run."
+            )
+        run = cls(path, {"format": FORMAT, **config})
+        write_json(path / "config.json", run.config)
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Read a run folder.
+
+        Raises:
+            CheckpointError: it is none, or was made by a newer cytoforge.
+        """
+        if not (path / "config.json").is_file():
+            raise CheckpointError(
+                f"{path} is not a run folder (it has no config.json); give the --run of a training."
+            )
+        config = read_json(path / "config.json")
+        if not isinstance(config, dict) or config.get("format") != FORMAT:
+            raise CheckpointError(
+                f"{path / 'config.json'} has a format that this version cannot read; update cytoforge."
+            )
+        return cls(path, config)
+
+    @property
+    def split_path(self) -> Path:
+        """Where the split is kept."""
+        return self.path / "split.json"
+
+    @property
+    def samples(self) -> Path:
+        """Where pictures of the training are kept."""
+        return self.path / "samples"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where checkpoints are kept."""
+        return self.path / "checkpoints"
+
+    @property
+    def config_hash(self) -> str:
+        """SHA-256 of the configuration, independent of spacing and key order."""
+        return sha256_bytes(json.dumps(self.config, sort_keys=True).encode())
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Append one record to log.jsonl."""
+        with (self.path / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def read_log(self) -> list[dict[str, Any]]:
+        """All records; a line cut short by a crash is left out."""
+        path = self.path / "log.jsonl"
+        records = []
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+            try:
+                records.append(json.loads(line))
+            except ValueError:
+                continue
+        return records
+
+    def rewind_log(self, seen: int) -> None:
+        """Forget records of images after `seen`: a resumed run writes them again."""
+        kept = [record for record in self.read_log() if record["seen"] <= seen]
+        write_atomic(self.path / "log.jsonl", "".join(json.dumps(record) + "\n" for record in kept))

@@ -1,0 +1,151 @@
+"""Wasserstein GAN with gradient penalty, class-conditional."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+from torch.optim import Adam, Optimizer
+
+from cytoforge.core.batch import Batch, DataShape
+from cytoforge.core.errors import ConfigError
+from cytoforge.core.method import Method, MethodConfig, Turn
+from cytoforge.core.randomness import normal, uniform
+from cytoforge.data.augment import augment
+from cytoforge.losses.adversarial import wasserstein_critic, wasserstein_generator
+from cytoforge.losses.penalty import gradient_penalty
+from cytoforge.networks.convolutional import ConvolutionalCritic, ConvolutionalGenerator
+
+
+class WGANGPConfig(MethodConfig):
+    """Settings of `wgan-gp`; the defaults are the paper's."""
+
+    latent: int = Field(128, ge=1, description="length of the noise vector")
+    generator_channels: int = Field(64, ge=4, description="generator width at full resolution")
+    critic_channels: int = Field(64, ge=4, description="critic width at half resolution")
+    most_channels: int = Field(512, ge=4, description="upper bound of the width")
+    critic_steps: int = Field(5, ge=1, description="critic steps for each generator step")
+    penalty: float = Field(10.0, ge=0, description="weight of the gradient penalty")
+    penalty_every: int = Field(1, ge=1, description="one image in how many is used for the gradient penalty")
+    drift: float = Field(0.0, ge=0, description="weight of the mean squared score of real images")
+    learning_rate: float = Field(1e-4, gt=0, description="Adam's learning rate of both networks")
+    critic_learning_rate: float | None = Field(None, gt=0, description="the critic's, where it differs")
+    betas: tuple[float, float] = Field((0.0, 0.9), description="Adam's decay rates")
+    augment: str = Field("", description="differentiable augmentation, for example color,translation,cutout")
+
+
+class WGANGP(Method):
+    """A critic estimates the Wasserstein distance between real and generated cells, a generator shortens it.
+
+    The critic's gradient is held near length 1 at random points between real and generated images:
+
+        critic:    E[D(fake)] - E[D(real)] + penalty * E[(||grad D(x)||_2 - 1)^2]
+        generator: -E[D(fake)]
+
+    Reference:
+        Gulrajani et al., Improved training of Wasserstein GANs, 2017, algorithm 1. https://arxiv.org/abs/1704.00028
+        Zhao et al., Differentiable augmentation for data-efficient GAN training, 2020, equations 3 and 4.
+        https://arxiv.org/abs/2006.10738
+    """
+
+    name = "wgan-gp"
+    config_type = WGANGPConfig
+    averaged = ("generator",)
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "paper": {},
+        "cpu": {
+            "generator_channels": 32,
+            "critic_channels": 32,
+            "most_channels": 256,
+            "critic_steps": 1,
+            "penalty_every": 4,
+            "learning_rate": 3e-4,
+            "augment": "color,translation,cutout",
+        },
+    }
+
+    def __init__(self, config: MethodConfig, shape: DataShape) -> None:
+        assert isinstance(config, WGANGPConfig)
+        if shape.resolution not in (32, 64, 128, 256):
+            raise ConfigError(
+                f"wgan-gp works at a resolution of 32, 64, 128 or 256 px, not {shape.resolution}; "
+                "choose one of them with --resolution."
+            )
+        self.config = config
+        classes = len(shape.classes)
+        self.networks = {
+            "generator": ConvolutionalGenerator(
+                shape.resolution, classes, config.latent, config.generator_channels, config.most_channels
+            ),
+            "critic": ConvolutionalCritic(
+                shape.resolution, classes, config.critic_channels, config.most_channels
+            ),
+        }
+
+    def turns(self) -> tuple[Turn, ...]:
+        """The critic moves in every step, the generator after `critic_steps` of them."""
+        return (
+            Turn("critic", self.critic_losses),
+            Turn("generator", self.generator_losses, every=self.config.critic_steps),
+        )
+
+    def optimizers(self) -> dict[str, Optimizer]:
+        """Adam for both, as in the paper."""
+        rates = {
+            "critic": self.config.critic_learning_rate or self.config.learning_rate,
+            "generator": self.config.learning_rate,
+        }
+        return {
+            name: Adam(self.networks[name].parameters(), rate, self.config.betas, fused=True)
+            for name, rate in rates.items()
+        }
+
+    def noise(self, seeds: NDArray[Any] | Tensor) -> Tensor:
+        """Standard normal (N, latent)."""
+        return normal(seeds, (self.config.latent,), "latent")
+
+    def sample(self, noise: Tensor, labels: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Images (N, 3, H, W) from noise (N, latent) and labels (N,); there is no condition."""
+        images: Tensor = self.networks["generator"](noise, labels)
+        return images
+
+    def critic_losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Negative distance, penalty and drift of one batch."""
+        with torch.no_grad():
+            fake = self._generate(batch, "critic")
+        real, fake = self._augment(batch.images, batch, "real"), self._augment(fake, batch, "fake")
+        scores = self._score(torch.cat([real, fake]), batch.labels.repeat(2))
+        real_scores, fake_scores = scores.chunk(2)
+        losses = {"wasserstein": wasserstein_critic(real_scores, fake_scores)}
+        if self.config.drift:
+            losses["drift"] = self.config.drift * real_scores.square().mean()
+        if self.config.penalty:
+            chosen = slice(None, None, self.config.penalty_every)
+            fraction = uniform(batch.seeds[chosen], (), "interpolation").to(real.device)
+            losses["penalty"] = self.config.penalty * gradient_penalty(
+                lambda images: self._score(images, batch.labels[chosen]), real[chosen], fake[chosen], fraction
+            )
+        return losses
+
+    def generator_losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Negative mean score of generated images."""
+        fake = self._augment(self._generate(batch, "generator"), batch, "generator")
+        scores = self._score(fake, batch.labels)
+        return {"generator": wasserstein_generator(scores, scores)}
+
+    def _generate(self, batch: Batch, stream: str) -> Tensor:
+        noise = normal(batch.seeds, (self.config.latent,), stream).to(batch.images.device)
+        return self.sample(noise, batch.labels)
+
+    def _score(self, images: Tensor, labels: Tensor) -> Tensor:
+        scores: Tensor = self.networks["critic"](images, labels)
+        return scores
+
+    def _augment(self, images: Tensor, batch: Batch, stream: str) -> Tensor:
+        if not self.config.augment:
+            return images
+        return augment(images, self.config.augment, batch.seeds, stream)

@@ -1,0 +1,137 @@
+"""Class-conditional convolutional generator and critic for square images of 32 to 256 pixels.
+
+Neither mixes the images of a batch (no batch norm), so an image is the same in any batch and two processes
+compute what one does. The generator upsamples and convolves; transposed convolutions leave checkerboards.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+COARSEST = 4
+"""Side of the smallest feature map, in pixels."""
+
+
+def widths(resolution: int, channels: int, most: int) -> list[int]:
+    """Channels of the feature maps of side 4, 8, ... `resolution`: doubled each time the side is halved.
+
+    Args:
+        resolution: side of the images, a power of two.
+        channels: at full resolution.
+        most: upper bound.
+
+    Example:
+        >>> widths(64, 32, 256)
+        [256, 256, 128, 64, 32]
+    """
+    levels = round(math.log2(resolution // COARSEST))
+    return [min(most, channels << (levels - level)) for level in range(levels + 1)]
+
+
+class ModulatedBlock(nn.Module):
+    """3x3 convolution, pixel norm, then a scale and shift of each channel that the latent code sets.
+
+    Reference:
+        Karras et al., Progressive growing of GANs, 2018, section 4.2 (pixel norm), https://arxiv.org/abs/1710.10196;
+        Perez et al., FiLM, 2018 (scale and shift), https://arxiv.org/abs/1709.07871
+    """
+
+    def __init__(self, inputs: int, outputs: int, code: int, upsample: bool) -> None:
+        super().__init__()
+        self.upsample = upsample
+        self.convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+        self.modulation = nn.Linear(code, 2 * outputs)
+        nn.init.kaiming_normal_(self.convolution.weight, a=0.2)
+        nn.init.normal_(self.modulation.weight, std=0.5 * code**-0.5)
+        nn.init.zeros_(self.modulation.bias)
+
+    def forward(self, features: Tensor, code: Tensor) -> Tensor:
+        """Features (N, C, H, W) and code (N, K) become (N, C', H or 2H, W or 2W)."""
+        if self.upsample:
+            features = F.interpolate(features, scale_factor=2.0, mode="nearest")
+        features = self.convolution(features)
+        scale, shift = self.modulation(code).to(features.dtype)[:, :, None, None].chunk(2, dim=1)
+        length = features.square().mean(dim=1, keepdim=True).add(1e-4).rsqrt()
+        return F.leaky_relu(features * length * (1 + scale) + shift, 0.2)
+
+
+class ConvolutionalGenerator(nn.Module):
+    """Noise and a class become an image.
+
+    Args:
+        resolution: side of the image, 32, 64, 128 or 256.
+        classes: number of classes.
+        latent: length of the noise.
+        channels: width at full resolution; see `widths`.
+        most_channels: upper bound of the width.
+    """
+
+    def __init__(
+        self, resolution: int, classes: int, latent: int = 128, channels: int = 32, most_channels: int = 256
+    ) -> None:
+        super().__init__()
+        code = 128
+        sizes = widths(resolution, channels, most_channels)
+        self.embedding = nn.Embedding(classes, latent)
+        self.mapping = nn.Sequential(
+            nn.Linear(2 * latent, code), nn.LeakyReLU(0.2), nn.Linear(code, code), nn.LeakyReLU(0.2)
+        )
+        for layer in (self.mapping[0], self.mapping[2]):
+            nn.init.kaiming_normal_(layer.weight, a=0.2)
+        self.start = nn.Linear(2 * latent, sizes[0] * COARSEST**2)
+        self.blocks = nn.ModuleList(
+            ModulatedBlock(inputs, outputs, code, upsample=level > 0)
+            for level, (inputs, outputs) in enumerate(zip([sizes[0], *sizes], sizes, strict=False))
+        )
+        self.output = nn.Conv2d(sizes[-1], 3, 3, padding=1)
+
+    def forward(self, noise: Tensor, labels: Tensor) -> Tensor:
+        """Noise (N, latent) standard normal and labels (N,) become images (N, 3, H, W) in [-1, 1]."""
+        latent = torch.cat([_unit(noise), _unit(self.embedding(labels))], dim=1)
+        code = self.mapping(latent)
+        features = self.start(latent).unflatten(1, (-1, COARSEST, COARSEST))
+        for block in self.blocks:
+            features = block(features, code)
+        return torch.tanh(self.output(features))
+
+
+class ConvolutionalCritic(nn.Module):
+    """An image and its class become a score; strided convolutions, no normalisation.
+
+    Args:
+        resolution: side of the image, 32, 64, 128 or 256.
+        classes: number of classes.
+        channels: width at half resolution; see `widths`.
+        most_channels: upper bound of the width.
+
+    Reference:
+        Radford, Metz and Chintala, DCGAN, 2016 (strided convolutions), https://arxiv.org/abs/1511.06434; Miyato and
+        Koyama, cGANs with projection discriminator, 2018, equation 3, https://arxiv.org/abs/1802.05637
+    """
+
+    def __init__(self, resolution: int, classes: int, channels: int = 32, most_channels: int = 256) -> None:
+        super().__init__()
+        sizes = [3, *reversed(widths(resolution // 2, channels, most_channels))]
+        layers: list[nn.Module] = []
+        for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True):
+            layers += [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+        self.body = nn.Sequential(*layers)
+        features = sizes[-1] * COARSEST**2
+        self.score = nn.Linear(features, 1)
+        self.embedding = nn.Embedding(classes, features)
+        nn.init.normal_(self.embedding.weight, std=features**-0.5)
+
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Images (N, 3, H, W) in [-1, 1] and labels (N,) become scores (N,)."""
+        features = self.body(images).flatten(1)
+        projection = (features * self.embedding(labels)).sum(dim=1)
+        return (self.score(features)[:, 0] + projection).float()
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    """Vectors (N, D) scaled to root mean square 1."""
+    return vectors * vectors.square().mean(dim=1, keepdim=True).add(1e-8).rsqrt()

@@ -1,0 +1,33 @@
+import pytest
+
+from cytoforge.core.errors import CheckpointError, ConfigError
+from cytoforge.core.run import Run
+
+
+def test_create_open_and_refuse(tmp_path):
+    run = Run.create(tmp_path / "a b", {"method": "x"})
+    assert Run.open(run.path).config == {"format": 1, "method": "x"}
+    with pytest.raises(ConfigError, match="--resume"):
+        Run.create(run.path, {})
+    with pytest.raises(CheckpointError, match="not a run folder"):
+        Run.open(tmp_path)
+    (run.path / "config.json").write_text('{"format": 99}')
+    with pytest.raises(CheckpointError, match="update cytoforge"):
+        Run.open(run.path)
+
+
+def test_log_survives_a_line_cut_short_and_rewinds(tmp_path):
+    run = Run.create(tmp_path / "r", {})
+    for seen in (10, 20, 30):
+        run.log({"kind": "losses", "seen": seen})
+    with (run.path / "log.jsonl").open("a") as file:
+        file.write('{"kind": "los')
+    assert [record["seen"] for record in run.read_log()] == [10, 20, 30]
+    run.rewind_log(20)
+    assert [record["seen"] for record in run.read_log()] == [10, 20]
+
+
+def test_config_hash_ignores_order(tmp_path):
+    first = Run.create(tmp_path / "a", {"x": 1, "y": 2})
+    second = Run.create(tmp_path / "b", {"y": 2, "x": 1})
+    assert first.config_hash == second.config_hash
