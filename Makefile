@@ -7,6 +7,7 @@ VENV := .venv/.created
 BASE := .venv/.base-installed
 DEV := .venv/.dev-installed
 JOBS ?= 2
+export NO_MKDOCS_2_WARNING := 1
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 .DEFAULT_GOAL := help
@@ -35,7 +36,7 @@ check: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/mkdocs build --strict --quiet
+	$(BIN)/mkdocs build --strict
 
 docs: $(DEV)
 	$(BIN)/mkdocs build --strict

@@ -108,9 +108,9 @@ def _weights(name: str) -> Finding:
 
 
 def _cache(name: str) -> Finding:
-    from cytoforge.data.cache import default_directory
+    from cytoforge.data.cache import cache_directory
 
-    directory = default_directory()
+    directory = cache_directory()
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=directory):
         return Finding(name, str(directory), True)
