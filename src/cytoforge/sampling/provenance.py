@@ -1,0 +1,368 @@
+"""Every synthetic image says that it is one, who made it and how to make it again.
+
+```
+set/manifest.jsonl                 a header, one line for each file, a seal over all lines before it
+    CARD.md                        the same for people
+    contact.png interpolation.png
+    <class>/<class>_<seed>.png     with marks as PNG text
+```
+
+Marks and hashes find damage, mix-ups and forgotten files. They are no signature: who wants to forge can.
+"""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cytoforge import __version__
+from cytoforge.core.errors import DataError
+from cytoforge.core.files import sha256_bytes, write_atomic
+from cytoforge.core.png import PIXELS, decode_png, pixel_hash
+
+MANIFEST = "manifest.jsonl"
+CARD = "CARD.md"
+CONTACT = "contact.png"
+INTERPOLATION = "interpolation.png"
+
+_MOST_BYTES = 64 * 1024 * 1024
+_FOLDER_BYTES = 60
+_DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}
+_TAKEN = {"masks", MANIFEST, CARD.lower(), CONTACT, INTERPOLATION}
+
+
+class Header(BaseModel):
+    """Who made a set: everything that decides the pixels besides class and seed.
+
+    Attributes:
+        generator: name and version of this program.
+        method: word of the method.
+        config_sha256: hash of the run's configuration.
+        checkpoint: "best" or "newest", as asked for.
+        checkpoint_sha256: hash of its tensors.
+        seen: real images that had been shown in training.
+        truncation: factor on the noise's length, 1 for none.
+        preparation: how real images were prepared for training.
+        classes: names as in the data set; a label is an index into them.
+        folders: class -> folder name.
+        run: path of the run folder, relative to the set.
+        split_sha256: hash of the run's split.json, None where it has none.
+        versions: package -> version.
+        threads: of the processor; other counts may change last bits.
+        device: kind of processor, "cpu" or "cuda".
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    kind: Literal["header"] = "header"
+    synthetic: Literal[True] = True
+    generator: str = f"cytoforge {__version__}"
+    method: str
+    config_sha256: str
+    checkpoint: str
+    checkpoint_sha256: str
+    seen: int
+    truncation: float
+    preparation: dict[str, Any]
+    classes: tuple[str, ...]
+    folders: dict[str, str]
+    run: str
+    split_sha256: str | None
+    versions: dict[str, str]
+    threads: int
+    device: str = "cpu"
+
+
+class Entry(BaseModel):
+    """One synthetic image.
+
+    Attributes:
+        file: path inside the set, with forward slashes.
+        label: name of its class; `class` in the file.
+        seed: what its noise is drawn from.
+        truncation: as in the header.
+        sha256: hash of the file, None while it is planned and not made yet.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    kind: Literal["image"] = "image"
+    file: str
+    label: str = Field(alias="class")
+    seed: int
+    truncation: float
+    sha256: str | None
+
+
+class Companion(BaseModel):
+    """A file of the set that is not one of its images: the card, the contact sheet, the interpolation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["companion"] = "companion"
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a set says about itself."""
+
+    header: Header
+    images: tuple[Entry, ...]
+    companions: tuple[Companion, ...] = ()
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something about a set that is not as its manifest says.
+
+    Attributes:
+        file: path inside the set.
+        reason: what is wrong.
+    """
+
+    file: str
+    reason: str
+
+
+def class_folders(classes: Sequence[str]) -> dict[str, str]:
+    """A folder name for each class that every file system takes, different for different classes.
+
+    Letters, digits, spaces and `-_.` stay; of other characters, `%` and the bytes in hexadecimal are written.
+    Names that would be too long, reserved or equal to another but for case get a piece of their hash.
+
+    Args:
+        classes: different names.
+
+    Example:
+        >>> class_folders(["Koilocytotic", "a/b", "A/B", "con"])
+        {'Koilocytotic': 'Koilocytotic', 'a/b': 'a%2Fb', 'A/B': 'A%2FB~998d3ed8', 'con': 'con~1143da2b'}
+    """
+    folders: dict[str, str] = {}
+    taken = set(_TAKEN)
+    for name in classes:
+        folder = _spelled(name)
+        if len(folder.encode()) > _FOLDER_BYTES or folder.casefold() in taken or _reserved(folder):
+            cut = folder.encode()[: _FOLDER_BYTES - 9].decode(errors="ignore")
+            folder = f"{cut}~{sha256_bytes(name.encode())[:8]}"
+        taken.add(folder.casefold())
+        folders[name] = folder
+    return folders
+
+
+def image_file(folders: Mapping[str, str], label: str, seed: int) -> str:
+    """Path of an image inside its set.
+
+    Example:
+        >>> image_file({"Parabasal": "Parabasal"}, "Parabasal", 7)
+        'Parabasal/Parabasal_00000007.png'
+    """
+    return f"{folders[label]}/{folders[label]}_{seed:08d}.png"
+
+
+def image_marks(header: Header, label: str, seed: int) -> dict[str, str]:
+    """PNG text of one image, besides the hash of its pixels."""
+    return {**set_marks(header), "Class": label, "Seed": str(seed)}
+
+
+def set_marks(header: Header) -> dict[str, str]:
+    """PNG text of every picture in a set."""
+    return {
+        "Synthetic": "true",
+        "Generator": header.method,
+        "Config-SHA256": header.config_sha256,
+        "Checkpoint-SHA256": header.checkpoint_sha256,
+        "Truncation": repr(header.truncation),
+        "Software": header.generator,
+    }
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write `manifest.jsonl`, images sorted by class and seed, sealed by the hash of all lines.
+
+    Raises:
+        DataError: the folder cannot be written.
+    """
+    position = {name: index for index, name in enumerate(manifest.header.classes)}
+    images = sorted(manifest.images, key=lambda entry: (position[entry.label], entry.seed))
+    records = [manifest.header, *images, *sorted(manifest.companions, key=lambda companion: companion.file)]
+    lines = "".join(_line(record.model_dump(by_alias=True)) for record in records)
+    seal = {"kind": "seal", "lines": len(records), "sha256": sha256_bytes(lines.encode())}
+    write_atomic(folder / MANIFEST, lines + _line(seal))
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a synthetic set.
+
+    Raises:
+        DataError: there is none, it was changed, or it cannot be understood.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise DataError(
+            f"{folder} is not a synthetic set (it has no {MANIFEST}); give the --out folder of "
+            "`cytoforge generate`."
+        )
+    lines = path.read_bytes().splitlines(keepends=True)
+    advice = "Restore the file, or generate the set again into another folder."
+    try:
+        seal = json.loads(lines[-1])
+        body = b"".join(lines[:-1])
+        if seal["kind"] != "seal" or seal["lines"] != len(lines) - 1 or seal["sha256"] != sha256_bytes(body):
+            raise DataError(f"{path} was changed after it was written. {advice}")
+        header = Header.model_validate_json(lines[0])
+        images, companions = [], []
+        for line in lines[1:-1]:
+            if json.loads(line)["kind"] == "image":
+                images.append(Entry.model_validate_json(line))
+            else:
+                companions.append(Companion.model_validate_json(line))
+    except (ValidationError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise DataError(
+            f"{path} is not a manifest that this version understands: {error}. {advice}"
+        ) from error
+    return Manifest(header, tuple(images), tuple(companions))
+
+
+def verify(folder: Path) -> list[Problem]:
+    """Everything that differs between a set and its manifest, in both directions; empty where all is well.
+
+    Every image must be where its class and seed put it, carry all marks, and have the bytes that the manifest
+    states; no file may be there that the manifest does not name.
+
+    Args:
+        folder: a synthetic set.
+
+    Raises:
+        DataError: `folder` is no folder.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder; give the --out folder of `cytoforge generate`.")
+    try:
+        manifest = read_manifest(folder)
+    except DataError as error:
+        return [Problem(MANIFEST, str(error))]
+    return [
+        *_image_problems(folder, manifest),
+        *_companion_problems(folder, manifest),
+        *_extra(folder, manifest),
+    ]
+
+
+def _image_problems(folder: Path, manifest: Manifest) -> Iterator[Problem]:
+    header, named = manifest.header, set()
+    for entry in manifest.images:
+        if entry.file in named:
+            yield Problem(entry.file, "the manifest names it twice")
+        named.add(entry.file)
+        if entry.label not in header.folders or entry.file != image_file(
+            header.folders, entry.label, entry.seed
+        ):
+            yield Problem(entry.file, f"it is not where class {entry.label!r} and seed {entry.seed} belong")
+            continue
+        expected = image_marks(header, entry.label, entry.seed)
+        reason = _fault(folder, entry.file, entry.sha256, expected)
+        if reason is not None:
+            yield Problem(entry.file, reason)
+
+
+def _companion_problems(folder: Path, manifest: Manifest) -> Iterator[Problem]:
+    allowed = {CARD, CONTACT, INTERPOLATION}
+    named = {companion.file for companion in manifest.companions}
+    for name in sorted(allowed - named):
+        yield Problem(
+            name, "the manifest does not name it: the set is unfinished, run the same command again"
+        )
+    for companion in manifest.companions:
+        if companion.file not in allowed:
+            yield Problem(companion.file, "such a file does not belong into a set")
+            continue
+        marks = set_marks(manifest.header) if companion.file.endswith(".png") else None
+        reason = _fault(folder, companion.file, companion.sha256, marks)
+        if reason is not None:
+            yield Problem(companion.file, reason)
+
+
+def _fault(folder: Path, file: str, sha256: str | None, marks: Mapping[str, str] | None) -> str | None:
+    """What is wrong with one file, None for nothing; `marks` is None for files that are no pictures."""
+    if sha256 is None:
+        return "it is planned but was not made: run the same command again"
+    path = folder / file
+    if _leaves(folder, file) or not path.is_file():
+        return "it is missing"
+    if path.stat().st_size > _MOST_BYTES:
+        return f"it has {path.stat().st_size} bytes, more than any file of a set"
+    content = path.read_bytes()
+    if sha256_bytes(content) != sha256:
+        return "its bytes differ from the manifest's"
+    return None if marks is None else mark_fault(content, marks)
+
+
+def mark_fault(content: bytes, marks: Mapping[str, str]) -> str | None:
+    """What keeps a PNG file from being the picture that `marks` describes, None for nothing.
+
+    Args:
+        content: bytes of the file.
+        marks: expected text, without the hash of the pixels.
+    """
+    try:
+        image, text = decode_png(content)
+    except DataError as error:
+        return str(error)
+    for keyword, value in {**marks, PIXELS: pixel_hash(image)}.items():
+        if keyword not in text:
+            return f'its mark "{keyword}" is missing'
+        if text[keyword] != value:
+            return f'its mark "{keyword}" is {text[keyword][:80]!r}, not {value[:80]!r}'
+    return None
+
+
+def _extra(folder: Path, manifest: Manifest) -> Iterator[Problem]:
+    named = {MANIFEST, *_names(manifest.images), *_names(manifest.companions)}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if (path.is_symlink() or not path.is_dir()) and name not in named:
+            yield Problem(name, "the manifest does not name it")
+
+
+def _names(records: Iterable[Entry | Companion]) -> set[str]:
+    return {record.file for record in records}
+
+
+def _leaves(folder: Path, file: str) -> bool:
+    """Whether a path goes out of the set, by its parts or through a link."""
+    pure = PurePosixPath(file)
+    if pure.is_absolute() or ".." in pure.parts:
+        return True
+    return not (folder / file).resolve().is_relative_to(folder.resolve()) or (folder / file).is_symlink()
+
+
+def _line(record: Mapping[str, Any]) -> str:
+    return json.dumps(record, ensure_ascii=True, allow_nan=False) + "\n"
+
+
+def _spelled(name: str) -> str:
+    name = unicodedata.normalize("NFC", name)
+    spelled = "".join(
+        letter
+        if letter.isalnum() or letter in " -_."
+        else "".join(f"%{byte:02X}" for byte in letter.encode())
+        for letter in name
+    )
+    if spelled[:1] in {".", " "}:
+        spelled = f"%{ord(spelled[0]):02X}{spelled[1:]}"
+    if spelled[-1:] in {".", " "}:
+        spelled = f"{spelled[:-1]}%{ord(spelled[-1]):02X}"
+    return spelled
+
+
+def _reserved(folder: str) -> bool:
+    return not folder or folder.split(".", maxsplit=1)[0].strip().casefold() in _DEVICES

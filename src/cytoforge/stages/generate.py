@@ -1,0 +1,59 @@
+"""Run folder in, synthetic set out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cytoforge.core.errors import ConfigError
+from cytoforge.core.run import Run
+from cytoforge.sampling.generate import Made, default_seeds, parse_seeds
+from cytoforge.sampling.generate import generate as write_set
+
+
+def generate(
+    run: Path,
+    out: Path,
+    *,
+    per_class: int | None = None,
+    label: str | None = None,
+    seeds: str | None = None,
+    truncation: float = 1.0,
+    checkpoint: str = "best",
+    device: str = "cpu",
+) -> Made:
+    """Write synthetic cells with manifest, data card, contact sheet and interpolation.
+
+    The same call again goes on after an interruption; another call with the same generator adds to the set.
+
+    Args:
+        run: folder of a training.
+        out: folder of the set: new, empty, or begun by the same generator.
+        per_class: images of each class.
+        label: name of a class, together with `seeds` and instead of `per_class`.
+        seeds: numbers and ranges such as "0-99,200".
+        truncation: factor in (0, 1] on the noise; below 1, images are more alike and more typical.
+        checkpoint: "best" by the score measured while training, or "newest".
+        device: "cpu" or "cuda".
+
+    Raises:
+        CheckpointError: `run` is no run folder or has no intact checkpoint.
+        ConfigError: the request makes no sense, or `out` holds something else.
+        DataError: `out` cannot be written; what is finished is kept.
+    """
+    opened = Run.open(run)
+    wanted = _wanted(tuple(opened.config["classes"]), per_class, label, seeds)
+    return write_set(opened, out, wanted, truncation=truncation, checkpoint=checkpoint, device=device)
+
+
+def _wanted(
+    classes: tuple[str, ...], per_class: int | None, label: str | None, seeds: str | None
+) -> list[tuple[str, int]]:
+    by_class = per_class is not None and label is None and seeds is None
+    by_seeds = per_class is None and label is not None and seeds is not None
+    if not (by_class or by_seeds):
+        raise ConfigError(
+            "say which images: either --per-class N for N of each class, or --class NAME with --seeds 0-99."
+        )
+    if per_class is not None:
+        return default_seeds(classes, per_class)
+    return [(str(label), seed) for seed in parse_seeds(str(seeds))]
