@@ -11,16 +11,18 @@ from cytoforge.cli.console import Outcome
 
 def methods() -> Outcome:
     """List the methods with their presets and settings."""
-    from cytoforge.stages.methods import describe_methods
+    from cytoforge.stages.methods import describe_methods, describe_shared
 
-    described = describe_methods()
+    described, shared = describe_methods(), describe_shared()
     pictures: list[Table | Text] = []
     for method in described:
         pictures.append(Text.assemble((method.name, "bold"), f"  {method.summary}"))
         for name, changes in method.presets.items():
             pictures.append(Text(f"  --preset {name}: {_pairs(changes) or 'the defaults below'}"))
         pictures.append(_settings(method.settings))
-    return Outcome({"methods": described}, Group(*pictures))
+    for name, settings in shared.items():
+        pictures += [Text.assemble((name, "bold"), "  settings of every method"), _settings(settings)]
+    return Outcome({"methods": described, **shared}, Group(*pictures))
 
 
 def _settings(settings: dict[str, tuple[str, object, str]]) -> Table:

@@ -23,9 +23,9 @@ class Preparation(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    resolution: int = Field(64, ge=8, le=1024)
-    fit: Literal["pad", "crop", "stretch"] = "crop"
-    denoise: float = Field(0.0, ge=0.0, le=2.0)
+    resolution: int = Field(64, ge=8, le=1024, description="side of the square images, in pixels")
+    fit: Literal["pad", "crop", "stretch"] = Field("crop", description="how a picture becomes square")
+    denoise: float = Field(0.0, ge=0.0, le=2.0, description="strength of the noise reduction")
 
 
 def prepare(image: NDArray[np.uint8], preparation: Preparation) -> NDArray[np.uint8]:

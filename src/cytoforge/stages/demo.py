@@ -101,9 +101,9 @@ def _remember(out: Path, settings: DemoSettings, finished: dict[str, float]) -> 
 
 
 def _phantom(out: Path, settings: DemoSettings) -> None:
-    from cytoforge.data.phantom import write_phantom
+    from cytoforge.stages.phantom import phantom
 
-    write_phantom(out / "phantom", settings.per_class, settings.size, settings.seed)
+    phantom(out / "phantom", settings.per_class, settings.size, settings.seed)
 
 
 def _audit(out: Path, settings: DemoSettings) -> None:

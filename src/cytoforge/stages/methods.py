@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel
 
 from cytoforge.core.method import Method
+from cytoforge.data.transform import Preparation
 from cytoforge.methods.catalogue import METHODS
+from cytoforge.training.loop import LoopConfig
+
+Settings = dict[str, tuple[str, Any, str]]
+"""Setting -> (kind, default, meaning)."""
 
 
 @dataclass(frozen=True)
@@ -18,13 +25,13 @@ class Described:
         name: word on the command line.
         summary: first line of its docstring.
         presets: preset name -> the settings that it changes.
-        settings: setting -> (kind, default, meaning).
+        settings: its own; those of `describe_shared` come on top.
     """
 
     name: str
     summary: str
     presets: dict[str, dict[str, Any]]
-    settings: dict[str, tuple[str, Any, str]]
+    settings: Settings
 
 
 def describe_methods() -> list[Described]:
@@ -35,12 +42,23 @@ def describe_methods() -> list[Described]:
 def _describe(name: str, method: type[Method]) -> Described:
     summary = (inspect.getdoc(method) or "").split("\n", 1)[0]
     presets = {preset: dict(changes) for preset, changes in method.presets.items()}
-    settings = {
+    return Described(name, summary, presets, _settings(method.config_type))
+
+
+def describe_shared() -> dict[str, Settings]:
+    """Settings that every method takes: of the loop and of the preparation of images."""
+    return {"training": _settings(LoopConfig), "preparation": _settings(Preparation)}
+
+
+def _settings(kind: type[BaseModel]) -> Settings:
+    return {
         key: (_kind(field.annotation), field.get_default(), field.description or "")
-        for key, field in method.config_type.model_fields.items()
+        for key, field in kind.model_fields.items()
     }
-    return Described(name, summary, presets, settings)
 
 
 def _kind(annotation: Any) -> str:
-    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
+    if get_origin(annotation) is Literal:
+        return " | ".join(get_args(annotation))
+    plain = isinstance(annotation, type) and not get_args(annotation)
+    return annotation.__name__ if plain else str(annotation).replace("typing.", "")
