@@ -18,6 +18,7 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Parameter
 
 from cytoforge import __version__
+from cytoforge.cli.bench import bench
 from cytoforge.cli.console import (
     BAD_INPUT,
     DONE,
@@ -30,11 +31,15 @@ from cytoforge.cli.console import (
 )
 from cytoforge.cli.demo import demo
 from cytoforge.cli.doctor import doctor
+from cytoforge.cli.generate import generate
 from cytoforge.cli.methods import methods
+from cytoforge.cli.split import split
+from cytoforge.cli.train import train
+from cytoforge.cli.verify import verify
 from cytoforge.core.errors import CytoforgeError
 
 # In the order of the work, which is the order of the help page.
-VERBS: tuple[Callable[..., Outcome], ...] = (demo, methods, doctor)
+VERBS: tuple[Callable[..., Outcome], ...] = (demo, split, train, generate, verify, methods, bench, doctor)
 
 _GO_ON = {
     "train": "the run is saved; run the same command with --resume to go on",
