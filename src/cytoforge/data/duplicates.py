@@ -43,6 +43,7 @@ _SHIFTS: Final = (-4, -2, 0, 2, 4)
 _CANDIDATE: Final = 0.78
 _PER_CELL: Final = 10
 _FORM: Final = 0.965
+_WORTH_DETAIL: Final = 0.95
 _COPY_FORM: Final = 0.98
 _COPY_DETAIL: Final = 0.9
 _SAME_FRAME: Final = 0.25
@@ -119,7 +120,7 @@ def find_repeats(
     same = _exact(hashes)
     exact = [Repeat(names[i], names[j], "exact", SYMMETRIES[0], 1.0, 1.0) for i, j in same]
     if len(thumbnails) < 2:
-        return Repeats(tuple(exact), _FORM, 0.0)
+        return Repeats(tuple(exact), 1.0, 0.0)
     grey = thumbnails.astype(np.float32)
     pyramid = (_band_pass(_shrink(grey, _COARSE), 3), _band_pass(_shrink(grey, _MIDDLE), 6), grey)
     known = {(i, j) for i, j in same}
@@ -214,7 +215,11 @@ def _registered(
         score, motion = register(middle[a], np.ascontiguousarray(turn(middle[b], symmetry)))
         form.append(score)
         offset.append(np.abs(motion).max(1))
-        detail.append(_detail(fine[a], np.ascontiguousarray(turn(fine[b], symmetry)), motion))
+        alike = np.zeros_like(score)
+        close = score >= _WORTH_DETAIL
+        turned = np.ascontiguousarray(turn(fine[b[close]], symmetry))
+        alike[close] = _detail(fine[a[close]], turned, motion[close])
+        detail.append(alike)
     empty = [np.zeros(0, np.float32)]
     return _Candidates(first, second, *(np.concatenate(column or empty) for column in (form, detail, offset)))
 
@@ -318,7 +323,7 @@ class _Grid:
         left = np.clip(np.floor(x), 0, self.size - 2).astype(np.int32)
         top = np.clip(np.floor(y), 0, self.size - 2).astype(np.int32)
         fx, fy = np.clip(x - left, 0, 1), np.clip(y - top, 0, 1)
-        flat, corner = images.reshape(len(images), -1), top * self.size + left
+        flat, corner = images.reshape(len(images), self.size**2), top * self.size + left
         a, b, c, d = (np.take_along_axis(flat, corner + step, 1) for step in (0, 1, self.size, self.size + 1))
         return (a * (1 - fx) + b * fx) * (1 - fy) + (c * (1 - fx) + d * fx) * fy, visible
 
@@ -349,7 +354,7 @@ def _band_pass(images: Floats, sigma: float) -> Floats:
 
 
 def _unit(images: Floats) -> Floats:
-    return _normalised(images.reshape(len(images), -1))[0]
+    return _normalised(images.reshape(len(images), images.shape[1] * images.shape[2]))[0]
 
 
 def _normalised(vectors: Floats) -> tuple[Floats, Floats]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, cast
 
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from cytoforge.core.errors import ConfigError, DataError
 from cytoforge.core.files import read_json, sha256_bytes, sha256_file, write_json
 from cytoforge.core.randomness import derive
-from cytoforge.data.cells import CellSet, Part
+from cytoforge.data.cells import Cell, CellSet, Part
 from cytoforge.data.folder import read_image
 
 PARTS: Final[tuple[Part, ...]] = ("train", "val", "test")
@@ -33,7 +33,8 @@ class Split(BaseModel):
         groups: name of a cell -> its group after merging; no group lies in two parts.
         hashes: name of a cell -> SHA-256 of its file (of its pixels where many share a file).
         merged: pairs of groups that were made one, because they show the same cell.
-        left_out: training cells of a published split whose group is also in a stricter part.
+        left_out: cells in no part: those that cannot be used, and training cells of a published split whose
+            group is also in a stricter part.
         warnings: what a reader of results must know.
     """
 
@@ -96,6 +97,7 @@ def split_cells(
     seed: int = 0,
     merge: Iterable[tuple[str, str]] = (),
     hashes: Mapping[str, str] | None = None,
+    unusable: Collection[str] = (),
 ) -> Split:
     """Divide cells into train, val and test so that classes are in proportion and no group is divided.
 
@@ -110,6 +112,7 @@ def split_cells(
         seed: any integer.
         merge: pairs of cell names that must not be separated, such as two crops of one physical cell.
         hashes: name -> SHA-256 where already known; computed from the files otherwise.
+        unusable: names of cells that cannot be decoded; they are left out.
 
     Returns:
         A split of all cells. What could not be had (a class of one group has no test cells) is in `warnings`.
@@ -121,12 +124,14 @@ def split_cells(
     shares = _checked_fractions(fractions)
     merged_pairs, groups = _merge_groups(cells, list(merge))
     published = tuple(part for part in PARTS if any(cell.split == part for cell in cells.cells))
-    fixed, left_out = _published_parts(cells, groups)
-    free = sorted(set(groups.values()) - fixed.keys())
-    dealt = _deal(free, _class_counts(cells, groups, free), shares, published, seed)
+    usable = cells.select(name for name in groups if name not in unusable)
+    fixed, leaks = _published_parts(usable, groups)
+    free = sorted({groups[name] for name in usable.names} - fixed.keys())
+    dealt = _deal(free, _class_counts(usable, groups, free), shares, published, seed)
+    left_out = leaks | set(unusable)
     part_of = {**dealt, **fixed}
     parts = {name: part_of[group] for name, group in groups.items() if name not in left_out}
-    warnings = _warnings(cells, parts, groups, left_out, shares)
+    warnings = _warnings(usable, parts, groups, leaks, shares)
     return Split(
         seed=seed,
         fractions=cast("tuple[float, float, float]", tuple(float(share) for share in shares)),
@@ -142,10 +147,7 @@ def split_cells(
 
 def fingerprints(cells: CellSet) -> dict[str, str]:
     """Name of each cell -> SHA-256 of its file, or of its pixels where one file holds many cells."""
-    return {
-        cell.name: sha256_file(cell.path) if cell.row is None else sha256_bytes(read_image(cell).tobytes())
-        for cell in cells.cells
-    }
+    return {cell.name: _fingerprint(cell) for cell in cells.cells}
 
 
 def check_split(split: Split, cells: CellSet, hashes: Mapping[str, str] | None = None) -> None:
@@ -210,6 +212,13 @@ def merge_sets(pairs: Iterable[tuple[str, str]], items: Iterable[str]) -> dict[s
         low, high = sorted((root(first), root(second)))
         parent[high] = low
     return {item: root(item) for item in parent}
+
+
+def _fingerprint(cell: Cell) -> str:
+    try:
+        return sha256_file(cell.path) if cell.row is None else sha256_bytes(read_image(cell).tobytes())
+    except OSError as error:
+        return f"unreadable: {error.strerror}"
 
 
 def _checked_fractions(fractions: Sequence[float]) -> NDArray[np.float64]:
