@@ -14,7 +14,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cytoforge.core.checkpoint import load_checkpoint
 from cytoforge.core.errors import CheckpointError, ConfigError, DataError
+from cytoforge.core.files import write_atomic
 from cytoforge.core.png import decode_png
 from cytoforge.core.run import Run
 from cytoforge.sampling import generate as module
@@ -99,7 +101,7 @@ class TestTruncation:
 class TestGenerator:
     def test_takes_the_average_where_one_is_kept(self, run: Run) -> None:
         generator = open_generator(run)
-        loaded = module.load_checkpoint(run.checkpoints)
+        loaded = load_checkpoint(run.checkpoints)
         for key, value in generator.method.networks["generator"].state_dict().items():
             assert torch.equal(value, loaded.tensors[f"average/generator/{key}"])
         for key, value in generator.method.networks["critic"].state_dict().items():
@@ -140,7 +142,7 @@ class TestSet:
         self, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         generate(run, tmp_path / "whole", WANTED)
-        write, left = module.write_atomic, [4]
+        write, left = write_atomic, [4]
 
         def interrupted(path: Path, content: bytes | str) -> None:
             if left[0] == 0:

@@ -35,8 +35,8 @@ def card(manifest: Manifest, run: Run) -> str:
     return f"""# Synthetic cells: data card
 
 **No image in this folder is a photograph of a patient's cell.** All {len(manifest.images)} were computed
-by a generator. They are for research, teaching and the testing of software. **Do not use them to diagnose, and
-do not mix them into clinical records.**
+by a generator. They are for research, teaching and the testing of software. **Do not use them to diagnose,
+and do not mix them into clinical records.**
 
 ## What is here
 | class | images | seeds |

@@ -15,7 +15,7 @@ from torch import Tensor
 from cytoforge.core.grid import PAPER, grid
 
 GAP = 4
-_CELL = 112
+_CELL = 128
 _FONT = 18
 _LONGEST = 28
 
