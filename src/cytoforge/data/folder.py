@@ -104,7 +104,7 @@ def _check_classes(root: Path, layout: str, classes: tuple[str, ...], faults: Se
     listed = "".join(f"\n  {fault.path}: {fault.reason}" for fault in faults[:5])
     if not classes:
         raise DataError(
-            f"{root}: no usable image found (layout {layout}); expected one subfolder of BMP, PNG, JPEG, TIFF "
+            f"{root}: no usable image found (layout {layout}); expected a subfolder of BMP, PNG, JPEG, TIFF "
             f"or WebP images per class. {len(faults)} files cannot be used.{listed}"
         )
     raise DataError(

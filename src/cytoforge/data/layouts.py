@@ -25,12 +25,12 @@ PARTS: Mapping[str, Part] = {
     "test": "test",
     "testing": "test",
 }
-_FOREIGN = frozenset(
-    f".{word}"
-    for word in (
-        "gif heic heif avif jp2 j2k jxl svg eps pdf psd ico dcm svs ndpi mrxs czi lif raw nef cr2 ppm pgm pbm npy"
-    ).split()
-)
+# fmt: off
+_FOREIGN = frozenset({
+    ".gif", ".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".svg", ".eps", ".pdf", ".psd", ".ico", ".dcm",
+    ".svs", ".ndpi", ".mrxs", ".czi", ".lif", ".raw", ".nef", ".cr2", ".ppm", ".pgm", ".pbm", ".npy",
+})
+# fmt: on
 _MASK_BESIDE = re.compile(r"(.+?)[-_.]mask", re.IGNORECASE)
 _HERLEV = re.compile(r"(\d+)-(\d+)-(\d+)")
 _SIPAKMED = re.compile(r"(\d+)_(\d+)")
