@@ -104,6 +104,11 @@ class Run:
                 continue
         return records
 
+    def last_event(self) -> str | None:
+        """What the newest event record says, such as "interrupted" or "alarm"."""
+        events = [record["event"] for record in self.read_log() if record["kind"] == "event"]
+        return events[-1] if events else None
+
     def rewind_log(self, seen: int) -> None:
         """Forget records of images after `seen`: a resumed run writes them again."""
         kept = [record for record in self.read_log() if record["seen"] <= seen]

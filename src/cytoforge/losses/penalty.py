@@ -22,7 +22,7 @@ def gradient_norms(critic: Critic, images: Tensor) -> Tensor:
     """
     images = images.detach().requires_grad_()
     (gradients,) = torch.autograd.grad(critic(images).float().sum(), images, create_graph=True)
-    return gradients.float().flatten(1).norm(dim=1)
+    return torch.linalg.vector_norm(gradients.float().flatten(1), dim=1)
 
 
 def interpolate(real: Tensor, fake: Tensor, fraction: Tensor) -> Tensor:

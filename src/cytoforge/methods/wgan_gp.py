@@ -15,7 +15,7 @@ from cytoforge.core.batch import Batch, DataShape
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.method import Method, MethodConfig, Turn
 from cytoforge.core.randomness import normal, uniform
-from cytoforge.data.augment import augment
+from cytoforge.data.augment import Policy, augment
 from cytoforge.losses.adversarial import wasserstein_critic, wasserstein_generator
 from cytoforge.losses.penalty import gradient_penalty
 from cytoforge.networks.convolutional import ConvolutionalCritic, ConvolutionalGenerator
@@ -35,7 +35,9 @@ class WGANGPConfig(MethodConfig):
     learning_rate: float = Field(1e-4, gt=0, description="Adam's learning rate of both networks")
     critic_learning_rate: float | None = Field(None, gt=0, description="the critic's, where it differs")
     betas: tuple[float, float] = Field((0.0, 0.9), description="Adam's decay rates")
-    augment: str = Field("", description="differentiable augmentation, for example color,translation,cutout")
+    augment: Policy = Field(
+        "", description="differentiable augmentation, for example color,translation,cutout"
+    )
 
 
 class WGANGP(Method):
@@ -63,7 +65,8 @@ class WGANGP(Method):
             "most_channels": 256,
             "critic_steps": 1,
             "penalty_every": 4,
-            "learning_rate": 3e-4,
+            "learning_rate": 2e-4,
+            "critic_learning_rate": 1e-3,
             "augment": "color,translation,cutout",
         },
     }

@@ -7,6 +7,7 @@ compute what one does. The generator upsamples and convolves; transposed convolu
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -77,11 +78,10 @@ class ConvolutionalGenerator(nn.Module):
         code = 128
         sizes = widths(resolution, channels, most_channels)
         self.embedding = nn.Embedding(classes, latent)
-        self.mapping = nn.Sequential(
-            nn.Linear(2 * latent, code), nn.LeakyReLU(0.2), nn.Linear(code, code), nn.LeakyReLU(0.2)
-        )
-        for layer in (self.mapping[0], self.mapping[2]):
+        first, second = nn.Linear(2 * latent, code), nn.Linear(code, code)
+        for layer in (first, second):
             nn.init.kaiming_normal_(layer.weight, a=0.2)
+        self.mapping = nn.Sequential(first, nn.LeakyReLU(0.2), second, nn.LeakyReLU(0.2))
         self.start = nn.Linear(2 * latent, sizes[0] * COARSEST**2)
         self.blocks = nn.ModuleList(
             ModulatedBlock(inputs, outputs, code, upsample=level > 0)
@@ -90,8 +90,11 @@ class ConvolutionalGenerator(nn.Module):
         self.output = nn.Conv2d(sizes[-1], 3, 3, padding=1)
 
     def forward(self, noise: Tensor, labels: Tensor) -> Tensor:
-        """Noise (N, latent) standard normal and labels (N,) become images (N, 3, H, W) in [-1, 1]."""
-        latent = torch.cat([_unit(noise), _unit(self.embedding(labels))], dim=1)
+        """Noise (N, latent) standard normal and labels (N,) become images (N, 3, H, W) in [-1, 1].
+
+        Shorter noise (truncation) moves an image towards its class: the noise is not normalised here.
+        """
+        latent = torch.cat([noise, _unit(self.embedding(labels))], dim=1)
         code = self.mapping(latent)
         features = self.start(latent).unflatten(1, (-1, COARSEST, COARSEST))
         for block in self.blocks:
@@ -109,15 +112,16 @@ class ConvolutionalCritic(nn.Module):
         most_channels: upper bound of the width.
 
     Reference:
-        Radford, Metz and Chintala, DCGAN, 2016 (strided convolutions), https://arxiv.org/abs/1511.06434; Miyato and
-        Koyama, cGANs with projection discriminator, 2018, equation 3, https://arxiv.org/abs/1802.05637
+        Radford, Metz and Chintala, DCGAN, 2016 (strided convolutions). https://arxiv.org/abs/1511.06434
+        Miyato and Koyama, cGANs with projection discriminator, 2018, equation 3.
+        https://arxiv.org/abs/1802.05637
     """
 
     def __init__(self, resolution: int, classes: int, channels: int = 32, most_channels: int = 256) -> None:
         super().__init__()
         sizes = [3, *reversed(widths(resolution // 2, channels, most_channels))]
         layers: list[nn.Module] = []
-        for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True):
+        for inputs, outputs in pairwise(sizes):
             layers += [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
         self.body = nn.Sequential(*layers)
         features = sizes[-1] * COARSEST**2
@@ -129,7 +133,8 @@ class ConvolutionalCritic(nn.Module):
         """Images (N, 3, H, W) in [-1, 1] and labels (N,) become scores (N,)."""
         features = self.body(images).flatten(1)
         projection = (features * self.embedding(labels)).sum(dim=1)
-        return (self.score(features)[:, 0] + projection).float()
+        scores: Tensor = self.score(features)[:, 0] + projection
+        return scores.float()
 
 
 def _unit(vectors: Tensor) -> Tensor:

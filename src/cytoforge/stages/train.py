@@ -131,17 +131,15 @@ def train(
     chosen = plan(method, preset, wanted)
     _check_folder(run, resume)
     cells = open_cells(data, layout, group)
-    if len(cells.classes) < 1 or not cells.cells:
-        raise ConfigError(f"{data} holds no usable cells.")
     loop = _resolved(chosen.loop)
     fabric = _fabric(loop)
     folder = _started(chosen, loop, cells, run, seed, split, resume, fabric)
     parts = Split.load(folder.split_path)
-    training = _cached(cells, parts, "train", chosen.preparation)
+    cached = open_cache(cells, chosen.preparation)
     torch.manual_seed(derive(seed, "weights"))
     model = rebuild(folder.config)
-    measure = _measure(cells, parts, chosen.preparation, extractor) if fabric.is_global_zero else None
-    trainer = Loop(model, training, loop, folder, seed, fabric, measure)
+    measure = _measure(cached, parts, extractor) if fabric.is_global_zero else None
+    trainer = Loop(model, cached.select(parts.names("train")), loop, folder, seed, fabric, measure)
     if resume and any(folder.checkpoints.glob("[0-9]*")):
         for damage in trainer.resume():
             folder.log(
@@ -168,8 +166,8 @@ def _fabric(loop: LoopConfig) -> Fabric:
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if loop.batch % (processes * loop.accumulate):
         raise ConfigError(
-            f"batch={loop.batch} cannot be dealt out to {processes} processes x accumulate={loop.accumulate}; "
-            f"choose a multiple of {processes * loop.accumulate}."
+            f"batch={loop.batch} cannot be dealt out to {processes} processes x accumulate="
+            f"{loop.accumulate}; choose a multiple of {processes * loop.accumulate}."
         )
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     fabric = Fabric(
@@ -177,7 +175,6 @@ def _fabric(loop: LoopConfig) -> Fabric:
         strategy="ddp" if processes > 1 else "auto",
         devices=local,
         num_nodes=max(1, processes // local),
-        precision=loop.precision,  # type: ignore[arg-type]
     )
     fabric.launch()
     return fabric
@@ -252,13 +249,9 @@ def _compare(run: Run, asked: Mapping[str, Any]) -> None:
         )
 
 
-def _cached(cells: CellSet, split: Split, part: Any, preparation: Preparation) -> CachedCells:
-    return open_cache(cells.select(split.names(part)), preparation)
-
-
-def _measure(cells: CellSet, split: Split, preparation: Preparation, extractor: str) -> Measure | None:
+def _measure(cached: CachedCells, split: Split, extractor: str) -> Measure | None:
     """The curve's numbers against cells held back for it; None where there are too few."""
-    if not extractor or len(split.names("val")) < 2 * len(cells.classes):
+    if not extractor or len(split.names("val")) < 2 * len(cached.shape.classes):
         return None
-    held = _cached(cells, split, "val", preparation)
+    held = cached.select(split.names("val"))
     return Monitor(held.images, held.labels, open_extractor(extractor))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 RAMP = 0.1
-"""The half-life is at most this share of the images seen, so that an early average forgets the random start."""
+"""The half-life is at most this share of the images seen: an early average forgets the random start."""
 
 
 def decay(count: int, half_life: float, seen: int) -> float:

@@ -18,7 +18,7 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from cytoforge.core.batch import Batch, DataShape, to_uint8
 from cytoforge.core.checkpoint import load_checkpoint, save_checkpoint
@@ -28,7 +28,7 @@ from cytoforge.core.method import Method, Turn
 from cytoforge.core.progress import progress
 from cytoforge.core.randomness import derive, image_seeds
 from cytoforge.core.run import Run
-from cytoforge.data.augment import augment
+from cytoforge.data.augment import Policy, augment
 from cytoforge.data.sampler import Sampler
 from cytoforge.training.average import Average
 from cytoforge.training.state import load_modules, load_optimizers, pack
@@ -49,14 +49,14 @@ class LoopConfig(BaseModel):
     accumulate: int = Field(1, ge=1, description="parts in which a step's images are worked through")
     clip: float | None = Field(None, gt=0, description="largest gradient norm of each network")
     balanced: bool = Field(True, description="show each class equally often")
-    symmetry: str = Field("flip", description="augmentation of real cells; empty for none")
+    symmetry: Policy = Field("flip,rotate", description="augmentation of real cells; empty for none")
     average_half_life: int = Field(10_000, ge=1, description="images; half-life of the moving average")
     log_every: int = Field(1_000, ge=1, description="images between lines of losses")
     measure_every: int = Field(20_000, ge=1, description="images between sample grids and measurements")
     measure_images: int = Field(250, ge=2, description="images generated for a measurement")
     save_every: int = Field(20_000, ge=1, description="images between checkpoints")
     divergence: float = Field(1e5, gt=0, description="a loss beyond this stops the training")
-    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = Field(
+    precision: Literal["auto", "32-true", "bf16-mixed"] = Field(
         "auto", description="number format; auto measures which one this machine gains from"
     )
 
@@ -241,7 +241,7 @@ class Loop:
         for part in range(self.config.accumulate):
             waits = part + 1 < self.config.accumulate
             with self.fabric.no_backward_sync(network, enabled=waits):
-                with self.fabric.autocast():
+                with self._autocast():
                     losses = turn.losses(batch.part(part * size, (part + 1) * size))
                 self.fabric.backward(torch.stack(list(losses.values())).sum() / self.config.accumulate)
             self._add(losses)
@@ -249,6 +249,11 @@ class Loop:
             self.fabric.clip_gradients(network, optimizer, max_norm=self.config.clip)
         optimizer.step()
         self.method.networks = dict(self.modules)
+
+    def _autocast(self) -> torch.autocast:
+        """Our own: under Fabric's, a gradient inside a loss (a penalty) is refused."""
+        enabled = self.config.precision == "bf16-mixed"
+        return torch.autocast(self.fabric.device.type, torch.bfloat16, enabled=enabled)
 
     def _add(self, losses: Mapping[str, Tensor]) -> None:
         for name, loss in losses.items():
@@ -258,9 +263,15 @@ class Loop:
     def _agree(self, until: Until, stop: bool, asked: bool) -> tuple[float, bool]:
         """What all processes do next: stop together when one wants to."""
         if self.fabric.world_size > 1:
-            votes = self.fabric.all_reduce(torch.tensor([float(stop), float(asked)]), reduce_op="sum")
+            votes = self._over_processes(torch.tensor([float(stop), float(asked)]))
             stop, asked = bool(votes[0] > 0), bool(votes[1] > 0)
         return (1.0 if stop else until.share(self.seen, self.seconds)), asked
+
+    def _over_processes(self, values: Tensor) -> Tensor:
+        """The sum of `values` over all processes."""
+        total = self.fabric.all_reduce(values.to(self.fabric.device), reduce_op="sum")
+        assert isinstance(total, Tensor)
+        return total
 
     def _checks(self, last: bool) -> None:
         config = self.config
@@ -279,8 +290,7 @@ class Loop:
         """Write mean losses since the last line; stop on NaN or divergence, in every process alike."""
         losses = {}
         for name, (total, count) in self.sums.items():
-            mean = self.fabric.all_reduce(total / count, reduce_op="mean")
-            losses[name] = float(mean)
+            losses[name] = float(self._over_processes(total / count)) / self.fabric.world_size
         self.sums = {}
         bad = {name: loss for name, loss in losses.items() if not abs(loss) <= self.config.divergence}
         if bad:
@@ -302,8 +312,7 @@ class Loop:
             numbers = self._numbers()
             self.score = numbers.get("kid")
             self._log("measure", **numbers, spread=self.spread_before)
-        flag = self.fabric.all_reduce(torch.tensor(float(alarm is not None)), reduce_op="sum")
-        if float(flag) > 0:
+        if float(self._over_processes(torch.tensor(float(alarm is not None)))) > 0:
             self._alarm(alarm or "another process stopped")
 
     def _numbers(self) -> dict[str, float]:
