@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cytoforge.data.phantom import write_phantom
+from cytoforge.data.phantom import FAULTS, write_phantom
 
 
 def phantom(
@@ -28,7 +28,8 @@ def phantom(
         ConfigError: a setting cannot be had.
         DataError: `out` holds something else, or cannot be written.
     """
-    truth = write_phantom(out, per_class, size, seed, faults)
+    wanted = tuple(FAULTS) if "all" in faults else faults
+    truth = write_phantom(out, per_class, size, seed, wanted)
     return {
         "folder": str(out),
         "images": len(truth["cells"]),

@@ -1,8 +1,8 @@
 """What a cell of each class is made of, in micrometres and optical densities.
 
-The ranges come from cytology texts (nuclear area of about 35 square micrometres in intermediate, 50 in parabasal
-and metaplastic cells, pyknotic below 6 micrometres across in superficial ones) and from looking at the five
-SIPaKMeD classes; no pixel of any real image is used.
+The ranges come from cytology texts (a nuclear area of about 35 square micrometres in intermediate cells, 50
+in parabasal and metaplastic ones; pyknotic nuclei of superficial cells below 6 micrometres across) and from
+looking at the five SIPaKMeD classes; no pixel of any real image is used.
 
 Reference:
     Nayar and Wilbur (eds), The Bethesda System for Reporting Cervical Cytology, 3rd edition, 2015.
@@ -131,7 +131,7 @@ TRAITS: dict[str, Traits] = {
         nucleus_density=(0.5, 1.4), chromatin=(0.08, 0.34), grain=(0.9, 2.2), membrane=(0.0, 0.4),
         eccentricity=(0.1, 0.75), pyknotic=0.1, binucleated=0.22, clumped=0.04,
         density=(0.22, 0.7), dome=(-0.3, 0.4), edge=(0.25, 0.9), rim=(0.1, 0.8), mottling=(0.06, 0.24),
-        granules=(0.0, 0.1), wrinkles=(0.1, 1.1), folds=(0, 3), halo=0.85, vacuoles=0.04,
+        granules=(0.0, 0.1), wrinkles=(0.1, 1.1), folds=(0, 3), halo=0.78, vacuoles=0.04,
         margin=(0.8, 1.1), neighbours=2.0,
         palettes={"rose": 0.24, "cyan": 0.18, "grey": 0.21, "blue": 0.15, "brown": 0.1, "green": 0.05,
                   "pink": 0.07},
@@ -162,7 +162,7 @@ TRAITS: dict[str, Traits] = {
         nucleus_density=(0.7, 1.25), chromatin=(0.06, 0.24), grain=(0.8, 1.7), membrane=(0.0, 0.25),
         eccentricity=(0.0, 0.4), pyknotic=0.5, binucleated=0.03, clumped=0.0,
         density=(0.18, 0.48), dome=(-0.15, 0.3), edge=(0.25, 0.8), rim=(0.0, 0.3), mottling=(0.03, 0.12),
-        granules=(0.0, 0.14), wrinkles=(0.0, 0.6), folds=(0, 4), halo=0.0, vacuoles=0.0,
+        granules=(0.0, 0.09), wrinkles=(0.0, 0.8), folds=(0, 4), halo=0.0, vacuoles=0.0,
         margin=(0.9, 1.1), neighbours=2.0,
         palettes={"pink": 0.4, "cyan": 0.17, "grey": 0.18, "blue": 0.1, "orange": 0.07, "rose": 0.08},
     ),
@@ -265,7 +265,7 @@ class Anatomy:
 
     @property
     def nucleus_area(self) -> float:
-        """All nuclei, square micrometres."""
+        """Sum over the nuclei, square micrometres."""
         return sum(area(nucleus.outline) for nucleus in self.nuclei)
 
     @property
@@ -407,7 +407,7 @@ def _grow_halo(rng: np.random.Generator, nuclei: tuple[Nucleus, ...], outline: O
     return Halo(
         outline=rounded_outline(rng, radius, draw(rng, (1.0, 1.4)), draw(rng, (0.02, 0.09))),
         centre=(float(middle[0] + aside[0]), float(middle[1] + aside[1])),
-        clearing=draw(rng, (0.25, 0.85)),
+        clearing=draw(rng, (0.15, 0.85)),
         rim=draw(rng, (0.0, 0.9)),
         softness=draw(rng, (0.25, 1.3)),
     )

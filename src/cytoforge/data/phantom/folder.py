@@ -168,7 +168,7 @@ def _spoiled(photo: Photo, fault: str | None, rng: np.random.Generator) -> Photo
     if fault == "blurred":
         return defocus(photo, draw(rng, (0.045, 0.07)))
     if fault == "overexposed":
-        return overexpose(photo, draw(rng, (2.2, 3.2)))
+        return overexpose(photo, draw(rng, (1.7, 2.4)))
     if fault == "wrong_stain":
         return foreign_stain(photo, rng)
     return photo
@@ -275,4 +275,7 @@ def _move(partial: Path, out: Path) -> None:
 
 def _unwritable(out: Path, error: OSError) -> str:
     cause = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
-    return f"the phantom cannot be written to {out}: {cause}. Free some space or choose a folder you may write."
+    return (
+        f"the phantom cannot be written to {out}: {cause}. "
+        "Free some space or choose a folder that you may write."
+    )

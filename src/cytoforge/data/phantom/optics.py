@@ -40,10 +40,10 @@ class Laboratory:
 
 
 LABORATORIES: dict[str, Laboratory] = {
-    "clear": Laboratory((0.97, 0.98, 1.0), (0.7, 1.15), (1.0, 1.15), (0.0, 0.6), (0.9, 1.2), 0.26),
-    "beige": Laboratory((0.70, 0.685, 0.65), (0.8, 1.3), (0.9, 1.05), (0.0, 0.3), (0.85, 1.15), 0.24),
-    "lilac": Laboratory((0.76, 0.75, 0.86), (0.7, 1.2), (0.85, 1.05), (0.0, 0.4), (0.8, 1.1), 0.18),
-    "sky": Laboratory((0.82, 0.90, 1.0), (0.7, 1.2), (0.95, 1.2), (0.0, 0.5), (0.9, 1.35), 0.12),
+    "clear": Laboratory((0.97, 0.98, 1.0), (0.7, 1.15), (1.0, 1.15), (0.0, 0.6), (0.85, 1.15), 0.26),
+    "beige": Laboratory((0.72, 0.71, 0.685), (0.8, 1.3), (0.9, 1.05), (0.0, 0.3), (0.75, 1.05), 0.24),
+    "lilac": Laboratory((0.76, 0.75, 0.86), (0.7, 1.2), (0.85, 1.05), (0.0, 0.4), (0.75, 1.05), 0.18),
+    "sky": Laboratory((0.82, 0.90, 1.0), (0.7, 1.2), (0.95, 1.2), (0.0, 0.5), (0.85, 1.25), 0.12),
     "amber": Laboratory((1.0, 0.96, 0.80), (0.8, 1.4), (1.0, 1.2), (0.0, 0.6), (0.95, 1.25), 0.07),
     "violet": Laboratory((0.80, 0.75, 0.97), (0.9, 1.5), (1.15, 1.4), (0.8, 2.0), (1.0, 1.35), 0.13),
 }
@@ -57,7 +57,7 @@ class Photo:
         absorption: (4, 3) absorption of each dye for red, green and blue.
         light: colour of the empty slide, 1 is white.
         uneven: (2,) relative change of the light from one side to the other, across and down.
-        veil: share of light scattered over the whole picture.
+        veil: share of the light that is scattered over the whole picture.
         focus: blur of the lens and of its focus, micrometres.
         softest: most blur, as a share of the crop's side.
         sharpening: by the camera, relative.
@@ -106,7 +106,7 @@ def set_up(label: str, slide: np.random.Generator, photo: np.random.Generator) -
         absorption=absorption.astype(np.float32),
         light=(float(light[0]), float(light[1]), float(light[2])),
         uneven=(float(photo.normal(0, 0.05)), float(photo.normal(0, 0.05))),
-        veil=draw(slide, (0.0, 0.2)),
+        veil=draw(slide, (0.03, 0.3)),
         focus=0.22 + float(photo.gamma(1.6, 0.2)),
         softest=0.022,
         sharpening=draw(slide, laboratory.sharpening),
@@ -136,7 +136,10 @@ def expose(dyes: Field, frame: Frame, photo: Photo, size: int, rng: np.random.Ge
     """
     passed = np.exp(-np.einsum("dc,dij->cij", photo.absorption, dyes))
     picture = passed * _illumination(frame, photo)
-    picture = (1 - photo.veil) * picture + photo.veil * picture.mean((1, 2), keepdims=True)
+    stray = (
+        0.6 * picture.mean((1, 2), keepdims=True) + 0.25 * np.array(photo.light, np.float32)[:, None, None]
+    )
+    picture = (1 - photo.veil) * picture + photo.veil * stray
     sigma = min(photo.focus, photo.softest * frame.side) / frame.step
     picture = gaussian_filter(picture, (0, sigma, sigma), mode="nearest", truncate=3.0)
     factor = frame.samples // size
@@ -170,7 +173,7 @@ def foreign_stain(photo: Photo, rng: np.random.Generator) -> Photo:
 
 
 def _mucus_colour(rng: np.random.Generator) -> tuple[float, float, float, float]:
-    shares = rng.dirichlet((0.8, 0.8, 0.8, 0.15))
+    shares = rng.dirichlet((1.0, 0.8, 0.8, 0.08))
     return float(shares[0]), float(shares[1]), float(shares[2]), float(shares[3])
 
 

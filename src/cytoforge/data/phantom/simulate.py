@@ -122,7 +122,7 @@ def render(
     softness = float(shot.gamma(0.8, 0.18)) + (view.defocus if view else 0.0)
     photo = replace(photo, focus=float(np.hypot(photo.focus, softness)))
     image = expose(dyes, frame, photo, pixels, np.random.default_rng([cell_seed, photo_seed, 4]))
-    return PhantomCell(image, _mask(body, pixels), label, photo_seed, _measure(cell, frame, pixels))
+    return PhantomCell(image, _mask(body, pixels), label, photo_seed, _measure(cell, body, frame, pixels))
 
 
 def check_request(label: str, size: int) -> None:
@@ -199,8 +199,10 @@ def _mask(body: Body, size: int) -> NDArray[np.uint8]:
     return mask
 
 
-def _measure(cell: Anatomy, frame: Frame, size: int) -> dict[str, float]:
-    nucleus = min(cell.nucleus_area, cell.cell_area)
+def _measure(cell: Anatomy, body: Body, frame: Frame, size: int) -> dict[str, float]:
+    nucleus = cell.nucleus_area
+    if len(cell.nuclei) > 1:  # they may overlap, so count what they cover together
+        nucleus = float(np.count_nonzero(body.nucleus > 0.5)) * frame.step**2
     return {
         "cell_area": round(cell.cell_area, 3),
         "nucleus_area": round(nucleus, 3),

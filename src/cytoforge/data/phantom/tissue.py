@@ -71,7 +71,7 @@ def lay(
 
 
 def _warped(frame: Frame, rng: np.random.Generator, amount: float, grain: float) -> tuple[Field, Field]:
-    across, down = (band_noise(rng, frame, 0.9 * grain, 3.0 * grain, 2.0) for _ in range(2))
+    across, down = (band_noise(rng, frame, 0.12 * grain, 3.0 * grain, 2.2) for _ in range(2))
     return frame.x + np.float32(amount) * across, frame.y + np.float32(amount) * down
 
 
@@ -106,9 +106,10 @@ def _cytoplasm(
 
 def _lines(frame: Frame, rng: np.random.Generator, radius: float) -> Field:
     """Zero crossings of a smooth field: fine crossing lines, here strong, there faint."""
-    field = band_noise(rng, frame, 0.16 * radius, 1.5 * radius, 1.8)
+    wide = ridge(band_noise(rng, frame, 0.16 * radius, 1.5 * radius, 1.8), 0.09)
+    fine = ridge(band_noise(rng, frame, 0.07 * radius, 0.8 * radius, 1.5), 0.16)
     strength = np.clip(band_noise(rng, frame, 0.6 * radius, 2 * radius) + 0.3, 0, 1.5)
-    lines: Field = strength * ridge(field, 0.09)
+    lines: Field = strength * (wide + np.float32(0.3) * fine)
     return lines
 
 

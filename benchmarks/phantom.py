@@ -1,0 +1,116 @@
+"""How far simulated cells are from real ones: `python benchmarks/phantom.py [--per-class 150]`.
+
+Needs the real cells (CYTOFORGE_DATA, or ../shared/data beside the checkout). Prints JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from cytoforge.data.phantom import CLASSES, simulate
+from cytoforge.evaluation.features import extract, open_extractor
+
+SIZE = 96
+
+
+def kernel_distance(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """Unbiased squared maximum mean discrepancy with the cubic kernel of KID."""
+    width = one.shape[1]
+    within = [(part @ part.T / width + 1) ** 3 for part in (one, other)]
+    means = [(gram.sum() - np.trace(gram)) / (len(gram) * (len(gram) - 1)) for gram in within]
+    return float(means[0] + means[1] - 2 * ((one @ other.T / width + 1) ** 3).mean())
+
+
+def real_cells(
+    root: Path, label: str, count: int, rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], list[str]]:
+    """Square crops of one class, photo by photo until there are enough, and their photos."""
+    photos: dict[str, list[Path]] = {}
+    for path in sorted((root / "sipakmed" / f"im_{label}" / f"im_{label}" / "CROPPED").glob("*.png")):
+        photos.setdefault(path.stem.partition("_")[0], []).append(path)
+    names = [sorted(photos)[index] for index in rng.permutation(len(photos))]
+    paths = [path for name in names for path in photos[name]][:count]
+    return np.stack([square(path) for path in paths]), [
+        f"{label}/{path.stem.partition('_')[0]}" for path in paths
+    ]
+
+
+def square(path: Path) -> NDArray[np.uint8]:
+    """The middle square of a crop at `SIZE` pixels."""
+    with Image.open(path) as image:
+        side = min(image.size)
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        box = (left, top, left + side, top + side)
+        return np.asarray(image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BICUBIC, box))
+
+
+def probe(features: NDArray[np.float64], labels: list[str], groups: list[str] | None = None) -> float:
+    """Accuracy of a linear classifier, five-fold over groups."""
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500))
+    folds = GroupKFold(5).split(features, labels, groups or [str(index) for index in range(len(labels))])
+    return float(cross_val_score(model, features, labels, cv=list(folds)).mean())
+
+
+def shapes_only(masks: list[NDArray[np.uint8]]) -> NDArray[np.float64]:
+    """Nuclear share, nuclear and cell extent of masks: nothing of colour or texture."""
+    rows = []
+    for mask in masks:
+        cell, nucleus = (mask > 0).sum(), (mask == 2).sum()
+        rows.append((nucleus / cell, nucleus / mask.size, cell / mask.size))
+    return np.array(rows, np.float64)
+
+
+def main() -> None:
+    """Print the comparison."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--per-class", type=int, default=150)
+    count = parser.parse_args().per_class
+    root = Path(os.environ.get("CYTOFORGE_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
+    rng = np.random.default_rng(0)
+    extractor = open_extractor()
+    began = time.process_time()
+    cells = {label: [simulate(label, seed, SIZE) for seed in range(count)] for label in CLASSES}
+    speed = 5 * count / (time.process_time() - began)
+    fake = {label: extract(np.stack([cell.image for cell in cells[label]]), extractor) for label in CLASSES}
+    grey = [
+        np.repeat(cell.image.mean(2, keepdims=True).astype(np.uint8), 3, 2)
+        for label in CLASSES
+        for cell in cells[label]
+    ]
+    drawn = {label: real_cells(root, label, 2 * count, rng) for label in CLASSES}
+    real = {label: extract(images, extractor) for label, (images, _) in drawn.items()}
+    labels = [label for label in CLASSES for _ in range(count)]
+    real_labels = [label for label in CLASSES for _ in range(len(real[label]))]
+    all_fake, all_real = np.concatenate(list(fake.values())), np.concatenate(list(real.values()))
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500)).fit(all_fake, labels)
+    print(json.dumps({
+        "extractor": extractor.name, "per_class": count, "size": SIZE, "cells_per_cpu_second": round(speed, 1),
+        "kid_phantom_to_class": {
+            label: {other: round(kernel_distance(fake[label], real[other]), 4) for other in CLASSES} for label in CLASSES
+        },
+        "kid_real_halves_by_photo": {
+            label: round(kernel_distance(real[label][:count], real[label][count:]), 4) for label in CLASSES
+        },
+        "kid_all": round(kernel_distance(all_fake, all_real), 4),
+        "probe_phantom": round(probe(all_fake, labels), 3),
+        "probe_phantom_grey": round(probe(extract(np.stack(grey), extractor), labels), 3),
+        "probe_phantom_masks_only": round(probe(shapes_only([c.mask for k in CLASSES for c in cells[k]]), labels), 3),
+        "probe_real_grouped": round(probe(all_real, real_labels, [g for _, gs in drawn.values() for g in gs]), 3),
+        "probe_phantom_to_real": round(float(model.score(all_real, real_labels)), 3),
+    }, indent=1))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
