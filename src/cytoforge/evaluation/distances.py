@@ -1,0 +1,79 @@
+"""Euclidean distances between rows of features, a piece at a time so that memory stays small."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytoforge.core.errors import DataError
+
+Floats = NDArray[np.float64]
+ROWS = 1024
+_ROUNDING = 1e-12
+
+
+def check_features(*sets: Floats) -> None:
+    """Refuse what is not (N, D) of finite numbers with one D and at least two rows.
+
+    Raises:
+        DataError: says which shape came.
+    """
+    widths = {features.shape[-1] for features in sets}
+    for features in sets:
+        if features.ndim != 2 or len(features) < 2 or len(widths) > 1:
+            shapes = ", ".join(str(each.shape) for each in sets)
+            raise DataError(
+                f"expected features (N, D) with the same D and at least two rows each, got {shapes}; "
+                "compute both with one extractor and give more images."
+            )
+        if not np.isfinite(features).all():
+            raise DataError("features hold NaN or infinity: an image or the extractor is broken.")
+
+
+def squared_distances(rows: Floats, columns: Floats, piece: int = ROWS) -> Iterator[tuple[slice, Floats]]:
+    """Squared distances of some rows to all columns, piece by piece.
+
+    Args:
+        rows: (N, D).
+        columns: (M, D).
+        piece: rows at a time.
+
+    Yields:
+        Which rows, and their distances (n, M). What is smaller than rounding counts as 0, so a copy is at 0.
+    """
+    centre = columns.mean(0)
+    columns = columns - centre
+    lengths = (columns**2).sum(1)
+    for start in range(0, len(rows), piece):
+        part = rows[start : start + piece] - centre
+        own = (part**2).sum(1)[:, None]
+        squared = own + lengths
+        rounding = _ROUNDING * squared
+        squared -= 2 * (part @ columns.T)
+        squared[squared < rounding] = 0
+        yield slice(start, start + len(part)), squared
+
+
+def nearest_other(features: Floats, k: int = 1) -> Floats:
+    """Squared distance of each row to its k-th nearest other row.
+
+    Args:
+        features: (N, D), N > k.
+        k: 1 for the nearest.
+
+    Returns:
+        (N,).
+
+    Example:
+        >>> nearest_other(np.array([[0.0], [1.0], [3.0]]), k=1).round(6).tolist()
+        [1.0, 1.0, 4.0]
+    """
+    if len(features) <= k:
+        raise DataError(f"the {k}-th nearest of {len(features)} images does not exist; give more images.")
+    radii = np.empty(len(features))
+    for part, squared in squared_distances(features, features):
+        squared[np.arange(len(squared)), np.arange(part.start, part.stop)] = np.inf
+        radii[part] = np.partition(squared, k - 1, axis=1)[:, k - 1]
+    return radii

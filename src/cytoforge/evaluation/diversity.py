@@ -1,0 +1,130 @@
+"""Whether the synthetic images cover the real ones, and how different they are from each other."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import linalg
+
+from cytoforge.evaluation.distances import Floats, check_features, nearest_other, squared_distances
+
+
+def precision_recall_density_coverage(real: Floats, fake: Floats, k: int = 5) -> dict[str, float]:
+    """Four shares from balls around each image that reach to its k-th nearest neighbour of its own set.
+
+    Precision: synthetic images inside some real ball. Recall: real images inside some synthetic ball.
+    Density: how many real balls hold a synthetic image, over k. Coverage: real balls that hold a synthetic
+    image. A ball leaves its own centre out of the k, and "inside" is strict.
+
+    Args:
+        real: (N, D), N > k.
+        fake: (M, D), M > k.
+        k: neighbours that a ball reaches to.
+
+    Returns:
+        "precision", "recall" and "coverage" in 0..1, "density" from 0, about 1 for two samples of one
+        distribution.
+
+    Raises:
+        DataError: the shapes do not fit or there are too few images.
+
+    Reference:
+        Kynkaanniemi et al., Improved precision and recall, NeurIPS 2019 (https://arxiv.org/abs/1904.06991);
+        Naeem et al., Reliable fidelity and diversity metrics, ICML 2020 (https://arxiv.org/abs/2002.09797).
+    """
+    check_features(real, fake)
+    real_radii, fake_radii = nearest_other(real, k), nearest_other(fake, k)
+    holding = np.zeros(len(fake))
+    recalled = covered = 0
+    for part, squared in squared_distances(real, fake):
+        inside = squared < real_radii[part, None]
+        holding += inside.sum(0)
+        covered += int(inside.any(1).sum())
+        recalled += int((squared < fake_radii).any(1).sum())
+    return {
+        "precision": float((holding > 0).mean()),
+        "recall": recalled / len(real),
+        "density": float(holding.mean() / k),
+        "coverage": covered / len(real),
+    }
+
+
+def pairwise_distance(features: Floats) -> float:
+    """Mean perceptual distance of all pairs: one minus the cosine of their features.
+
+    Args:
+        features: (N, D), N > 1.
+
+    Returns:
+        0 where all images look the same to the extractor, 1 where no two share anything.
+
+    Raises:
+        DataError: fewer than two rows.
+
+    Example:
+        >>> round(pairwise_distance(np.array([[1.0, 0.0], [2.0, 0.0], [0.0, 3.0]])), 6)  # pairs: 0, 1, 1
+        0.666667
+    """
+    check_features(features)
+    count = len(features)
+    total = _unit(features).sum(0)
+    return float(1 - (total @ total - count) / (count * (count - 1)))
+
+
+def effective_modes(features: Floats, centre: Floats) -> float:
+    """Effective number of different images (Vendi score of the cosine about `centre`).
+
+    The exponential of the entropy of the eigenvalues of the similarity matrix: N copies of one image give
+    1, N images without anything in common give N. It grows with N, so compare at equal N only.
+
+    Args:
+        features: (N, D).
+        centre: (D,) where cosines are taken about: the mean of real features.
+
+    Returns:
+        A number from 1 to N.
+
+    Raises:
+        DataError: fewer than two rows.
+
+    Example:
+        >>> effective_modes(np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 2.0], [3.0, 0.0]]), np.zeros(2))
+        2.0
+
+    Reference:
+        Friedman and Dieng, The Vendi score, TMLR 2023 (https://arxiv.org/abs/2210.02410), definition 3.1.
+    """
+    check_features(features)
+    unit = _unit(features - centre)
+    matrix = unit @ unit.T if len(unit) <= unit.shape[1] else unit.T @ unit
+    spectrum = linalg.eigvalsh(matrix / len(unit), overwrite_a=True, check_finite=False)
+    spectrum = spectrum[spectrum > 1e-12]
+    spectrum = spectrum / spectrum.sum()
+    return float(np.exp(-(spectrum * np.log(spectrum)).sum()))
+
+
+def repeated_share(real: Floats, fake: Floats, quantile: float = 0.01) -> float:
+    """Share of synthetic images that have a twin among the synthetic ones.
+
+    A twin is nearer than all but `quantile` of the real images are to their nearest real neighbour. Nearest
+    distances shrink with the number of images, so both sets should be equally large.
+
+    Args:
+        real: (N, D).
+        fake: (M, D).
+        quantile: share of real images that would count as repeated by the same rule.
+
+    Returns:
+        About `quantile` for honest images, 1 where each image comes at least twice.
+
+    Raises:
+        DataError: the shapes do not fit.
+    """
+    check_features(real, fake)
+    limit = np.quantile(nearest_other(real), quantile)
+    return float((nearest_other(fake) <= limit).mean())
+
+
+def _unit(features: Floats) -> Floats:
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    unit: Floats = features / np.maximum(lengths, np.finfo(float).tiny)
+    return unit

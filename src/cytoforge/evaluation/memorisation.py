@@ -1,0 +1,242 @@
+"""Whether synthetic images are copies of training images: each one against what real unseen cells do.
+
+A set of copies has the best Frechet distance and precision of all, so scores of whole sets cannot see
+copying. Here each image gets a copy score, and real cells that the generator never saw (the holdout) get
+the same score in the same way. An image is flagged where it is closer to training than all but a stated
+share of the holdout.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special, stats
+
+from cytoforge.core.errors import DataError
+from cytoforge.evaluation.distances import ROWS, Floats, nearest_other, squared_distances
+
+NEIGHBOURS = 5
+VIEWS = (
+    "as it is",
+    "turned 90 degrees",
+    "turned 180 degrees",
+    "turned 270 degrees",
+    "mirrored",
+    "turned 90 degrees and mirrored",
+    "turned 180 degrees and mirrored",
+    "turned 270 degrees and mirrored",
+)
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The nearest reference rows of each query.
+
+    Attributes:
+        distances: (N, k) ascending; where a query has several views, that of its best view for each
+            reference row.
+        indices: (N, k) rows of the reference.
+        views: (N,) which view of the query is nearest to its nearest reference row.
+    """
+
+    distances: Floats
+    indices: NDArray[np.int64]
+    views: NDArray[np.int64]
+
+
+def nearest(queries: Floats, reference: Floats, k: int = NEIGHBOURS) -> Neighbours:
+    """The k nearest reference rows of each query.
+
+    Args:
+        queries: (N, D), or (N, V, D) for V views (flips, turns) of each query, of which the nearest counts.
+        reference: (R, D).
+        k: how many; fewer where the reference is smaller.
+
+    Example:
+        >>> nearest(np.array([[0.0], [9.0]]), np.array([[1.0], [5.0], [8.0]]), k=2).indices.tolist()
+        [[0, 1], [2, 1]]
+    """
+    count, k = len(queries), min(k, len(reference))
+    distances, indices = np.empty((count, k)), np.empty((count, k), dtype=np.int64)
+    best = np.empty(count, dtype=np.int64)
+    for part, squared in _by_query(queries, reference):
+        smallest = squared.min(1)
+        order = np.argpartition(smallest, k - 1, axis=1)[:, :k]
+        values = np.take_along_axis(smallest, order, 1)
+        ascending = np.argsort(values, axis=1, kind="stable")
+        indices[part] = np.take_along_axis(order, ascending, 1)
+        distances[part] = np.sqrt(np.take_along_axis(values, ascending, 1))
+        best[part] = squared[np.arange(len(squared)), :, indices[part, 0]].argmin(1)
+    return Neighbours(distances, indices, best)
+
+
+def copy_scores(neighbours: Neighbours) -> Floats:
+    """Nearest over k-th nearest distance: 0 for a copy, near 1 where no training image stands out.
+
+    A blurred or too typical image is near to many training images, a copy to one; the quotient tells them
+    apart.
+
+    Args:
+        neighbours: of each image in the training set.
+
+    Returns:
+        (N,) in 0..1.
+    """
+    farthest = neighbours.distances[:, -1]
+    return np.divide(neighbours.distances[:, 0], farthest, out=np.zeros(len(farthest)), where=farthest > 0)
+
+
+def layout(images: NDArray[np.uint8], cells: int = 8) -> Floats:
+    """Coarse pattern of dark and colour in an image: a second look that blur and noise do not disturb.
+
+    Args:
+        images: (..., S, S, 3) uint8, S at least `cells`.
+        cells: rows and columns of the coarse grid.
+
+    Returns:
+        (..., 3 * cells * cells): mean levels of each grid cell, less the image's mean colour, to unit length.
+    """
+    *leading, side, _, channels = images.shape
+    edges = np.linspace(0, side, cells + 1).round().astype(int)
+    rows = np.add.reduceat(images, edges[:-1], axis=-3, dtype=np.float64) / np.diff(edges)[:, None, None]
+    grid = np.add.reduceat(rows, edges[:-1], axis=-2) / np.diff(edges)[:, None]
+    grid -= grid.mean((-3, -2), keepdims=True)
+    flat = grid.reshape(*leading, cells * cells * channels)
+    unit: Floats = flat / np.maximum(np.linalg.norm(flat, axis=-1, keepdims=True), 1e-9)
+    return unit
+
+
+@dataclass(frozen=True)
+class CopyTest:
+    """Each image against the holdout.
+
+    Attributes:
+        p_values: (N,) share of unseen real cells at least as close to training, corrected for the finite
+            holdout.
+        flagged: (N,) p_value <= alpha.
+        alpha: false-alarm rate of one image: raised from the wanted one where the holdout is too small for
+            it.
+        threshold: copy score at or below which an image is flagged.
+        honest_range: numbers of flagged images, at 95 %, that an honest generator gives.
+        p_value: chance that an honest generator has at least as many flagged images.
+    """
+
+    p_values: Floats
+    flagged: NDArray[np.bool_]
+    alpha: float
+    threshold: float
+    honest_range: tuple[int, int]
+    p_value: float
+
+
+def copy_test(scores: Floats, holdout: Floats, alpha: float = 0.01) -> CopyTest:
+    """Test each image for being a copy, and all of them together.
+
+    For each image: the conformal p-value (1 + number of holdout scores <= its score) / (H + 1); an image
+    that is as independent of training as the holdout is flagged with probability alpha or less. For all
+    together: these p-values share one holdout, so the number of flagged honest images is beta-binomial, not
+    binomial.
+
+    Args:
+        scores: (N,) copy scores of synthetic images.
+        holdout: (H,) copy scores of holdout cells, computed in the same way.
+        alpha: wanted false-alarm rate of one image; H must be at least 1 / alpha - 1 to reach it.
+
+    Returns:
+        The test; its `alpha` is 1 / (H + 1) where the wanted one is out of reach.
+
+    Raises:
+        DataError: there are no holdout cells or no images.
+
+    Reference:
+        Bates et al., Testing for outliers with conformal p-values, Annals of Statistics 2023
+        (https://arxiv.org/abs/2104.08279), section 2.
+    """
+    if not len(holdout) or not len(scores):
+        raise DataError("the copy test needs holdout cells and synthetic images, at least one of each.")
+    size = len(holdout)
+    rank = max(1, math.floor(alpha * (size + 1) + 1e-9))
+    ordered = np.sort(holdout)
+    p_values = (1 + np.searchsorted(ordered, scores, side="right")) / (size + 1)
+    level = rank / (size + 1)
+    flagged = p_values <= level + 1e-12
+    honest = stats.betabinom(len(scores), rank, size + 1 - rank)
+    return CopyTest(
+        p_values=p_values,
+        flagged=flagged,
+        alpha=max(alpha, level) if rank == 1 else alpha,
+        threshold=float(ordered[rank - 1]),
+        honest_range=(int(honest.ppf(0.025)), int(honest.ppf(0.975))),
+        p_value=float(min(1.0, honest.sf(int(flagged.sum()) - 1))),
+    )
+
+
+def nearer_to_train(fake: Floats, train: Floats, holdout: Floats) -> Floats:
+    """Chance that an image is nearer to training than to the holdout when both are equally large.
+
+    The larger set is thinned to the size of the smaller; the mean over all such choices is exact, nothing
+    is drawn. The mean over images is 0.5 for a generator that learned without copying.
+
+    Args:
+        fake: (N, D) or (N, V, D) with V views.
+        train: (T, D).
+        holdout: (H, D).
+
+    Returns:
+        (N,) in 0..1.
+
+    Reference:
+        After Meehan et al., A non-parametric test to detect data-copying, AISTATS 2020
+        (https://arxiv.org/abs/2004.05675).
+    """
+    if len(train) >= len(holdout):
+        return 1 - _chance_none_nearer(fake, train, holdout)
+    return _chance_none_nearer(fake, holdout, train)
+
+
+def authentic(images: Floats, train: Floats) -> NDArray[np.bool_]:
+    """Whether each image is farther from its nearest training image than that one is from its own nearest.
+
+    Unseen real cells score about 70 %, not 100 %; print their share beside.
+
+    Args:
+        images: (N, D) or (N, V, D) with V views.
+        train: (T, D).
+
+    Returns:
+        (N,).
+
+    Reference:
+        Alaa et al., How faithful is your synthetic data?, ICML 2022 (https://arxiv.org/abs/2102.08921),
+        section 3.
+    """
+    found = nearest(images, train, k=1)
+    own = np.sqrt(nearest_other(train))
+    return found.distances[:, 0] > own[found.indices[:, 0]]
+
+
+def _by_query(queries: Floats, reference: Floats) -> Iterator[tuple[slice, Floats]]:
+    """Which queries, and their squared distances (n, V, R) for each view."""
+    views = queries[:, None] if queries.ndim == 2 else queries
+    _, number, width = views.shape
+    piece = max(1, ROWS // number) * number
+    for rows, squared in squared_distances(views.reshape(-1, width), reference, piece):
+        yield slice(rows.start // number, rows.stop // number), squared.reshape(-1, number, len(reference))
+
+
+def _chance_none_nearer(queries: Floats, large: Floats, small: Floats) -> Floats:
+    """Chance that no row of `large`, thinned to as many as `small`, is nearer than the nearest of those."""
+    limit = nearest(queries, small, k=1).distances[:, 0] ** 2
+    nearer = np.empty(len(queries))
+    for part, squared in _by_query(queries, large):
+        nearer[part] = (squared.min(1) < limit[part, None]).sum(1)
+    total, size = len(large), len(small)
+    possible = nearer <= total - size
+    rest = np.where(possible, total - nearer, size)
+    ways = special.gammaln(rest + 1) - special.gammaln(rest - size + 1)
+    ways -= special.gammaln(total + 1) - special.gammaln(total - size + 1)
+    return np.where(possible, np.exp(ways), 0.0)

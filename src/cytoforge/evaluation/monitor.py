@@ -1,0 +1,64 @@
+"""A few numbers about a generator while it trains, cheap enough for every few minutes."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytoforge.core.errors import DataError
+from cytoforge.evaluation.diversity import pairwise_distance
+from cytoforge.evaluation.features import Extractor, extract
+from cytoforge.evaluation.fidelity import kernel_distance
+
+
+class Monitor:
+    """Generated images against real ones whose features are computed once.
+
+    Attributes:
+        extractor: what computes the features; the numbers are its numbers.
+    """
+
+    def __init__(self, images: NDArray[np.uint8], labels: NDArray[np.int64], extractor: Extractor) -> None:
+        """Look at the real images.
+
+        Args:
+            images: (N, R, R, 3) uint8 real images, best such that training does not use.
+            labels: (N,).
+            extractor: what computes the features.
+
+        Raises:
+            DataError: no class has two images.
+        """
+        self.extractor = extractor
+        self._real = extract(images, extractor)
+        self._spread = _spread(self._real, labels)
+        if not self._spread:
+            raise DataError("a curve needs two or more real images of some class; hold more images back.")
+
+    def __call__(self, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> dict[str, float]:
+        """Numbers for the curve.
+
+        Args:
+            images: (M, R, R, 3) uint8 generated images.
+            labels: (M,) the classes that were asked for.
+
+        Returns:
+            "kid", the kernel distance to the real images (0 is best), and "diversity", the mean over
+            classes of how different two images of a class are, as a share of what real ones are (1 is
+            right, 0 is collapse).
+        """
+        fake = extract(images, self.extractor)
+        spread = _spread(fake, labels)
+        shares = [spread[label] / self._spread[label] for label in spread if self._spread.get(label, 0) > 0]
+        diversity = {"diversity": float(np.mean(shares))} if shares else {}
+        return {"kid": kernel_distance(self._real, fake), **diversity}
+
+
+def _spread(features: NDArray[np.float64], labels: NDArray[np.int64]) -> dict[int, float]:
+    """Mean pairwise distance inside each class of two or more images."""
+    found = {}
+    for label in np.unique(labels):
+        own = features[labels == label]
+        if len(own) > 1:
+            found[int(label)] = pairwise_distance(own)
+    return found

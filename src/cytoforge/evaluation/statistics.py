@@ -1,0 +1,173 @@
+"""How sure a number is: intervals of shares, and what real cells score against other real cells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from cytoforge.core.errors import DataError
+from cytoforge.core.randomness import derive
+
+
+def wilson(successes: int, trials: int, level: float = 0.95) -> tuple[float, float]:
+    """Interval of a share.
+
+    Args:
+        successes: how many.
+        trials: of how many, at least one.
+        level: coverage.
+
+    Returns:
+        Lower and upper end in 0..1; sensible for few trials and for shares of 0 and 1.
+
+    Raises:
+        DataError: no trials, or more successes than trials.
+
+    Example:
+        >>> [round(end, 4) for end in wilson(8, 10)]
+        [0.4902, 0.9433]
+
+    Reference:
+        Wilson, Probable inference, the law of succession, and statistical inference, JASA 1927.
+    """
+    if trials < 1 or not 0 <= successes <= trials:
+        raise DataError(
+            f"a share needs 0 <= successes <= trials and trials > 0, got {successes} of {trials}."
+        )
+    interval = stats.binomtest(successes, trials).proportion_ci(level, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def bootstrap_mean(
+    values: NDArray[np.float64],
+    groups: Sequence[str] | None = None,
+    level: float = 0.95,
+    repeats: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Percentile interval of a mean, whole groups drawn with replacement.
+
+    Args:
+        values: (N,) one number for each image; an accuracy has 0 and 1.
+        groups: (N,) the photo or patient of each; None where each image stands for itself.
+        level: coverage.
+        repeats: number of bootstrap samples.
+        seed: of the draws.
+
+    Returns:
+        Lower and upper end.
+
+    Raises:
+        DataError: there are no values.
+    """
+    if not len(values):
+        raise DataError("an interval needs at least one value, got none.")
+    _, code = np.unique(np.arange(len(values)) if groups is None else np.asarray(groups), return_inverse=True)
+    sums, sizes = np.bincount(code, values), np.bincount(code)
+    rng = np.random.default_rng(derive(seed, "bootstrap"))
+    means = np.empty(repeats)
+    for repeat in range(repeats):
+        chosen = rng.integers(0, len(sums), len(sums))
+        means[repeat] = sums[chosen].sum() / sizes[chosen].sum()
+    low, high = np.quantile(means, [0.5 - level / 2, 0.5 + level / 2])
+    return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Floor:
+    """What a score gives for real against real, at the sizes of real against synthetic.
+
+    Attributes:
+        mean: over the divisions.
+        low: 2.5th percentile over the divisions.
+        high: 97.5th percentile.
+        repeats: number of divisions.
+    """
+
+    mean: float
+    low: float
+    high: float
+    repeats: int
+
+
+def floors(
+    features: NDArray[np.float64],
+    divisions: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
+    scores: Callable[[NDArray[np.float64], NDArray[np.float64]], dict[str, float]],
+) -> dict[str, Floor]:
+    """Floors of several scores.
+
+    Args:
+        features: (N, D) of real images.
+        divisions: pairs of disjoint row numbers, see `divide`.
+        scores: function of two sets of features that gives named numbers.
+
+    Returns:
+        A floor for each name; none where there are no divisions.
+    """
+    tables = [scores(features[first], features[second]) for first, second in divisions]
+    return {name: _floor([table[name] for table in tables]) for name in (tables[0] if tables else {})}
+
+
+def divide(
+    labels: NDArray[np.int64],
+    groups: Sequence[str],
+    first: NDArray[np.int64],
+    second: NDArray[np.int64],
+    repeats: int,
+    seed: int = 0,
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Random pairs of disjoint sets of real images with wanted class counts; no group is on both sides.
+
+    Groups are dealt in random order to the side that still wants the larger share of them; what exceeds the
+    wanted count is left out.
+
+    Args:
+        labels: (N,) class of each real image.
+        groups: (N,) photo or patient of each.
+        first: (C,) wanted images of each class on the first side.
+        second: (C,) on the second side.
+        repeats: number of pairs.
+        seed: of the draws.
+
+    Returns:
+        Pairs of row numbers. A side can lack a few images where groups are large.
+    """
+    _, code = np.unique(np.asarray(groups), return_inverse=True)
+    order = np.argsort(code, kind="stable")
+    members = np.split(order, np.cumsum(np.bincount(code))[:-1])
+    pairs = []
+    for repeat in range(repeats):
+        rng = np.random.default_rng(derive(seed, "divide", repeat))
+        pairs.append(_deal(labels, members, np.stack([first, second]), rng))
+    return pairs
+
+
+def _deal(
+    labels: NDArray[np.int64],
+    members: list[NDArray[np.int64]],
+    wanted: NDArray[np.int64],
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    left = wanted.copy()
+    sides: tuple[list[int], list[int]] = ([], [])
+    for index in rng.permutation(len(members)):
+        group = members[index]
+        counts = np.bincount(labels[group], minlength=left.shape[1])
+        useful = np.minimum(counts, left).sum(1)
+        need = (counts * left / np.maximum(wanted, 1)).sum(1)
+        side = int(np.lexsort((-need, -useful))[0])
+        for row in rng.permutation(group):
+            if left[side, labels[row]] > 0:
+                left[side, labels[row]] -= 1
+                sides[side].append(int(row))
+    return np.sort(np.array(sides[0], np.int64)), np.sort(np.array(sides[1], np.int64))
+
+
+def _floor(values: list[float]) -> Floor:
+    low, high = np.quantile(values, [0.025, 0.975])
+    return Floor(float(np.mean(values)), float(low), float(high), len(values))
