@@ -17,7 +17,7 @@ Reference:
     https://arxiv.org/abs/2006.10738 (`color,translation,cutout`).
     Tellez et al., Whole-Slide Mitosis Detection in H&E Breast Histology, IEEE TMI 2018,
     https://arxiv.org/abs/1808.05896 (`stain`).
-    Ruifrok and Johnston, Quantification of histochemical staining by color deconvolution, 2001 (stain colours).
+    Ruifrok and Johnston, Quantification of histochemical staining by color deconvolution, 2001 (colours).
 """
 
 from __future__ import annotations
