@@ -127,7 +127,7 @@ def _pairs(settings: tuple[str, ...]) -> dict[str, str]:
 def _launch(processes: int, run: Path) -> Outcome:
     """The same command in several processes, started by torchrun."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    with subprocess.Popen([*command, "-m", "cytoforge", *sys.argv[1:]]) as group:  # noqa: S603
+    with subprocess.Popen([*command, "-m", "--", "cytoforge", *sys.argv[1:]]) as group:  # noqa: S603
         try:
             status = group.wait()
         except KeyboardInterrupt:

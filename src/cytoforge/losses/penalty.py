@@ -22,7 +22,8 @@ def gradient_norms(critic: Critic, images: Tensor) -> Tensor:
     """
     images = images.detach().requires_grad_()
     (gradients,) = torch.autograd.grad(critic(images).float().sum(), images, create_graph=True)
-    return torch.linalg.vector_norm(gradients.float().flatten(1), dim=1)
+    norms: Tensor = torch.linalg.vector_norm(gradients.float().flatten(1), dim=1)
+    return norms
 
 
 def interpolate(real: Tensor, fake: Tensor, fraction: Tensor) -> Tensor:

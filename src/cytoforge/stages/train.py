@@ -14,6 +14,7 @@ import torch
 from lightning_fabric import Fabric
 from pydantic import BaseModel, create_model
 
+from cytoforge.core.batch import DataShape
 from cytoforge.core.device import fastest_precision
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.method import Method, MethodConfig
@@ -26,7 +27,7 @@ from cytoforge.data.split import Split, check_split, require_trainable
 from cytoforge.data.transform import Preparation
 from cytoforge.evaluation.features import open_extractor
 from cytoforge.evaluation.monitor import Monitor
-from cytoforge.methods.catalogue import method_type, rebuild
+from cytoforge.methods.catalogue import method_type
 from cytoforge.stages.split import split as split_folder
 from cytoforge.training.loop import Loop, LoopConfig, Measure, Until
 
@@ -131,20 +132,18 @@ def train(
     chosen = plan(method, preset, wanted)
     _check_folder(run, resume)
     cells = open_cells(data, layout, group)
-    loop = _resolved(chosen.loop)
+    loop = _resolved(chosen.loop, run)
     fabric = _fabric(loop)
+    torch.manual_seed(derive(seed, "weights"))
+    model = chosen.method(chosen.settings, DataShape(chosen.preparation.resolution, cells.classes))
     folder = _started(chosen, loop, cells, run, seed, split, resume, fabric)
+    loop = LoopConfig.model_validate(folder.config["loop"])
     parts = Split.load(folder.split_path)
     cached = open_cache(cells, chosen.preparation)
-    torch.manual_seed(derive(seed, "weights"))
-    model = rebuild(folder.config)
     measure = _measure(cached, parts, extractor) if fabric.is_global_zero else None
     trainer = Loop(model, cached.select(parts.names("train")), loop, folder, seed, fabric, measure)
     if resume and any(folder.checkpoints.glob("[0-9]*")):
-        for damage in trainer.resume():
-            folder.log(
-                {"kind": "event", "seen": trainer.seen, "event": "damaged checkpoint", "message": damage}
-            )
+        trainer.resume()
     trainer.train(Until(images, MINUTES if images is None and minutes is None else minutes))
     return folder
 
@@ -157,8 +156,13 @@ def _check_folder(run: Path, resume: bool) -> None:
         )
 
 
-def _resolved(loop: LoopConfig) -> LoopConfig:
-    return loop.model_copy(update={"precision": fastest_precision()}) if loop.precision == "auto" else loop
+def _resolved(loop: LoopConfig, run: Path) -> LoopConfig:
+    """The number format is measured once, when a run starts, and stays."""
+    if loop.precision != "auto":
+        return loop
+    known = (run / "config.json").is_file()
+    precision = Run.open(run).config["loop"]["precision"] if known else fastest_precision()
+    return loop.model_copy(update={"precision": precision})
 
 
 def _fabric(loop: LoopConfig) -> Fabric:

@@ -170,6 +170,8 @@ class Loop:
         self.spread_before = state["spread"]
         if self.fabric.is_global_zero:
             self.run.rewind_log(self.seen)
+        for damage in checkpoint.skipped:
+            self._log("event", event="damaged checkpoint", message=damage)
         return checkpoint.skipped
 
     def train(self, until: Until) -> None:
