@@ -1,0 +1,326 @@
+"""The content of metrics.json: every number with what it must be read against.
+
+A distance or share means nothing by itself. It is printed with the extractor and resolution it was computed
+with, with its interval, and with its floor: what real cells score against other real cells in equal
+numbers.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from cytoforge.core.errors import ConfigError
+from cytoforge.core.files import write_json
+
+SIZE_FREE = ("kernel_distance", "pairwise_distance")
+"""Numbers whose expectation does not depend on how many images there are."""
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Number(_Record):
+    """One score.
+
+    Attributes:
+        value: synthetic against holdout.
+        low: lower end of its 95 % interval, where there is one.
+        high: upper end.
+        floor: mean of the same score, real against real, with as many images on each side.
+        floor_low: 2.5th percentile over random divisions of the real cells by group.
+        floor_high: 97.5th percentile.
+        floor_repeats: number of divisions.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    floor: float | None = None
+    floor_low: float | None = None
+    floor_high: float | None = None
+    floor_repeats: int = 0
+
+
+class Collapse(_Record):
+    """Whether the images are too much alike; the rule is `Metrics.rules["collapse"]`.
+
+    Attributes:
+        collapsed: the verdict.
+        spread: pairwise distance as a share of real cells' in equal numbers.
+        modes: effective number of different images as a share of real cells'.
+        repeated: share of images with a twin closer than 99 % of real cells have.
+    """
+
+    collapsed: bool
+    spread: float
+    modes: float
+    repeated: float
+
+
+class Comparison(_Record):
+    """Real holdout cells against synthetic ones, overall or in one class.
+
+    Attributes:
+        count: synthetic images there are.
+        n_real: holdout cells compared.
+        n_fake: synthetic images compared; fewer than `count` where classes were matched to the holdout's
+            mix or
+            floors of equal size need it.
+        numbers: by name: frechet_distance, kernel_distance, precision, recall, density, coverage,
+            pairwise_distance, effective_modes. Empty where there are too few images.
+        collapse: None where there are too few images.
+    """
+
+    count: int
+    n_real: int
+    n_fake: int
+    numbers: dict[str, Number] = {}
+    collapse: Collapse | None = None
+
+
+class Closest(_Record):
+    """A synthetic image with the training cell it resembles most.
+
+    Attributes:
+        file: of the synthetic image, inside its set.
+        label: its class.
+        seed: its seed.
+        train: name of the training cell.
+        score: copy score, 0 for a copy.
+        p_value: share of unseen real cells that are at least as close to training.
+        view: which flip or turn of the image is closest.
+        flagged: p_value within the false-alarm rate.
+    """
+
+    file: str
+    label: str
+    seed: int
+    train: str
+    score: float
+    p_value: float
+    view: str
+    flagged: bool
+
+
+class ClassCopies(_Record):
+    """Flagged images of one class."""
+
+    flagged: int
+    checked: int
+
+
+class Copies(_Record):
+    """Copies of training cells, each image tested against the holdout.
+
+    Attributes:
+        found: the verdict; the rule is `Metrics.rules["copies"]`.
+        checked: synthetic images.
+        flagged: images with p_value within `false_alarm_rate`.
+        false_alarm_rate: of one image that is no copy.
+        threshold: copy score at or below which an image is flagged.
+        share: flagged / checked.
+        low: lower end of its 95 % interval (Wilson).
+        high: upper end.
+        honest_low: flagged images that an honest generator has at least, at 95 %.
+        honest_high: at most.
+        p_value: chance that an honest generator has so many flagged images.
+        exchanged_flagged: images flagged by the same threshold when holdout and training change places;
+            about as
+            many as `flagged` where blur or typical images raise the alarm, few where copies do.
+        exchanged_p_value: chance that so few of both kinds would be exchanged ones, without copying.
+        train: training cells.
+        holdout: holdout cells.
+        share_nearer_to_train: mean chance that an image is nearer to training than to equally many holdout
+            cells; 0.5 is honest.
+        nearer_low: lower end of its 95 % interval.
+        nearer_high: upper end.
+        authenticity: share of images farther from their nearest training cell than that is from its own.
+        honest_authenticity: the same for holdout cells: what an honest generator has.
+        holdout_repeats: share of holdout cells whose copy score is below half the holdout's median: cells
+            of the
+            holdout that recur in training and blunt the test.
+        classes: flagged images of each class.
+        closest: the images with the lowest scores, lowest first, flagged ones all.
+    """
+
+    found: bool
+    checked: int
+    flagged: int
+    false_alarm_rate: float
+    threshold: float
+    share: float
+    low: float
+    high: float
+    honest_low: int
+    honest_high: int
+    p_value: float
+    exchanged_flagged: int
+    exchanged_p_value: float
+    train: int
+    holdout: int
+    share_nearer_to_train: float
+    nearer_low: float
+    nearer_high: float
+    authenticity: float
+    honest_authenticity: float
+    holdout_repeats: float
+    classes: dict[str, ClassCopies]
+    closest: tuple[Closest, ...]
+
+
+class Share(_Record):
+    """A share with its 95 % interval (Wilson) and the number of images behind it."""
+
+    value: float
+    low: float
+    high: float
+    count: int
+
+
+class ClassCorrectness(_Record):
+    """Whether images show the class that was asked for, by a classifier that learned from real training cells.
+
+    Attributes:
+        accuracy: share of synthetic images recognised as asked for.
+        low: lower end of its 95 % interval (Wilson).
+        high: upper end.
+        holdout_accuracy: share of holdout cells recognised, the classifier's own quality.
+        holdout_low: lower end of its 95 % interval (bootstrap over groups).
+        holdout_high: upper end.
+        labels: order of rows and columns of the tables.
+        confusion: synthetic images, row = asked for, column = recognised.
+        holdout_confusion: holdout cells, row = true, column = recognised.
+        classes: share recognised in each class.
+        holdout_classes: the same for holdout cells.
+    """
+
+    accuracy: float
+    low: float
+    high: float
+    holdout_accuracy: float | None
+    holdout_low: float | None
+    holdout_high: float | None
+    labels: tuple[str, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    holdout_confusion: tuple[tuple[int, ...], ...]
+    classes: dict[str, Share]
+    holdout_classes: dict[str, Share]
+
+
+class Verdict(_Record):
+    """One line in plain language, computed by a fixed rule.
+
+    Attributes:
+        topic: "realism", "variety", "classes", "copies", or "note".
+        tone: good, bad, unsure, or a note that judges nothing.
+        headline: the statement.
+        because: the numbers behind it.
+    """
+
+    topic: str
+    tone: Literal["good", "bad", "unsure", "note"]
+    headline: str
+    because: str
+
+
+class Counts(_Record):
+    """How many images there are of each kind."""
+
+    synthetic: int
+    holdout: int
+    train: int
+    real: int
+
+
+class Metrics(_Record):
+    """What an evaluation found; the content of metrics.json.
+
+    Attributes:
+        extractor: whose features all numbers are of, with its input size.
+        resolution: side of real and synthetic images, in pixels.
+        k: neighbours in precision, recall, density and coverage.
+        split_sha256: which division of the real cells was used.
+        manifest_sha256: which synthetic set was evaluated.
+        counts: of images.
+        overall: name -> number, all classes together.
+        sizes: how many were compared overall.
+        collapse: overall.
+        classes: the same for each class.
+        copies: None without training cells, holdout or images.
+        class_correctness: None where a classifier cannot be trained.
+        verdicts: in the order in which they should be read.
+        warnings: what a reader must know before quoting a number.
+        rules: how verdicts, floors and intervals are computed, in words.
+        seconds: time spent, by part.
+    """
+
+    format: Literal[1] = 1
+    kind: Literal["metrics"] = "metrics"
+    extractor: str
+    resolution: int
+    k: int
+    split_sha256: str
+    manifest_sha256: str
+    counts: Counts
+    overall: dict[str, Number]
+    sizes: dict[str, int]
+    collapse: Collapse | None
+    classes: dict[str, Comparison]
+    copies: Copies | None
+    class_correctness: ClassCorrectness | None
+    verdicts: tuple[Verdict, ...] = ()
+    warnings: tuple[str, ...] = ()
+    rules: dict[str, str] = {}
+    seconds: dict[str, float] = {}
+
+    def save(self, path: Path) -> None:
+        """Write as JSON, atomically."""
+        write_json(path, self.model_dump(mode="json"))
+
+    @staticmethod
+    def load(path: Path) -> Metrics:
+        """Read a metrics.json.
+
+        Raises:
+            ConfigError: it is none of this version.
+        """
+        try:
+            return Metrics.model_validate_json(path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"{path} is not a metrics.json that this version can read ({type(error).__name__}); "
+                "run `cytoforge evaluate` again."
+            ) from error
+
+
+def difference(first: Metrics, second: Metrics) -> dict[str, float]:
+    """How much each overall number of `second` is above that of `first`.
+
+    Args:
+        first: an evaluation.
+        second: another, of the same extractor, resolution, split and k.
+
+    Returns:
+        Name -> difference. Where the numbers of images differ by more than a tenth, only those scores whose
+        expectation does not depend on it.
+
+    Raises:
+        ConfigError: the two cannot be compared.
+    """
+    for name in ("extractor", "resolution", "split_sha256", "k"):
+        ours, theirs = getattr(first, name), getattr(second, name)
+        if ours != theirs:
+            raise ConfigError(
+                f"these evaluations cannot be compared: {name} is {ours} in one and {theirs} in the other. "
+                f"Evaluate both sets with the same {name}."
+            )
+    alike = all(
+        abs(first.sizes[side] - second.sizes[side]) <= 0.1 * max(first.sizes[side], second.sizes[side])
+        for side in first.sizes
+    )
+    names = [name for name in first.overall if name in second.overall and (alike or name in SIZE_FREE)]
+    return {name: second.overall[name].value - first.overall[name].value for name in names}
