@@ -33,13 +33,14 @@ from cytoforge.cli.demo import demo
 from cytoforge.cli.doctor import doctor
 from cytoforge.cli.generate import generate
 from cytoforge.cli.methods import methods
+from cytoforge.cli.phantom import phantom
 from cytoforge.cli.split import split
 from cytoforge.cli.train import train
 from cytoforge.cli.verify import verify
 from cytoforge.core.errors import CytoforgeError
 
 # In the order of the work, which is the order of the help page.
-VERBS: tuple[Callable[..., Outcome], ...] = (demo, split, train, generate, verify, methods, bench, doctor)
+VERBS: tuple[Callable[..., Outcome], ...] = (demo, phantom, split, train, generate, verify, methods, bench, doctor)
 
 _GO_ON = {
     "train": "the run is saved; run the same command with --resume to go on",
