@@ -20,6 +20,9 @@ from cytoforge.core.errors import DataError
 from cytoforge.evaluation.distances import ROWS, Floats, nearest_other, squared_distances
 
 NEIGHBOURS = 5
+SURE = 0.01
+"""Both p-values of a whole set must be below this to speak of copies."""
+
 VIEWS = (
     "as it is",
     "turned 90 degrees",
@@ -123,6 +126,8 @@ class CopyTest:
         threshold: copy score at or below which an image is flagged.
         honest_range: numbers of flagged images, at 95 %, that an honest generator gives.
         p_value: chance that an honest generator has at least as many flagged images.
+        exchanged: images flagged by the same threshold when holdout and training change places.
+        exchanged_p_value: chance of so uneven numbers if an image were as likely to be flagged either way.
     """
 
     p_values: Floats
@@ -131,19 +136,28 @@ class CopyTest:
     threshold: float
     honest_range: tuple[int, int]
     p_value: float
+    exchanged: int
+    exchanged_p_value: float
+
+    @property
+    def found(self) -> bool:
+        """Whether there are copies: more are flagged than honest ones are, and than after the exchange."""
+        return max(self.p_value, self.exchanged_p_value) < SURE
 
 
-def copy_test(scores: Floats, holdout: Floats, alpha: float = 0.01) -> CopyTest:
+def copy_test(scores: Floats, holdout: Floats, exchanged: Floats, alpha: float = 0.01) -> CopyTest:
     """Test each image for being a copy, and all of them together.
 
-    For each image: the conformal p-value (1 + number of holdout scores <= its score) / (H + 1); an image
-    that is as independent of training as the holdout is flagged with probability alpha or less. For all
-    together: these p-values share one holdout, so the number of flagged honest images is beta-binomial, not
-    binomial.
+    For each image: the conformal p-value (1 + number of holdout scores <= its score) / (H + 1); an image that
+    is as independent of training as the holdout is flagged with probability alpha or less. For all together:
+    these p-values share one holdout, so the number of flagged honest images is beta-binomial, not binomial.
+    Blurred or too typical images can be flagged without being copies, but then they are flagged just as often
+    when the holdout takes the place of training; copies are not.
 
     Args:
-        scores: (N,) copy scores of synthetic images.
-        holdout: (H,) copy scores of holdout cells, computed in the same way.
+        scores: (N,) copy scores of synthetic images against training.
+        holdout: (H,) copy scores of holdout cells against training, computed in the same way.
+        exchanged: (N,) copy scores of synthetic images against the holdout.
         alpha: wanted false-alarm rate of one image; H must be at least 1 / alpha - 1 to reach it.
 
     Returns:
@@ -164,14 +178,19 @@ def copy_test(scores: Floats, holdout: Floats, alpha: float = 0.01) -> CopyTest:
     p_values = (1 + np.searchsorted(ordered, scores, side="right")) / (size + 1)
     level = rank / (size + 1)
     flagged = p_values <= level + 1e-12
+    threshold = float(ordered[rank - 1])
     honest = stats.betabinom(len(scores), rank, size + 1 - rank)
+    count, other = int(flagged.sum()), int((exchanged <= threshold).sum())
+    even = stats.binom(count + other, 0.5)
     return CopyTest(
         p_values=p_values,
         flagged=flagged,
         alpha=max(alpha, level) if rank == 1 else alpha,
-        threshold=float(ordered[rank - 1]),
+        threshold=threshold,
         honest_range=(int(honest.ppf(0.025)), int(honest.ppf(0.975))),
-        p_value=float(min(1.0, honest.sf(int(flagged.sum()) - 1))),
+        p_value=float(np.clip(honest.sf(count - 1), 0, 1)),
+        exchanged=other,
+        exchanged_p_value=float(even.sf(count - 1)),
     )
 
 

@@ -182,7 +182,7 @@ class Share(_Record):
 
 
 class ClassCorrectness(_Record):
-    """Whether images show the class that was asked for, by a classifier that learned from real training cells.
+    """Whether images show the class asked for, by a classifier that learned from real training cells.
 
     Attributes:
         accuracy: share of synthetic images recognised as asked for.

@@ -1,0 +1,230 @@
+"""All set-level scores of synthetic images against holdout cells, each with its floor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytoforge.core.errors import ConfigError
+from cytoforge.core.randomness import derive
+from cytoforge.evaluation.distances import Floats
+from cytoforge.evaluation.diversity import (
+    effective_modes,
+    pairwise_distance,
+    precision_recall_density_coverage,
+    repeated_share,
+)
+from cytoforge.evaluation.fidelity import frechet_distance, kernel_distance, kernel_distance_interval
+from cytoforge.evaluation.metrics import Collapse, Comparison, Number
+from cytoforge.evaluation.statistics import Floor, divide, floors
+
+K = 5
+SMALLEST = 10
+"""Fewer images on a side give no scores."""
+
+RULES = {
+    "floors": (
+        "Each floor is the same score for two sets of real cells that share no photo, with as many cells on "
+        "each side as real and synthetic images in the value beside it: mean and 2.5th to 97.5th percentile "
+        "over 20 random divisions of all real cells (10 above 1,000 images, 5 above 3,000)."
+    ),
+    "intervals": (
+        "Kernel distance: 95 % jackknife, one real photo or one synthetic image left out at a time. Shares: "
+        "95 % Wilson. Accuracy on holdout cells and share nearer to training: 95 % bootstrap."
+    ),
+    "mix": (
+        "Overall numbers compare the classes that were generated. Synthetic images are thinned at random to "
+        "the holdout's mix of classes, unless that would lose more than half of them."
+    ),
+    "collapse": (
+        "Collapsed where pairwise distance or effective number of different images is below half of that of "
+        "real cells in equal number, or where more than 10 % of images have a twin closer than 99 % of real "
+        "cells have."
+    ),
+}
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """Features of some images, with what they may be compared with.
+
+    Attributes:
+        values: (N, D).
+        labels: (N,) classes.
+        groups: (N,) photo or patient of each.
+        extractor: name, input size included.
+        resolution: side of the images, in pixels.
+    """
+
+    values: Floats
+    labels: NDArray[np.int64]
+    groups: tuple[str, ...]
+    extractor: str
+    resolution: int
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def part(self, rows: NDArray[np.int64]) -> FeatureSet:
+        """The set of these rows."""
+        groups = tuple(self.groups[row] for row in rows)
+        return FeatureSet(self.values[rows], self.labels[rows], groups, self.extractor, self.resolution)
+
+    def of(self, label: int) -> FeatureSet:
+        """The set of one class."""
+        return self.part(np.flatnonzero(self.labels == label))
+
+    def counts(self, classes: int) -> NDArray[np.int64]:
+        """(C,) images of each class."""
+        return np.bincount(self.labels, minlength=classes)
+
+
+def check_comparable(*sets: FeatureSet) -> None:
+    """Refuse features that do not mean the same.
+
+    Raises:
+        ConfigError: other extractors or resolutions.
+    """
+    for name in ("extractor", "resolution"):
+        found = {str(getattr(each, name)) for each in sets}
+        if len(found) > 1:
+            raise ConfigError(
+                f"these features cannot be compared: their {name} differs ({', '.join(sorted(found))}). "
+                f"Compute all of them with one {name}."
+            )
+
+
+def set_scores(real: Floats, fake: Floats) -> dict[str, float]:
+    """All set-level scores at once.
+
+    Args:
+        real: (N, D).
+        fake: (M, D).
+    """
+    return {
+        "frechet_distance": frechet_distance(real, fake),
+        "kernel_distance": kernel_distance(real, fake),
+        **precision_recall_density_coverage(real, fake, K),
+        "pairwise_distance": pairwise_distance(fake),
+        "effective_modes": effective_modes(fake, real.mean(0)),
+    }
+
+
+def compare(
+    holdout: FeatureSet, fake: FeatureSet, real: FeatureSet, classes: Sequence[str], seed: int = 0
+) -> tuple[Comparison, list[str]]:
+    """Synthetic images against holdout cells, with floors from all real cells.
+
+    Args:
+        holdout: real cells that training did not use.
+        fake: synthetic images.
+        real: all real cells, the holdout among them.
+        classes: names, for warnings.
+        seed: of thinning and of the divisions for floors.
+
+    Returns:
+        The comparison, and warnings.
+
+    Raises:
+        ConfigError: the features do not mean the same.
+    """
+    check_comparable(holdout, fake, real)
+    first, second, warnings = _wanted(holdout, fake, real, classes)
+    count = len(fake)
+    if min(first.sum(), second.sum()) < SMALLEST:
+        return Comparison(count=count, n_real=int(first.sum()), n_fake=int(second.sum())), warnings
+    rng = np.random.default_rng(derive(seed, "thin"))
+    holdout, fake = _thin(holdout, first, rng), _thin(fake, second, rng)
+    divisions = divide(real.labels, real.groups, first, second, _repeats(len(holdout) + len(fake)), seed)
+    divisions = [pair for pair in divisions if min(map(len, pair)) >= SMALLEST]
+    values = set_scores(holdout.values, fake.values)
+    found = floors(real.values, divisions, set_scores)
+    low, high = kernel_distance_interval(holdout.values, fake.values, holdout.groups)
+    intervals = {"kernel_distance": (low, high)}
+    numbers = {name: _number(values[name], found.get(name), intervals.get(name)) for name in values}
+    twins = real.values[divisions[0][1]] if divisions else holdout.values
+    result = Comparison(
+        count=count,
+        n_real=len(holdout),
+        n_fake=len(fake),
+        numbers=numbers,
+        collapse=_collapse(numbers, repeated_share(twins, fake.values)),
+    )
+    return result, warnings
+
+
+def _wanted(
+    holdout: FeatureSet, fake: FeatureSet, real: FeatureSet, classes: Sequence[str]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], list[str]]:
+    """Images of each class to compare: holdout (C,), synthetic (C,), and warnings."""
+    warnings = []
+    first, second, every = (each.counts(len(classes)) for each in (holdout, fake, real))
+    present = (first > 0) & (second > 0)
+    if unseen := [classes[int(index)] for index in np.flatnonzero((second > 0) & (first == 0))]:
+        warnings.append(f"No holdout cells of {', '.join(unseen)}: these images are in no comparison.")
+    first, second = np.where(present, first, 0), np.where(present, second, 0)
+    matched = _shrunk(first, second)
+    if 2 * matched.sum() >= second.sum():
+        second = matched
+    else:
+        warnings.append(
+            "Class shares of synthetic and holdout images differ, which raises overall distances."
+        )
+    room = every - first
+    if (room < second).any():
+        second = np.minimum(second, _shrunk(second, np.maximum(room, 0)))
+        first = np.minimum(first, np.maximum(every // 2, 0))
+    return first, second, warnings
+
+
+def _shrunk(mix: NDArray[np.int64], available: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The largest counts in the proportions of `mix` that `available` allows."""
+    used = mix > 0
+    if not used.any():
+        return mix
+    scale = float((available[used] / mix[used]).min())
+    counts: NDArray[np.int64] = np.minimum(available, np.floor(scale * mix + 1e-9).astype(np.int64))
+    return counts
+
+
+def _thin(images: FeatureSet, counts: NDArray[np.int64], rng: np.random.Generator) -> FeatureSet:
+    rows = [
+        rng.permutation(np.flatnonzero(images.labels == label))[:count] for label, count in enumerate(counts)
+    ]
+    return images.part(np.sort(np.concatenate(rows)))
+
+
+def _repeats(images: int) -> int:
+    if images <= 1000:
+        return 20
+    return 10 if images <= 3000 else 5
+
+
+def _number(value: float, floor: Floor | None, interval: tuple[float, float] | None) -> Number:
+    low, high = interval or (None, None)
+    if floor is None:
+        return Number(value=value, low=low, high=high)
+    return Number(
+        value=value,
+        low=low,
+        high=high,
+        floor=floor.mean,
+        floor_low=floor.low,
+        floor_high=floor.high,
+        floor_repeats=floor.repeats,
+    )
+
+
+def _collapse(numbers: dict[str, Number], repeated: float) -> Collapse | None:
+    shares = {}
+    for name in ("pairwise_distance", "effective_modes"):
+        floor = numbers[name].floor
+        if not floor:
+            return None
+        shares[name] = numbers[name].value / floor
+    spread, modes = shares["pairwise_distance"], shares["effective_modes"]
+    collapsed = spread < 0.5 or modes < 0.5 or repeated > 0.1
+    return Collapse(collapsed=collapsed, spread=spread, modes=modes, repeated=repeated)
