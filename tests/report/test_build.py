@@ -66,25 +66,85 @@ def run(tmp_path: Path) -> Path:
 def metrics() -> dict[str, Any]:
     number = {"value": 0.5, "low": 0.4, "high": 0.6, "floor": 0.1, "floor_low": 0.05, "floor_high": 0.2}
     names = ("frechet_distance", "kernel_distance", "precision", "recall", "density", "coverage")
+    share = {"value": 0.8, "low": 0.7, "high": 0.9, "count": 10}
+    closest = {"file": "x.png", "label": EVIL, "seed": 7, "train": EVIL, "score": 0.2, "p_value": 0.05}
     return {
         "extractor": "efficientnet-lite0@64",
-        "counts": {"synthetic": 20, "holdout": 10},
+        "resolution": 32,
+        "k": 5,
+        "split_sha256": "5" * 64,
+        "manifest_sha256": "6" * 64,
+        "counts": {"synthetic": 20, "holdout": 10, "train": 30, "real": 50},
         "overall": dict.fromkeys(names, number),
-        "classes": {name: {"count": 10, "numbers": dict.fromkeys(names, number)} for name in CLASSES},
+        "sizes": {"real": 10, "fake": 20},
+        "collapse": None,
+        "classes": {
+            name: {"count": 10, "n_real": 5, "n_fake": 10, "numbers": dict.fromkeys(names, number)}
+            for name in CLASSES
+        },
         "class_correctness": {
             "accuracy": 0.8,
+            "low": 0.7,
+            "high": 0.9,
             "holdout_accuracy": 0.9,
+            "holdout_low": 0.8,
+            "holdout_high": 0.95,
             "labels": list(CLASSES),
             "confusion": [[9, 1], [3, 7]],
+            "holdout_confusion": [[5, 0], [0, 5]],
+            "classes": dict.fromkeys(CLASSES, share),
+            "holdout_classes": dict.fromkeys(CLASSES, share),
         },
         "copies": {
-            "flagged": 1,
+            "found": True,
             "checked": 20,
+            "flagged": 1,
             "false_alarm_rate": 0.05,
-            "honest_range": [0, 3],
             "threshold": 0.4,
+            "share": 0.05,
+            "low": 0.01,
+            "high": 0.2,
+            "honest_low": 0,
+            "honest_high": 3,
+            "p_value": 0.6,
+            "exchanged_flagged": 1,
+            "exchanged_p_value": 0.75,
+            "train": 30,
+            "holdout": 10,
+            "share_nearer_to_train": 0.52,
+            "nearer_low": 0.4,
+            "nearer_high": 0.6,
+            "authenticity": 0.7,
+            "honest_authenticity": 0.71,
+            "holdout_repeats": 0.0,
+            "classes": {name: {"flagged": 0, "checked": 10} for name in CLASSES},
+            "closest": [{**closest, "view": "as it is", "flagged": True}],
         },
+        "verdicts": [
+            {"topic": topic, "tone": tone, "headline": f"about {topic}", "because": EVIL}
+            for topic, tone in (
+                ("realism", "bad"),
+                ("classes", "unsure"),
+                ("copies", "good"),
+                ("note", "note"),
+            )
+        ],
         "warnings": [f"few cells of {EVIL}"],
+        "rules": {"copies": f"a rule about {EVIL}"},
+    }
+
+
+def bare() -> dict[str, Any]:
+    """As little as an evaluation can say."""
+    return {
+        **metrics(),
+        "overall": {},
+        "classes": {},
+        "copies": None,
+        "class_correctness": None,
+        "verdicts": [],
+        "warnings": [],
+        "rules": {},
     }
 
 
@@ -101,7 +161,6 @@ def evidence() -> Evidence:
         (pair,),
         np.linspace(0.2, 1, 20),
         np.linspace(0.4, 1, 10),
-        0.4,
     )
 
 
@@ -200,11 +259,18 @@ def test_is_the_same_each_time(synthetic: Path, run: Path) -> None:
 
 def test_does_without_what_is_not_there(synthetic: Path, tmp_path: Path) -> None:
     page = build_report(
-        tmp_path / "r.html", {}, Evidence(), synthetic=synthetic, run=tmp_path / "gone", audit=tmp_path
+        tmp_path / "r.html", bare(), Evidence(), synthetic=synthetic, run=tmp_path / "gone", audit=tmp_path
     )
     assert re.findall(r'<section id="(\w+)"', page.read_text()) == ["glance", "again"]
 
 
+def test_repeats_verdicts_where_they_belong(synthetic: Path) -> None:
+    text = built(synthetic)
+    assert text.count("about realism") == 1
+    assert text.count("about copies") == 2
+    assert text.count("about classes") == 2
+
+
 def test_needs_a_synthetic_set(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"manifest\.jsonl"):
-        build_report(tmp_path / "r.html", {}, Evidence(), synthetic=tmp_path)
+        build_report(tmp_path / "r.html", bare(), Evidence(), synthetic=tmp_path)

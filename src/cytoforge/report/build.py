@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from PIL import Image
 from cytoforge.core.errors import CytoforgeError
 from cytoforge.core.files import write_atomic
 from cytoforge.core.run import Run
+from cytoforge.evaluation.metrics import Metrics, Number, Verdict
 from cytoforge.report.page import (
     AuditSummary,
     ClassCorrectness,
@@ -27,19 +29,9 @@ from cytoforge.report.page import (
     Quantity,
     Sides,
     Training,
-    Verdict,
 )
 from cytoforge.report.plots import curves, distances, picture, range_bar, tiles
-from cytoforge.report.words import (
-    MEASURES,
-    classes_kept,
-    comparison,
-    copying,
-    percent,
-    realism,
-    shown,
-    variety,
-)
+from cytoforge.report.words import MEASURES, comparison, named, percent, percent_span, shown, span
 from cytoforge.sampling.provenance import Header, read_manifest
 
 _COLUMNS = 8
@@ -79,9 +71,8 @@ class Evidence:
         real: class -> (n, R, R, 3) real cells that were not trained on.
         synthetic: class -> (n, R, R, 3).
         pairs: most suspicious first.
-        copy_distances: (N,) of synthetic cells to the nearest training cell.
-        holdout_distances: (M,) of unseen real cells to the nearest training cell.
-        copy_threshold: below it a synthetic cell is flagged.
+        copy_distances: (N,) copy scores of synthetic cells.
+        holdout_distances: (M,) copy scores of unseen real cells.
     """
 
     real: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
@@ -89,7 +80,6 @@ class Evidence:
     pairs: Sequence[Pair] = ()
     copy_distances: NDArray[np.float64] | None = None
     holdout_distances: NDArray[np.float64] | None = None
-    copy_threshold: float | None = None
 
 
 def build_report(
@@ -120,7 +110,7 @@ def build_report(
         DataError: the set has no manifest, or `page` cannot be written.
     """
     header = read_manifest(synthetic).header
-    content = _page(header, metrics, evidence, run, audit, real_images)
+    content = _page(header, Metrics.model_validate(metrics), evidence, run, audit, real_images)
     environment = Environment(
         loader=PackageLoader("cytoforge.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -130,179 +120,165 @@ def build_report(
 
 def _page(
     header: Header,
-    metrics: Mapping[str, Any],
+    metrics: Metrics,
     evidence: Evidence,
     run: Path | None,
     audit: Path | None,
     real_images: bool,
 ) -> Page:
-    overall = _overall(metrics)
-    copies = _copies(metrics, evidence, real_images)
-    correctness = _correctness(metrics)
-    verdicts = [
-        realism(overall),
-        variety(overall),
-        correctness.verdict if correctness else None,
-        copies.verdict if copies else None,
-    ]
-    training = _training(run)
+    known = [name for name in MEASURES if name in metrics.overall]
+    columns = _class_columns(metrics)
     return Page(
         title="Synthetic cells: how good are they?",
         subtitle=_subtitle(header, metrics),
         has_real_images=real_images and bool(evidence.real or evidence.pairs),
-        verdicts=[*filter(None, verdicts), *_notes(metrics)],
+        verdicts=metrics.verdicts,
         sides=_sides(header, evidence, real_images),
-        quantities=[_quantity(name, number) for name, number in overall.items()],
-        class_columns=[MEASURES[name].name for name in _class_columns(metrics)],
-        class_rows=_class_rows(metrics),
-        warnings=[str(warning) for warning in metrics.get("warnings", ())],
-        copies=copies,
-        correctness=correctness,
-        training=training,
+        quantities=[_quantity(name, metrics.overall[name]) for name in known],
+        class_columns=[*map(named, columns), *(["Recognised"] if metrics.class_correctness else [])],
+        class_rows=[_class_row(metrics, label, columns) for label in metrics.classes],
+        warnings=metrics.warnings,
+        copies=_copies(metrics, evidence, real_images),
+        correctness=_correctness(metrics),
+        training=_training(run),
         audit=_audit(audit),
         commands=_commands(header, run),
+        rules=list(metrics.rules.items()),
         settings=_settings(run),
         facts=_facts(header, metrics),
     )
 
 
-def _overall(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The measures that a report knows, in its order."""
-    numbers = metrics.get("overall", {})
-    return {name: numbers[name] for name in MEASURES if name in numbers}
+def _subtitle(header: Header, metrics: Metrics) -> str:
+    return (
+        f"{metrics.counts.synthetic:,} synthetic cells of a {header.method} generator that was shown "
+        f"{header.seen:,} training images, compared with {metrics.counts.holdout:,} real cells that it "
+        "never saw."
+    )
 
 
-def _subtitle(header: Header, metrics: Mapping[str, Any]) -> str:
-    counts = metrics.get("counts", {})
-    parts = [f"Generator: {header.method}, {header.seen:,} training images seen"]
-    if "synthetic" in counts:
-        parts.append(f"{counts['synthetic']} synthetic cells")
-    if "holdout" in counts:
-        parts.append(f"compared with {counts['holdout']} real cells that it never saw")
-    return "; ".join(parts) + "."
-
-
-def _notes(metrics: Mapping[str, Any]) -> list[Verdict]:
-    warnings = list(metrics.get("warnings", ()))
-    if not warnings:
-        return []
-    return [
-        Verdict("note", "Few images: read the numbers with care", " ".join(str(line) for line in warnings))
-    ]
+def _about(metrics: Metrics, topic: str) -> list[Verdict]:
+    return [verdict for verdict in metrics.verdicts if verdict.topic == topic]
 
 
 def _sides(header: Header, evidence: Evidence, real_images: bool) -> list[Sides]:
     rows = []
     for label in header.classes:
-        real, made = evidence.real.get(label), evidence.synthetic.get(label)
-        shows_real = real_images and real is not None and len(real)
-        if made is None and not shows_real:
-            continue
-        rows.append(
-            Sides(
-                label,
-                tiles(real[: 2 * _COLUMNS], _COLUMNS, synthetic=False)
-                if shows_real and real is not None
-                else None,
-                tiles(made[: 2 * _COLUMNS], _COLUMNS, synthetic=True)
-                if made is not None and len(made)
-                else None,
-            )
-        )
+        real = _strip(evidence.real.get(label), synthetic=False) if real_images else None
+        made = _strip(evidence.synthetic.get(label), synthetic=True)
+        if real or made:
+            rows.append(Sides(label, real, made))
     return rows
 
 
-def _quantity(name: str, number: Mapping[str, Any]) -> Quantity:
+def _strip(images: NDArray[np.uint8] | None, synthetic: bool) -> str | None:
+    if images is None or not len(images):
+        return None
+    return tiles(images[: 2 * _COLUMNS], _COLUMNS, synthetic)
+
+
+def _quantity(name: str, number: Number) -> Quantity:
     measure = MEASURES[name]
     tone, words = comparison(name, number)
-    interval, floor = _ends(number, "low", "high"), _ends(number, "floor_low", "floor_high")
-    if floor is None and number.get("floor") is not None:
-        floor = (float(number["floor"]), float(number["floor"]))
-    floor_text = "" if number.get("floor") is None else shown(float(number["floor"]))
+    interval = None if number.low is None or number.high is None else (number.low, number.high)
+    floor = None
+    if number.floor is not None:
+        floor = (
+            number.floor if number.floor_low is None else number.floor_low,
+            number.floor if number.floor_high is None else number.floor_high,
+        )
     return Quantity(
         name=measure.name,
-        value=shown(float(number["value"])),
-        interval="" if interval is None else f"{shown(interval[0])} to {shown(interval[1])}",
-        floor=floor_text,
-        bar=range_bar(float(number["value"]), interval, floor, measure.top),
+        value=shown(number.value),
+        interval=span(number.low, number.high),
+        floor="" if number.floor is None else shown(number.floor),
+        floor_interval=span(number.floor_low, number.floor_high),
+        bar=range_bar(number.value, interval, floor, measure.top),
         meaning=measure.meaning,
         tone=tone,
         comparison=words,
     )
 
 
-def _ends(number: Mapping[str, Any], low: str, high: str) -> tuple[float, float] | None:
-    if number.get(low) is None or number.get(high) is None:
-        return None
-    return float(number[low]), float(number[high])
+def _class_columns(metrics: Metrics) -> list[str]:
+    return [name for name in _CLASS_COLUMNS if any(name in row.numbers for row in metrics.classes.values())]
 
 
-def _class_columns(metrics: Mapping[str, Any]) -> list[str]:
-    classes = metrics.get("classes", {}).values()
-    return [name for name in _CLASS_COLUMNS if any(name in row.get("numbers", {}) for row in classes)]
+def _class_row(metrics: Metrics, label: str, columns: Sequence[str]) -> ClassNumbers:
+    row = metrics.classes[label]
+    cells = []
+    for name in columns:
+        number = row.numbers.get(name)
+        floor = None if number is None else number.floor
+        cells.append((shown(None if number is None else number.value), "" if floor is None else shown(floor)))
+    if metrics.class_correctness is not None:
+        own, real = (
+            shares.get(label)
+            for shares in (metrics.class_correctness.classes, metrics.class_correctness.holdout_classes)
+        )
+        cells.append((percent(own.value if own else None), percent(real.value) if real else ""))
+    return ClassNumbers(label, f"{row.n_fake} / {row.n_real}", cells)
 
 
-def _class_rows(metrics: Mapping[str, Any]) -> list[ClassNumbers]:
-    columns = _class_columns(metrics)
-    rows = []
-    for label, row in metrics.get("classes", {}).items():
-        numbers = [row.get("numbers", {}).get(name, {}) for name in columns]
-        cells = [
-            (shown(number.get("value")), "" if number.get("floor") is None else shown(number["floor"]))
-            for number in numbers
-        ]
-        rows.append(ClassNumbers(label, str(row.get("count", "")), cells))
-    return rows
-
-
-def _copies(metrics: Mapping[str, Any], evidence: Evidence, real_images: bool) -> Copies | None:
-    copies = metrics.get("copies")
-    if not copies:
+def _copies(metrics: Metrics, evidence: Evidence, real_images: bool) -> Copies | None:
+    copies = metrics.copies
+    if copies is None:
         return None
     facts = [
-        ("suspected", f"{copies['flagged']} of {copies['checked']}"),
-        ("false alarms allowed", f"{percent(copies['false_alarm_rate'])} of honest cells"),
-        ("threshold", shown(copies.get("threshold"))),
-        ("suspected by chance", " to ".join(str(count) for count in copies["honest_range"])),
+        ("suspected", f"{copies.flagged} of {copies.checked} ({percent_span(copies.low, copies.high)})"),
+        ("by chance", f"{copies.honest_low} to {copies.honest_high} (p = {shown(copies.p_value)})"),
+        ("false alarms of one image", percent(copies.false_alarm_rate)),
+        ("threshold of the copy score", shown(copies.threshold)),
+        (
+            "nearer to training than to unseen cells",
+            f"{percent(copies.share_nearer_to_train)} ({percent_span(copies.nearer_low, copies.nearer_high)}); "
+            "50 % is honest",
+        ),
+        (
+            "farther from training than it is from itself",
+            f"{percent(copies.authenticity)}; {percent(copies.honest_authenticity)} of unseen real cells",
+        ),
+        ("compared with", f"{copies.train:,} training cells and {copies.holdout:,} unseen ones"),
     ]
-    if copies.get("share_nearer_to_train") is not None:
-        facts.append(
-            ("nearer to training cells than to unseen cells", f"{percent(copies['share_nearer_to_train'])}")
-        )
     histogram = ""
     if evidence.copy_distances is not None and evidence.holdout_distances is not None:
-        threshold = float(
-            evidence.copy_threshold if evidence.copy_threshold is not None else copies["threshold"]
-        )
-        histogram = distances(evidence.copy_distances, evidence.holdout_distances, threshold)
-    pairs = [
-        PairView(
-            picture(pair.synthetic, synthetic=True),
-            picture(pair.nearest, synthetic=False) if real_images else None,
-            pair.label,
-            pair.seed,
-            f"{pair.ratio:.2f}",
-            pair.flagged,
-        )
-        for pair in evidence.pairs[:_MOST_PAIRS]
-    ]
-    return Copies(copying(copies), facts, histogram, pairs)
+        histogram = distances(evidence.copy_distances, evidence.holdout_distances, copies.threshold)
+    pairs = [_pair(pair, real_images) for pair in evidence.pairs[:_MOST_PAIRS]]
+    return Copies(_about(metrics, "copies"), facts, histogram, pairs)
 
 
-def _correctness(metrics: Mapping[str, Any]) -> ClassCorrectness | None:
-    found = metrics.get("class_correctness")
-    if not found:
+def _pair(pair: Pair, real_images: bool) -> PairView:
+    return PairView(
+        picture(pair.synthetic, synthetic=True),
+        picture(pair.nearest, synthetic=False) if real_images else None,
+        pair.label,
+        pair.seed,
+        f"{pair.ratio:.2f}" if math.isfinite(pair.ratio) else "far beyond 1",
+        pair.flagged,
+    )
+
+
+def _correctness(metrics: Metrics) -> ClassCorrectness | None:
+    found = metrics.class_correctness
+    if found is None:
         return None
-    labels = [str(label) for label in found.get("labels", ())]
-    rows = []
-    for label, counts in zip(labels, found.get("confusion", ()), strict=False):
-        total = sum(counts) or 1
-        rows.append((label, [ConfusionCell(percent(count / total), count / total) for count in counts]))
+    table = zip(found.labels, found.confusion, strict=True)
+    rows = [(label, _shades(counts)) for label, counts in table]
     facts = [
-        ("synthetic cells recognised as asked for", percent(found["accuracy"])),
-        ("unseen real cells recognised", percent(found.get("holdout_accuracy"))),
+        (
+            "synthetic cells recognised",
+            f"{percent(found.accuracy)} ({percent_span(found.low, found.high)})",
+        ),
+        ("unseen real cells recognised", percent(found.holdout_accuracy)),
     ]
-    return ClassCorrectness(classes_kept(found), facts, labels, rows)
+    if found.holdout_low is not None:
+        facts[1] = (facts[1][0], f"{facts[1][1]} ({percent_span(found.holdout_low, found.holdout_high)})")
+    return ClassCorrectness(_about(metrics, "classes"), facts, found.labels, rows)
+
+
+def _shades(counts: Sequence[int]) -> list[ConfusionCell]:
+    total = max(1, sum(counts))
+    return [ConfusionCell(percent(count / total), count / total) for count in counts]
 
 
 def _training(path: Path | None) -> Training | None:
@@ -416,9 +392,9 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     return rows
 
 
-def _facts(header: Header, metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _facts(header: Header, metrics: Metrics) -> list[tuple[str, str]]:
     return [
-        ("features of", str(metrics.get("extractor", "not recorded"))),
+        ("features of", metrics.extractor),
         ("resolution", f"{header.preparation['resolution']} px"),
         ("checkpoint", f"{header.checkpoint}, {header.checkpoint_sha256[:16]}"),
         ("settings", f"SHA-256 {header.config_sha256[:16]}"),

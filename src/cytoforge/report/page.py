@@ -6,22 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from cytoforge.evaluation.metrics import Verdict
+
 Tone = Literal["good", "bad", "unsure", "note"]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """One line that a reader takes home.
-
-    Attributes:
-        tone: good, bad, unsure, or a note that judges nothing.
-        headline: the statement.
-        because: the numbers behind it.
-    """
-
-    tone: Tone
-    headline: str
-    because: str
 
 
 @dataclass(frozen=True)
@@ -48,6 +35,7 @@ class Quantity:
         value: formatted.
         interval: formatted, or empty.
         floor: what two samples of real cells of the same size give, or empty.
+        floor_interval: formatted, or empty.
         bar: picture of value, interval and floor on one axis, or empty.
         meaning: how to read it.
         tone: how it compares with the floor.
@@ -58,6 +46,7 @@ class Quantity:
     value: str
     interval: str
     floor: str
+    floor_interval: str
     bar: str
     meaning: str
     tone: Tone
@@ -99,13 +88,13 @@ class Copies:
     """The section on copies.
 
     Attributes:
-        verdict: what was found.
+        verdicts: what was found.
         facts: name and value of each number.
         histogram: picture of distances, or empty.
         pairs: most suspicious first.
     """
 
-    verdict: Verdict
+    verdicts: Sequence[Verdict]
     facts: Sequence[tuple[str, str]]
     histogram: str
     pairs: Sequence[PairView]
@@ -126,9 +115,9 @@ class ConfusionCell:
 
 @dataclass(frozen=True)
 class ClassCorrectness:
-    """The section on classes: verdict, facts, and rows (asked-for class, cells per recognised class)."""
+    """The section on classes: verdicts, facts, and rows (asked-for class, cells per recognised class)."""
 
-    verdict: Verdict
+    verdicts: Sequence[Verdict]
     facts: Sequence[tuple[str, str]]
     labels: Sequence[str]
     rows: Sequence[tuple[str, Sequence[ConfusionCell]]]
@@ -170,5 +159,6 @@ class Page:
     training: Training | None
     audit: AuditSummary | None
     commands: Sequence[str]
+    rules: Sequence[tuple[str, str]]
     settings: Sequence[tuple[str, str]]
     facts: Sequence[tuple[str, str]]
