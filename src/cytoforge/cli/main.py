@@ -8,6 +8,7 @@ import torch, matplotlib or scikit-learn: help comes in less than 0.3 s.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -31,6 +32,7 @@ from cytoforge.cli.console import (
 )
 from cytoforge.cli.demo import demo
 from cytoforge.cli.doctor import doctor
+from cytoforge.cli.evaluate import evaluate
 from cytoforge.cli.generate import generate
 from cytoforge.cli.methods import methods
 from cytoforge.cli.phantom import phantom
@@ -40,7 +42,18 @@ from cytoforge.cli.verify import verify
 from cytoforge.core.errors import CytoforgeError
 
 # In the order of the work, which is the order of the help page.
-VERBS: tuple[Callable[..., Outcome], ...] = (demo, phantom, split, train, generate, verify, methods, bench, doctor)
+VERBS: tuple[Callable[..., Outcome], ...] = (
+    demo,
+    phantom,
+    split,
+    train,
+    generate,
+    verify,
+    evaluate,
+    methods,
+    bench,
+    doctor,
+)
 
 _GO_ON = {
     "train": "the run is saved; run the same command with --resume to go on",
@@ -112,6 +125,9 @@ def run(arguments: Sequence[str]) -> int:
 def main() -> None:
     """Entry point of the console script; SIGTERM is treated like Ctrl-C."""
     signal.signal(signal.SIGTERM, _interrupt)
+    logging.getLogger("matplotlib").setLevel(
+        logging.ERROR
+    )  # it complains about a home that cannot be written
     sys.exit(run(sys.argv[1:]))
 
 

@@ -144,7 +144,7 @@ def _generate(out: Path, settings: DemoSettings) -> None:
 def _evaluate(out: Path, settings: DemoSettings) -> None:
     from cytoforge.stages.evaluate import evaluate
 
-    evaluate(out / "synthetic", out / "phantom", out / "evaluation", split=out / "split.json")
+    evaluate(out / "synthetic", out / "phantom", out / "evaluation", audit=out / "audit")
 
 
 STEPS: dict[str, tuple[str, Step]] = {
