@@ -2,8 +2,8 @@
 
     python benchmarks/denoising.py DATA/herlev [--cells 40]
 
-Prints, for each method and each amount of added noise, medians over cells: peak signal-to-noise ratio inside the
-nucleus against the picture before noise (dB), and the texture of the nucleus against that picture (1 = unchanged).
+Prints, for each method and each amount of added noise, medians over cells: peak signal-to-noise ratio inside
+the nucleus against the picture before noise (dB), and its texture against that picture (1 = unchanged).
 """
 
 from __future__ import annotations
@@ -25,14 +25,17 @@ Picture = NDArray[np.uint8]
 
 
 def to_levels(values: NDArray[np.float64]) -> Picture:
+    """Grey levels 0..255, rounded."""
     return np.rint(np.clip(values, 0, 255)).astype(np.uint8)
 
 
 def gaussian(image: Picture) -> Picture:
+    """Gaussian blur of one pixel."""
     return to_levels(ndimage.gaussian_filter(image.astype(float), (1, 1, 0)))
 
 
 def bilateral(image: Picture) -> Picture:
+    """Bilateral filter, twice the measured noise wide."""
     sigma = max(2 * noise_level(image) / 255, 1e-4)
     return to_levels(
         denoise_bilateral(image / 255, sigma_color=sigma, sigma_spatial=1.5, channel_axis=-1) * 255
@@ -40,6 +43,7 @@ def bilateral(image: Picture) -> Picture:
 
 
 def total_variation(image: Picture) -> Picture:
+    """Total variation, weighed by the measured noise."""
     weight = max(noise_level(image) / 255, 1e-6)
     return to_levels(denoise_tv_chambolle(image / 255, weight=weight, channel_axis=-1) * 255)
 
@@ -72,7 +76,8 @@ def nuclei(root: Path, count: int) -> list[tuple[Picture, NDArray[np.bool_]]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    """Print the table."""
+    parser = argparse.ArgumentParser(description="What noise reduction does to nuclei")
     parser.add_argument("data", type=Path)
     parser.add_argument("--cells", type=int, default=40)
     arguments = parser.parse_args()
@@ -80,9 +85,7 @@ def main() -> None:
     rng = np.random.default_rng(1)
     for added in (0, 3, 8):
         print(f"\n{len(cells)} nuclei, noise of {added} grey levels added")
-        print(
-            f"{'method':16s} {'PSNR':>6s} {'contrast':>9s} {'entropy':>8s} {'sharpness':>10s} {'agreement':>10s}"
-        )
+        print(f"{'method':16s}   PSNR  contrast  entropy  sharpness  agreement")
         noisy = [to_levels(image + rng.normal(0, added, image.shape)) for image, _ in cells]
         for name, method in METHODS.items():
             rows = []
@@ -92,9 +95,9 @@ def main() -> None:
                 change = texture_change(image, result, inside)
                 ratio = 10 * np.log10(255**2 / max(error, 1e-3))
                 rows.append((ratio, change.contrast, change.entropy, change.sharpness, change.agreement))
-            decibel, contrast, entropy, sharpness, agreement = np.median(rows, axis=0)
+            ratio, contrast, entropy, sharpness, agreement = np.median(rows, axis=0)
             print(
-                f"{name:16s} {decibel:6.1f} {contrast:9.2f} {entropy:8.2f} {sharpness:10.2f} {agreement:10.2f}"
+                f"{name:16s} {ratio:6.1f} {contrast:9.2f} {entropy:8.2f} {sharpness:10.2f} {agreement:10.2f}"
             )
 
 

@@ -26,13 +26,14 @@ def archive_parts(path: Path) -> dict[str, list[str]]:
         DataError: not such an archive, several labels per image, or counts that do not agree.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            present = [part for part in _PARTS if f"{part}_images" in archive.files]
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            found = list(archive)
+            present = [part for part in _PARTS if f"{part}_images" in found]
             labels = {part: np.asarray(archive[f"{part}_labels"]) for part in present}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError) as error:
         raise DataError(f"{path}: {_HINT} ({error})") from error
     if not present:
-        raise DataError(f"{path}: {_HINT}, found {', '.join(archive.files[:8]) or 'nothing'}.")
+        raise DataError(f"{path}: {_HINT}, found {', '.join(found[:8]) or 'nothing'}.")
     for part, values in labels.items():
         count = len(_Rows(path, f"{part}_images"))
         if values.size != count or values.dtype.kind not in "iub":

@@ -397,8 +397,8 @@ def _map(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
 def _release(stored: NDArray[np.uint8]) -> None:
     """Give back the pages that were read: they stay in the system's file cache, not in this process."""
     owner: Any = stored
-    while isinstance(owner, np.ndarray):
-        owner = owner.base
+    while isinstance(owner, (np.ndarray, memoryview)):
+        owner = owner.base if isinstance(owner, np.ndarray) else owner.obj
     if isinstance(owner, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
         owner.madvise(mmap.MADV_DONTNEED)
 

@@ -46,9 +46,9 @@ def prepare_mask(mask: NDArray[np.uint8], preparation: Preparation) -> NDArray[n
 def denoise(image: NDArray[np.uint8], strength: float) -> NDArray[np.uint8]:
     """The picture (H, W, 3) with less camera noise; the same picture where `strength` is 0.
 
-    Non-local means averages patches that differ by less than `strength` times the noise measured in the picture
-    itself: a picture without noise stays as it is. 0.5 takes the noise and leaves the texture of nuclei
-    (`benchmarks/denoising.py` measures it); above 0.6 texture goes too.
+    Non-local means averages patches that differ by less than `strength` times the noise measured in the
+    picture itself: a picture without noise stays as it is. 0.5 takes the noise and leaves the texture of
+    nuclei (`benchmarks/denoising.py` measures it); above 0.6 texture goes too.
 
     Reference:
         Buades, Coll and Morel, A non-local algorithm for image denoising, CVPR 2005.
