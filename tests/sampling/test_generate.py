@@ -117,6 +117,10 @@ class TestGenerator:
         with pytest.raises(CheckpointError, match="Train first"):
             open_generator(run)
 
+    def test_refuses_a_device_that_is_not_there(self, run: Run) -> None:
+        with pytest.raises(ConfigError, match="--device"):
+            open_generator(run, device="tpu")
+
     def test_says_when_the_network_has_diverged(self, run: Run) -> None:
         generator = open_generator(run)
         for parameter in generator.method.networks["generator"].parameters():

@@ -162,7 +162,7 @@ def open_generator(run: Run, checkpoint: str = "best", device: str = "cpu") -> G
 
     Raises:
         CheckpointError: there is no intact checkpoint, or it does not fit the configuration.
-        ConfigError: this version does not know the run's method.
+        ConfigError: this version does not know the run's method, or there is no such device.
     """
     return _generator(run, load_checkpoint(run.checkpoints, checkpoint), device)
 
@@ -277,6 +277,10 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def _generator(run: Run, loaded: Checkpoint, device: str) -> Generator:
+    if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
+        raise ConfigError(
+            f"--device: {device!r} is not usable on this machine; leave it out to compute on the CPU."
+        )
     method = rebuild(run.config)
     for kind in ("network", "average"):
         names = [name for name in method.networks if (name in method.averaged) == (kind == "average")]
