@@ -1,0 +1,179 @@
+"""The search for copies of training cells in a synthetic set, from two looks at each image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytoforge.evaluation.distances import Floats
+from cytoforge.evaluation.memorisation import (
+    NEIGHBOURS,
+    SURE,
+    VIEWS,
+    CopyTest,
+    Neighbours,
+    authentic,
+    copy_scores,
+    copy_test,
+    nearer_to_train,
+    nearest,
+)
+from cytoforge.evaluation.metrics import ClassCopies, Closest, Copies
+from cytoforge.evaluation.statistics import bootstrap_mean, wilson
+
+FEWEST = NEIGHBOURS + 1
+"""Fewer training or holdout cells give no test."""
+
+CLOSEST = 24
+"""As many of the closest images are listed at least."""
+
+RULE = (
+    f"Copy score: distance to the nearest training cell over that to the {NEIGHBOURS}th nearest, over all "
+    "flips and quarter turns, in the extractor's features and in a coarse 8 x 8 picture, the smaller of "
+    "the two. An image is flagged where at most the stated share of holdout cells scores as low. Copies "
+    f"are found where both p-values of the set are below {SURE:g}: that of so many flagged images from an "
+    "honest generator (beta-binomial), and that of so many more than when holdout and training change "
+    "places (binomial)."
+)
+
+
+@dataclass(frozen=True)
+class Look:
+    """One way to describe images.
+
+    Attributes:
+        train: (T, D) training cells.
+        holdout: (H, V, D) holdout cells, in V views.
+        fake: (N, V, D) synthetic images, in V views; the first view is the image itself.
+    """
+
+    train: Floats
+    holdout: Floats
+    fake: Floats
+
+
+@dataclass(frozen=True)
+class Search:
+    """What was found for each image.
+
+    Attributes:
+        fake: (N,) copy scores of synthetic images against training.
+        holdout: (H,) of holdout cells against training.
+        exchanged: (N,) of synthetic images against the holdout.
+        match: (N,) the training cell that each synthetic image resembles most.
+        view: (N,) in which of its views.
+    """
+
+    fake: Floats
+    holdout: Floats
+    exchanged: Floats
+    match: NDArray[np.int64]
+    view: NDArray[np.int64]
+
+
+def search(looks: Sequence[Look]) -> Search:
+    """Copy scores of all images, the smallest of all looks.
+
+    Args:
+        looks: one or more descriptions of the same images.
+    """
+    fake, match, view = _smallest([nearest(look.fake, look.train) for look in looks])
+    holdout, _, _ = _smallest([nearest(look.holdout, look.train) for look in looks])
+    exchanged, _, _ = _smallest([nearest(look.fake, look.holdout[:, 0]) for look in looks])
+    return Search(fake, holdout, exchanged, match, view)
+
+
+def judge(
+    found: Search,
+    features: Look,
+    files: Sequence[str],
+    labels: Sequence[str],
+    seeds: Sequence[int],
+    train: Sequence[str],
+    alpha: float = 0.01,
+) -> Copies:
+    """The numbers about copies.
+
+    Args:
+        found: copy scores.
+        features: the look whose distances are used for authenticity and nearness.
+        files: (N,) names of the synthetic images.
+        labels: (N,) their classes.
+        seeds: (N,) their seeds.
+        train: (T,) names of the training cells.
+        alpha: false-alarm rate of one image.
+    """
+    test = copy_test(found.fake, found.holdout, found.exchanged, alpha)
+    flagged, count = int(test.flagged.sum()), len(files)
+    low, high = wilson(flagged, count)
+    nearer = nearer_to_train(features.fake, features.train, features.holdout[:, 0])
+    nearer_low, nearer_high = bootstrap_mean(nearer)
+    return Copies(
+        found=test.found,
+        checked=count,
+        flagged=flagged,
+        false_alarm_rate=test.alpha,
+        threshold=test.threshold,
+        share=flagged / count,
+        low=low,
+        high=high,
+        honest_low=test.honest_range[0],
+        honest_high=test.honest_range[1],
+        p_value=test.p_value,
+        exchanged_flagged=test.exchanged,
+        exchanged_p_value=test.exchanged_p_value,
+        train=len(features.train),
+        holdout=len(features.holdout),
+        share_nearer_to_train=float(nearer.mean()),
+        nearer_low=nearer_low,
+        nearer_high=nearer_high,
+        authenticity=float(authentic(features.fake, features.train).mean()),
+        honest_authenticity=float(authentic(features.holdout, features.train).mean()),
+        holdout_repeats=float((found.holdout < 0.5 * np.median(found.holdout)).mean()),
+        classes=_by_class(test, labels),
+        closest=_closest(test, found, files, labels, seeds, train),
+    )
+
+
+def _smallest(looks: Sequence[Neighbours]) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:
+    """The smallest copy score of several looks, the cell behind it and the view: (N,) each."""
+    scores = np.stack([copy_scores(look) for look in looks])
+    chosen, rows = scores.argmin(0), np.arange(scores.shape[1])
+    match = np.stack([look.indices[:, 0] for look in looks])[chosen, rows]
+    view = np.stack([look.views for look in looks])[chosen, rows]
+    return scores[chosen, rows], match, view
+
+
+def _by_class(test: CopyTest, labels: Sequence[str]) -> dict[str, ClassCopies]:
+    own = np.array(labels)
+    return {
+        label: ClassCopies(flagged=int(test.flagged[own == label].sum()), checked=int((own == label).sum()))
+        for label in sorted(set(labels))
+    }
+
+
+def _closest(
+    test: CopyTest,
+    found: Search,
+    files: Sequence[str],
+    labels: Sequence[str],
+    seeds: Sequence[int],
+    train: Sequence[str],
+) -> tuple[Closest, ...]:
+    order = np.argsort(found.fake, kind="stable")[: max(CLOSEST, int(test.flagged.sum()))]
+    return tuple(
+        Closest(
+            file=files[index],
+            label=labels[index],
+            seed=seeds[index],
+            train=train[int(found.match[index])],
+            score=float(found.fake[index]),
+            p_value=float(test.p_values[index]),
+            view=VIEWS[int(found.view[index])],
+            flagged=bool(test.flagged[index]),
+        )
+        for index in map(int, order)
+    )

@@ -1,0 +1,270 @@
+"""Numbers become lines that a reader takes home, by rules that are printed beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from cytoforge.evaluation.metrics import (
+    ClassCorrectness,
+    Collapse,
+    Comparison,
+    Copies,
+    Metrics,
+    Number,
+    Verdict,
+)
+
+FEW = 50
+"""Fewer images than this on a side, and a warning is printed."""
+
+RULES = {
+    "realism": (
+        "Good where the interval of the kernel distance reaches its floor's range, unsure up to twice the "
+        "upper end of that range, bad above."
+    ),
+    "variety": (
+        "Good where recall and coverage both reach their floors' ranges, unsure where both reach 80 % of "
+        "their floors, bad below or with mode collapse in any class."
+    ),
+    "class-correctness": (
+        "The share of synthetic cells recognised as asked for, over the share of unseen real cells "
+        "recognised: good from 0.95, unsure from 0.75, bad below. Far more than unseen real cells reach "
+        "is no merit: such images show only the clearest cells of a class."
+    ),
+}
+
+_Tone = Literal["good", "bad", "unsure", "note"]
+
+
+def verdicts(metrics: Metrics) -> tuple[Verdict, ...]:
+    """All lines, in the order in which they should be read."""
+    collapsed = [
+        name
+        for name, collapse in {
+            "all classes together": metrics.collapse,
+            **{name: found.collapse for name, found in metrics.classes.items()},
+        }.items()
+        if collapse is not None and collapse.collapsed
+    ]
+    lines = (
+        realism(metrics.overall),
+        variety(metrics.overall, collapsed),
+        class_correctness(metrics.class_correctness),
+        copying(metrics.copies),
+    )
+    return tuple(line for line in lines if line is not None)
+
+
+def realism(overall: Mapping[str, Number]) -> Verdict | None:
+    """Whether synthetic cells can be told from real ones; None without a floor."""
+    number = overall.get("kernel_distance")
+    if number is None or number.floor is None or number.floor_high is None:
+        return None
+    low = number.value if number.low is None else number.low
+    tone: _Tone = "bad"
+    if low <= number.floor_high:
+        tone = "good"
+    elif number.value <= 2 * number.floor_high:
+        tone = "unsure"
+    headline = {
+        "good": "The measures used here cannot tell the synthetic cells from real ones",
+        "unsure": "The synthetic cells are close to real ones, and still differ measurably",
+        "bad": "The synthetic cells differ clearly from real ones",
+    }[tone]
+    because = (
+        f"Kernel distance {_number(number.value)} to unseen real cells, where real cells of other photos "
+        f"have up to {_number(number.floor_high)}"
+    )
+    if precision := overall.get("precision"):
+        because += (
+            f"; {_percent(precision.value)} of synthetic cells resemble some real cell{_real(precision)}"
+        )
+    return Verdict(topic="realism", tone=tone, headline=headline, because=f"{because}.")
+
+
+def variety(overall: Mapping[str, Number], collapsed: list[str]) -> Verdict | None:
+    """Whether the generator shows the range of real cells; None without a floor.
+
+    Args:
+        overall: numbers of all classes together.
+        collapsed: names of the classes that collapsed.
+    """
+    numbers = [overall.get(name) for name in ("recall", "coverage")]
+    levels = [_level(number) for number in numbers if number is not None and number.floor is not None]
+    if not levels:
+        return None
+    tone = "bad" if collapsed or "bad" in levels else "unsure" if "unsure" in levels else "good"
+    headline = {
+        "good": "The synthetic cells are as varied as real ones",
+        "unsure": "The synthetic cells are nearly as varied as real ones",
+        "bad": "The synthetic cells are less varied than real ones",
+    }[tone]
+    parts = [
+        f"{_percent(number.value)} of unseen real cells {what}{_real(number)}"
+        for number, what in zip(
+            numbers, ("could have been made", "have a synthetic one close by"), strict=True
+        )
+        if number is not None
+    ]
+    if collapsed:
+        parts.append(f"the generator repeats itself in {', '.join(collapsed)}")
+    return Verdict(topic="variety", tone=tone, headline=headline, because="; ".join(parts) + ".")
+
+
+def class_correctness(found: ClassCorrectness | None) -> Verdict | None:
+    """Whether images show the class that was asked for, as clearly as real cells do."""
+    if found is None:
+        return None
+    because = (
+        "A classifier that learned from real training cells recognises the class asked for in "
+        f"{_percent(found.accuracy)} of synthetic cells"
+    )
+    if not found.holdout_accuracy:
+        headline = "How often the class asked for is recognised"
+        return Verdict(topic="classes", tone="note", headline=headline, because=f"{because}.")
+    because += f", and the right class in {_percent(found.holdout_accuracy)} of unseen real cells"
+    ratio = found.accuracy / found.holdout_accuracy
+    tone: _Tone = "good" if ratio >= 0.95 else "unsure" if ratio >= 0.75 else "bad"
+    headline = {
+        "good": "Synthetic cells show their class as clearly as real ones",
+        "unsure": "Most synthetic cells show their class, though less clearly than real ones",
+        "bad": "Many synthetic cells do not show the class that was asked for",
+    }[tone]
+    weakest = min(found.classes, key=lambda label: found.classes[label].value)
+    because += f"; least often in {weakest}, {_percent(found.classes[weakest].value)}"
+    return Verdict(topic="classes", tone=tone, headline=headline, because=f"{because}.")
+
+
+def copying(copies: Copies | None) -> Verdict:
+    """Whether more images look copied than chance, blur or typical cells explain."""
+    if copies is None:
+        return Verdict(
+            topic="copies",
+            tone="note",
+            headline="Copies of training cells could not be looked for",
+            because="There are too few training or unseen cells. This says nothing about privacy.",
+        )
+    because = (
+        f"{copies.flagged} of {copies.checked} synthetic cells resemble one training cell more than all but "
+        f"{_percent(copies.false_alarm_rate)} of unseen real cells do; {copies.honest_low} to "
+        f"{copies.honest_high} would be chance"
+    )
+    if copies.found:
+        tone: _Tone = "bad"
+        headline = (
+            "Some synthetic cells look copied from training cells: see the pairs before sharing this set"
+        )
+    elif copies.flagged > copies.honest_high:
+        tone, headline = "unsure", "More alarms than chance, but not because of the training cells"
+        because += (
+            f". Against unseen cells in the place of training cells {copies.exchanged_flagged} are flagged "
+            "as well: blurred or typical images do that, copies do not"
+        )
+    else:
+        tone, headline = "good", "No sign that training cells were copied"
+    return Verdict(topic="copies", tone=tone, headline=headline, because=f"{because}.")
+
+
+def warnings(metrics: Metrics, alpha: float) -> list[str]:
+    """What a reader must know before quoting a number.
+
+    Args:
+        metrics: all numbers.
+        alpha: false-alarm rate that was asked for.
+    """
+    counts = metrics.counts
+    return [
+        *_few(counts.synthetic, "synthetic images"),
+        *_few(counts.holdout, "holdout cells"),
+        *_bias(metrics),
+        *_small_classes(metrics.classes),
+        *_weak_copy_test(metrics.copies, alpha),
+        *_collapses({"all classes together": metrics.collapse}),
+        *_collapses({name: found.collapse for name, found in metrics.classes.items()}),
+    ]
+
+
+def _few(count: int, kind: str) -> list[str]:
+    if count >= FEW:
+        return []
+    return [
+        f"Only {count} {kind}: every share is uncertain by {50 / max(count, 1) ** 0.5:.0f} points or more. "
+        f"Give {FEW} or more, better 200 of each class."
+    ]
+
+
+def _bias(metrics: Metrics) -> list[str]:
+    distance = metrics.overall.get("frechet_distance")
+    smaller = min(metrics.sizes.values())
+    if (
+        distance is None
+        or distance.floor is None
+        or distance.floor <= 0.5 * distance.value
+        or smaller >= 2000
+    ):
+        return []
+    return [
+        f"With {smaller} images, {_number(distance.floor)} of the Fréchet distance of "
+        f"{_number(distance.value)} is what real cells have among themselves: quote the kernel distance "
+        "instead."
+    ]
+
+
+def _small_classes(classes: Mapping[str, Comparison]) -> list[str]:
+    empty = [name for name, found in classes.items() if not found.numbers]
+    few = [name for name, found in classes.items() if found.numbers and min(found.n_real, found.n_fake) < FEW]
+    notes = []
+    if empty:
+        notes.append(f"Too few images for numbers of their own: {', '.join(empty)}.")
+    if few:
+        notes.append(f"Fewer than {FEW} images on a side, so read against the floor only: {', '.join(few)}.")
+    return notes
+
+
+def _weak_copy_test(copies: Copies | None, alpha: float) -> list[str]:
+    if copies is None:
+        return []
+    notes = []
+    if copies.false_alarm_rate > alpha:
+        notes.append(
+            f"With {copies.holdout} holdout cells the copy test reaches a false-alarm rate of "
+            f"{_percent(copies.false_alarm_rate)}, not {_percent(alpha)}; hold out {round(1 / alpha) - 1} "
+            "or more."
+        )
+    if copies.holdout_repeats > copies.false_alarm_rate:
+        notes.append(
+            f"{_percent(copies.holdout_repeats)} of holdout cells look like repeats of training cells, "
+            "which blunts the copy test; merge the photos that share cells (`cytoforge split`) and train "
+            "again."
+        )
+    return notes
+
+
+def _collapses(found: Mapping[str, Collapse | None]) -> list[str]:
+    return [
+        f"Mode collapse in {name}: images differ {collapse.spread:.2f} times as much as real cells, "
+        f"{_percent(collapse.repeated)} of them have a twin."
+        for name, collapse in found.items()
+        if collapse is not None and collapse.collapsed
+    ]
+
+
+def _level(number: Number) -> _Tone:
+    assert number.floor is not None
+    low = number.floor if number.floor_low is None else number.floor_low
+    if number.value >= low:
+        return "good"
+    return "unsure" if number.value >= 0.8 * number.floor else "bad"
+
+
+def _real(number: Number) -> str:
+    return "" if number.floor is None else f" ({_percent(number.floor)} among real cells)"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %" if 0 < share < 0.0995 else f"{100 * share:.0f} %"
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}" if abs(value) >= 1e-3 else f"{value:.4f}"
