@@ -24,6 +24,8 @@ from cytoforge.evaluation.features import extract, open_extractor
 
 SIZE = 96
 
+Table = dict[str, NDArray[np.float64]]
+
 
 def kernel_distance(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     """Unbiased squared maximum mean discrepancy with the cubic kernel of KID."""
@@ -63,6 +65,11 @@ def probe(features: NDArray[np.float64], labels: list[str], groups: list[str] | 
     return float(cross_val_score(model, features, labels, cv=list(folds)).mean())
 
 
+def without_colour(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The same images in grey."""
+    return np.repeat(images.mean(3, keepdims=True).astype(np.uint8), 3, 3)
+
+
 def shapes_only(masks: list[NDArray[np.uint8]]) -> NDArray[np.float64]:
     """Nuclear share, nuclear and cell extent of masks: nothing of colour or texture."""
     rows = []
@@ -72,44 +79,66 @@ def shapes_only(masks: list[NDArray[np.uint8]]) -> NDArray[np.float64]:
     return np.array(rows, np.float64)
 
 
+def distances(fake: Table, real: Table) -> dict[str, dict[str, float]]:
+    """Kernel distance of each simulated class to each real one."""
+    return {
+        label: {other: round(kernel_distance(fake[label], real[other]), 4) for other in CLASSES}
+        for label in CLASSES
+    }
+
+
+def classifiers(fake: Table, real: Table, grey: Table, shapes: Table, photos: list[str]) -> dict[str, float]:
+    """Accuracy of linear classifiers on simulated and real cells, and from one to the other."""
+    labels = [label for label in CLASSES for _ in fake[label]]
+    real_labels = [label for label in CLASSES for _ in real[label]]
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500)).fit(
+        joined(fake), labels
+    )
+    scores = {
+        "phantom": probe(joined(fake), labels),
+        "phantom_grey": probe(joined(grey), labels),
+        "phantom_masks_only": probe(joined(shapes), labels),
+        "real_by_photo": probe(joined(real), real_labels, photos),
+        "phantom_to_real": float(model.score(joined(real), real_labels)),
+    }
+    return {name: round(score, 3) for name, score in scores.items()}
+
+
+def joined(table: Table) -> NDArray[np.float64]:
+    """All classes below each other."""
+    return np.concatenate([table[label] for label in CLASSES])
+
+
 def main() -> None:
     """Print the comparison."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--per-class", type=int, default=150)
     count = parser.parse_args().per_class
     root = Path(os.environ.get("CYTOFORGE_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
-    rng = np.random.default_rng(0)
     extractor = open_extractor()
     began = time.process_time()
     cells = {label: [simulate(label, seed, SIZE) for seed in range(count)] for label in CLASSES}
     speed = 5 * count / (time.process_time() - began)
-    fake = {label: extract(np.stack([cell.image for cell in cells[label]]), extractor) for label in CLASSES}
-    grey = [
-        np.repeat(cell.image.mean(2, keepdims=True).astype(np.uint8), 3, 2)
-        for label in CLASSES
-        for cell in cells[label]
-    ]
+    images = {label: np.stack([cell.image for cell in cells[label]]) for label in CLASSES}
+    rng = np.random.default_rng(0)
     drawn = {label: real_cells(root, label, 2 * count, rng) for label in CLASSES}
-    real = {label: extract(images, extractor) for label, (images, _) in drawn.items()}
-    labels = [label for label in CLASSES for _ in range(count)]
-    real_labels = [label for label in CLASSES for _ in range(len(real[label]))]
-    all_fake, all_real = np.concatenate(list(fake.values())), np.concatenate(list(real.values()))
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500)).fit(all_fake, labels)
-    print(json.dumps({
-        "extractor": extractor.name, "per_class": count, "size": SIZE, "cells_per_cpu_second": round(speed, 1),
-        "kid_phantom_to_class": {
-            label: {other: round(kernel_distance(fake[label], real[other]), 4) for other in CLASSES} for label in CLASSES
-        },
-        "kid_real_halves_by_photo": {
-            label: round(kernel_distance(real[label][:count], real[label][count:]), 4) for label in CLASSES
-        },
-        "kid_all": round(kernel_distance(all_fake, all_real), 4),
-        "probe_phantom": round(probe(all_fake, labels), 3),
-        "probe_phantom_grey": round(probe(extract(np.stack(grey), extractor), labels), 3),
-        "probe_phantom_masks_only": round(probe(shapes_only([c.mask for k in CLASSES for c in cells[k]]), labels), 3),
-        "probe_real_grouped": round(probe(all_real, real_labels, [g for _, gs in drawn.values() for g in gs]), 3),
-        "probe_phantom_to_real": round(float(model.score(all_real, real_labels)), 3),
-    }, indent=1))  # fmt: skip
+    fake = {label: extract(images[label], extractor) for label in CLASSES}
+    grey = {label: extract(without_colour(images[label]), extractor) for label in CLASSES}
+    real = {label: extract(drawn[label][0], extractor) for label in CLASSES}
+    shapes = {label: shapes_only([cell.mask for cell in cells[label]]) for label in CLASSES}
+    photos = [photo for label in CLASSES for photo in drawn[label][1]]
+    halves = {label: round(kernel_distance(real[label][:count], real[label][count:]), 4) for label in CLASSES}
+    found = {
+        "extractor": extractor.name,
+        "per_class": count,
+        "size": SIZE,
+        "cells_per_cpu_second": round(speed, 1),
+        "kernel_distance": distances(fake, real),
+        "kernel_distance_real_halves": halves,
+        "kernel_distance_all": round(kernel_distance(joined(fake), joined(real)), 4),
+        "accuracy": classifiers(fake, real, grey, shapes, photos),
+    }
+    print(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,13 @@ def test_unknown_faults_are_refused_before_anything_is_written(tmp_path: Path) -
     assert not (tmp_path / "a").exists()
 
 
-def test_the_command_plants_all_faults_and_says_so(tmp_path: Path) -> None:
-    outcome = command(tmp_path / "a", per_class=30, size=16, faults=("all",))
-    assert len(outcome.facts["faults"]) == 10
-    assert "150 simulated cells" in str(outcome.text)
+def test_all_stands_for_every_fault() -> None:
+    with pytest.raises(ConfigError, match="faults need 30 cells"):
+        phantom(Path("never-written"), per_class=2, faults=("all",))
+
+
+def test_the_command_says_what_it_wrote_and_where_the_truth_is(tmp_path: Path) -> None:
+    outcome = command(tmp_path / "a", per_class=2, size=16)
+    assert outcome.facts["images"] == 10
+    assert "10 simulated cells" in str(outcome.text)
+    assert "truth.json" in str(outcome.text)

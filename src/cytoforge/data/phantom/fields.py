@@ -86,7 +86,12 @@ def shown(pattern: Field, frame: Frame) -> Field:
 
 
 def band_noise(
-    rng: np.random.Generator, frame: Frame, finest: float, coarsest: float, slope: float = 1.0
+    rng: np.random.Generator,
+    frame: Frame,
+    finest: float,
+    coarsest: float,
+    slope: float = 1.0,
+    along: float | None = None,
 ) -> Field:
     """Smooth noise of zero mean and unit variance with structure between two sizes.
 
@@ -99,6 +104,7 @@ def band_noise(
         finest: smallest wavelength in micrometres.
         coarsest: largest wavelength in micrometres.
         slope: amplitude falls with this power of the frequency; larger is smoother.
+        along: direction of fibres, radians; None for a pattern without direction.
 
     Returns:
         (samples, samples).
@@ -108,6 +114,8 @@ def band_noise(
     least = min(frame.period / coarsest, most) - 0.5
     cycles, amplitudes = _spectrum(most, slope)
     weights = amplitudes * (cycles >= least)
+    if along is not None:
+        weights *= _across(most, along)
     power = 4 * np.vdot(weights[:, 1:], weights[:, 1:]) + 2 * np.vdot(weights[:, 0], weights[:, 0])
     drawn = rng.standard_normal((2, *weights.shape), np.float32)
     drawn *= weights / np.sqrt(power)
@@ -124,6 +132,13 @@ def _spectrum(most: int, slope: float) -> tuple[Field, Field]:
     cycles = np.hypot(np.arange(-most, most + 1)[:, None], np.arange(most + 1)[None, :]).astype(np.float32)
     amplitudes = np.where((cycles > 0) & (cycles <= most), np.maximum(cycles, 1) ** np.float32(-slope), 0)
     return cycles, amplitudes.astype(np.float32)
+
+
+def _across(most: int, along: float) -> Field:
+    """Weight of each Fourier coefficient by how squarely its waves cross a direction."""
+    rows, columns = np.arange(-most, most + 1)[:, None], np.arange(most + 1)[None, :]
+    share = (np.sin(along) * columns - np.cos(along) * rows) / np.maximum(np.hypot(rows, columns), 1)
+    return (np.abs(share) ** 10 + 1e-3).astype(np.float32)
 
 
 def rounded_outline(rng: np.random.Generator, radius: float, aspect: float, irregularity: float) -> Outline:

@@ -40,11 +40,11 @@ class Laboratory:
 
 
 LABORATORIES: dict[str, Laboratory] = {
-    "clear": Laboratory((0.97, 0.98, 1.0), (0.7, 1.15), (1.0, 1.15), (0.0, 0.6), (0.85, 1.15), 0.26),
-    "beige": Laboratory((0.72, 0.71, 0.685), (0.8, 1.3), (0.9, 1.05), (0.0, 0.3), (0.75, 1.05), 0.24),
-    "lilac": Laboratory((0.76, 0.75, 0.86), (0.7, 1.2), (0.85, 1.05), (0.0, 0.4), (0.75, 1.05), 0.18),
-    "sky": Laboratory((0.82, 0.90, 1.0), (0.7, 1.2), (0.95, 1.2), (0.0, 0.5), (0.85, 1.25), 0.12),
-    "amber": Laboratory((1.0, 0.96, 0.80), (0.8, 1.4), (1.0, 1.2), (0.0, 0.6), (0.95, 1.25), 0.07),
+    "clear": Laboratory((0.97, 0.98, 1.0), (0.7, 1.15), (1.0, 1.15), (0.0, 0.6), (0.95, 1.3), 0.27),
+    "beige": Laboratory((0.72, 0.71, 0.685), (0.8, 1.3), (0.9, 1.05), (0.0, 0.3), (0.9, 1.2), 0.17),
+    "lilac": Laboratory((0.76, 0.75, 0.86), (0.7, 1.2), (0.85, 1.05), (0.0, 0.4), (0.9, 1.25), 0.23),
+    "sky": Laboratory((0.82, 0.90, 1.0), (0.7, 1.2), (0.95, 1.2), (0.0, 0.5), (1.0, 1.4), 0.14),
+    "amber": Laboratory((1.0, 0.96, 0.80), (0.8, 1.4), (1.0, 1.2), (0.0, 0.6), (0.95, 1.25), 0.06),
     "violet": Laboratory((0.80, 0.75, 0.97), (0.9, 1.5), (1.15, 1.4), (0.8, 2.0), (1.0, 1.35), 0.13),
 }
 
@@ -107,16 +107,16 @@ def set_up(label: str, slide: np.random.Generator, photo: np.random.Generator) -
         light=(float(light[0]), float(light[1]), float(light[2])),
         uneven=(float(photo.normal(0, 0.05)), float(photo.normal(0, 0.05))),
         veil=draw(slide, (0.03, 0.3)),
-        focus=0.22 + float(photo.gamma(1.6, 0.2)),
+        focus=0.16 + float(photo.gamma(1.4, 0.2)),
         softest=0.022,
         sharpening=draw(slide, laboratory.sharpening),
         contrast=draw(slide, laboratory.contrast),
         saturation=draw(slide, laboratory.saturation),
-        noise=draw(slide, (1.2, 4.0)),
+        noise=draw(slide, (0.5, 2.2)),
         mucus=float(slide.gamma(1.3, 0.028)),
         mucus_dyes=_mucus_colour(slide),
         neutrophils=float(slide.gamma(0.5, 0.6)),
-        bacteria=float(slide.gamma(0.3, 60.0)),
+        bacteria=float(slide.gamma(0.3, 40.0)),
         palette=choose(slide, TRAITS[label].palettes),
     )
 

@@ -168,7 +168,7 @@ def _scene(cell: Anatomy, frame: Frame, cell_seed: int, photo: Photo) -> tuple[B
 def _neighbours(cell: Anatomy, frame: Frame, cell_seed: int) -> list[Field]:
     rng = np.random.default_rng([cell_seed, 7])
     traits = TRAITS[cell.label]
-    count = min(int(rng.poisson(traits.neighbours)), 4)
+    count = min(int(rng.poisson(traits.neighbours)), 5)
     return [_neighbour(cell, frame, each) for each in rng.spawn(count)]
 
 

@@ -76,41 +76,72 @@ def _warped(frame: Frame, rng: np.random.Generator, amount: float, grain: float)
 
 
 def _cytoplasm(
-    cell: Anatomy, frame: Frame, rng: np.random.Generator, x: Field, y: Field, distance: Field, covered: Field
+    cell: Anatomy,
+    frame: Frame,
+    rng: np.random.Generator,
+    x: Field,
+    y: Field,
+    distance: Field,
+    covered: Field,
 ) -> Field:
+    """Optical density of the cytoplasm, whatever its colour."""
     radius = float(cell.outline.mean())
     towards_middle = np.clip(-distance / np.float32(0.8 * radius), 0, 1)
     thickness = 1 + cell.dome * (np.sqrt(towards_middle) - 0.6)
     thickness += cell.rim * ridge(distance + np.float32(0.06 * radius), 0.05 * radius + 0.3)
+    thickness = _textured(cell, frame, rng, thickness, radius)
+    thickness = _folded(cell, thickness, x, y)
+    thickness = _hollowed(cell, frame, rng, thickness, x, y)
+    body: Field = (np.float32(cell.density) * np.clip(thickness, 0.05, 3.5) * covered).astype(np.float32)
+    return body
+
+
+def _textured(
+    cell: Anatomy, frame: Frame, rng: np.random.Generator, thickness: Field, radius: float
+) -> Field:
     thickness *= np.exp(cell.mottling * band_noise(rng, frame, 1.0, radius, 1.5))
-    thickness += 0.9 * cell.wrinkles * _lines(frame, rng, radius)
+    fibres = band_noise(rng, frame, 0.9, 6.0, 0.6, along=rng.uniform(-np.pi, np.pi))
+    thickness += 0.28 * cell.wrinkles * np.clip(fibres - 0.2, 0, 2)
+    thickness += 0.8 * cell.wrinkles * _lines(frame, rng, radius)
     thickness += cell.granules * np.clip(band_noise(rng, frame, 0.55, 1.6) - 1.1, 0, 2)
+    return thickness
+
+
+def _lines(frame: Frame, rng: np.random.Generator, radius: float) -> Field:
+    """Zero crossings of a smooth field: fine crossing lines, here strong, there faint."""
+    lines = ridge(band_noise(rng, frame, 0.14 * radius, 1.5 * radius, 1.7), 0.09)
+    strength = np.clip(band_noise(rng, frame, 0.6 * radius, 2 * radius) + 0.3, 0, 1.5)
+    faint: Field = strength * lines
+    return faint
+
+
+def _folded(cell: Anatomy, thickness: Field, x: Field, y: Field) -> Field:
     for fold in cell.folds:
         thickness += _crease(fold.angle, fold.offset, fold.bend, fold.width, x, y) * fold.strength
         if fold.flap:
             beyond = np.cos(fold.angle) * x + np.sin(fold.angle) * y - np.float32(fold.offset)
             thickness += fold.flap * inside(-beyond, 0.25)
+    return thickness
+
+
+def _hollowed(
+    cell: Anatomy, frame: Frame, rng: np.random.Generator, thickness: Field, x: Field, y: Field
+) -> Field:
+    """Vacuoles and halo: less inside, more along the edge."""
     for across, down, hole in cell.vacuoles:
         to_hole = np.hypot(x - np.float32(across), y - np.float32(down)) - np.float32(hole)
         thickness *= 1 - 0.6 * inside(to_hole, 0.3)
         thickness += 0.15 * ridge(to_hole - np.float32(0.3), 0.4)
-    if cell.halo is not None:
-        to_halo = depth(
-            cell.halo.outline, x - np.float32(cell.halo.centre[0]), y - np.float32(cell.halo.centre[1])
-        )
-        thickness *= 1 - cell.halo.clearing * inside(to_halo, cell.halo.softness)
-        thickness += cell.halo.rim * ridge(to_halo - np.float32(0.9), 1.0)
-    body: Field = (np.float32(cell.density) * np.clip(thickness, 0.05, 3.5) * covered).astype(np.float32)
-    return body
-
-
-def _lines(frame: Frame, rng: np.random.Generator, radius: float) -> Field:
-    """Zero crossings of a smooth field: fine crossing lines, here strong, there faint."""
-    wide = ridge(band_noise(rng, frame, 0.16 * radius, 1.5 * radius, 1.8), 0.09)
-    fine = ridge(band_noise(rng, frame, 0.07 * radius, 0.8 * radius, 1.5), 0.16)
-    strength = np.clip(band_noise(rng, frame, 0.6 * radius, 2 * radius) + 0.3, 0, 1.5)
-    lines: Field = strength * (wide + np.float32(0.3) * fine)
-    return lines
+    halo = cell.halo
+    if halo is None:
+        return thickness
+    radius = float(halo.outline.mean())
+    to_halo = depth(halo.outline, x - np.float32(halo.centre[0]), y - np.float32(halo.centre[1]))
+    to_halo += np.float32(0.07 * radius) * band_noise(rng, frame, 0.25 * radius, 3 * radius, 1.3)
+    patches = np.clip(1 + 0.25 * band_noise(rng, frame, 0.3 * radius, 3 * radius), 0, 1)
+    thickness *= 1 - halo.clearing * patches * inside(to_halo, halo.softness)
+    thickness += halo.rim * ridge(to_halo - np.float32(0.9), 1.0)
+    return thickness
 
 
 def _crease(angle: float, offset: float, bend: float, width: float, x: Field, y: Field) -> Field:
