@@ -138,7 +138,8 @@ def _across(most: int, along: float) -> Field:
     """Weight of each Fourier coefficient by how squarely its waves cross a direction."""
     rows, columns = np.arange(-most, most + 1)[:, None], np.arange(most + 1)[None, :]
     share = (np.sin(along) * columns - np.cos(along) * rows) / np.maximum(np.hypot(rows, columns), 1)
-    return (np.abs(share) ** 10 + 1e-3).astype(np.float32)
+    weights: Field = (np.abs(share) ** 10 + 1e-3).astype(np.float32)
+    return weights
 
 
 def rounded_outline(rng: np.random.Generator, radius: float, aspect: float, irregularity: float) -> Outline:
