@@ -461,6 +461,17 @@ class TestHuggingface:
             ("unnamed.png", "no row in metadata.csv"),
         ]
 
+    def test_rows_that_lack_a_value(self, tmp_path: Path) -> None:
+        self.write(tmp_path, self.rows(tmp_path), "jsonl")
+        with (tmp_path / "metadata.jsonl").open("a") as file:
+            file.write('\n{"file_name": "3.png"}\n{"label": "a"}\n')
+        cells = open_cells(tmp_path)
+        assert len(cells) == 3
+        assert {fault.reason for fault in cells.faults} == {
+            "no label in metadata.jsonl",
+            "a row without file_name",
+        }
+
     @pytest.mark.parametrize(
         ("name", "text", "reason"),
         [

@@ -252,10 +252,11 @@ def _fill(
     faults: list[tuple[int, str, str, bool]] = []
     with_masks = any(cell.mask is not None for cell in cells.cells)
     todo = list(enumerate(cells.cells))
+    in_archive = any(cell.row is not None for cell in cells.cells)
     with (
         (building / "images.bin").open("wb") as images,
         (building / "masks.bin").open("wb") as masks,
-        ThreadPoolExecutor(_threads()) as pool,
+        ThreadPoolExecutor(1 if in_archive else _threads()) as pool,  # archives are read from front to back
         progress("reading cells", len(todo)) as advance,
     ):
         for start in range(0, len(todo), _CHUNK):

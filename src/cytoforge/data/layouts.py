@@ -147,22 +147,27 @@ def huggingface(root: Path) -> Found:
     Columns `group`, `split` and `mask` are read where there are any. The table lies in the root, or one in
     each of `train/`, `validation/` and `test/`, which are then the split.
     """
+    files, faults = _image_files(root)
+    listed = {fault.path for fault in faults}
     cells: dict[Path, Cell] = {}
-    faults: list[Fault] = []
     mentioned: set[Path] = set()
     tables = _metadata_files(root)
     for table in tables:
         for row in _metadata_rows(table):
-            cell = _cell_of_row(root, table, row, faults, mentioned)
-            if cell is not None and cell.path in cells:
-                faults.append(
-                    Fault(cell.path, f"named twice in {table.name}: the first row counts", used=True)
-                )
-            elif cell is not None:
-                cells[cell.path] = cell
-    files, other_faults = _image_files(root)
-    faults += other_faults
-    faults += [Fault(path, f"no row in {tables[0].name}") for path in files.values() if path not in mentioned]
+            path, mask = (_inside(root, table, row.get(column, "")) for column in ("file_name", "mask"))
+            mentioned.update(place for place in (path, mask) if place is not None)
+            reason = _row_refusal(table, row, path)
+            if path is None or reason is not None:
+                if path not in listed:
+                    faults.append(Fault(path or table, str(reason)))
+            elif path in cells:
+                faults.append(Fault(path, f"named twice in {table.name}: the first row counts", used=True))
+            else:
+                cells[path] = _cell_of_row(root, table, row, path, mask)
+                if row.get("mask") and cells[path].mask is None:
+                    faults.append(Fault(path, f"its mask {row['mask']!r} does not exist", used=True))
+    unnamed = [path for path in files.values() if path not in mentioned]
+    faults += [Fault(path, f"no row in {tables[0].name}") for path in unnamed]
     return Found(list(cells.values()), faults)
 
 
@@ -315,40 +320,28 @@ def _metadata_rows(table: Path) -> Iterable[dict[str, str]]:
     ]
 
 
-def _cell_of_row(
-    root: Path, table: Path, row: Mapping[str, str], faults: list[Fault], mentioned: set[Path]
-) -> Cell | None:
-    """The cell that one row of a metadata table describes, or None and a fault that says why."""
-    path = _inside(root, table, row["file_name"])
+def _row_refusal(table: Path, row: Mapping[str, str], path: Path | None) -> str | None:
+    """Why a row of a metadata table gives no cell, or None."""
+    if not row.get("file_name"):
+        return "a row without file_name"
     if path is None:
-        faults.append(Fault(table, f"file_name {row['file_name']!r} leads outside the data folder"))
-        return None
-    mentioned.add(path)
-    mask = _inside(root, table, row["mask"]) if row.get("mask") else None
-    if mask is not None:
-        mentioned.add(mask)
-    split_word = row.get("split") or table.parent.relative_to(root).as_posix()
-    split = PARTS.get(split_word.lower())
+        return f"file_name {row['file_name']!r} leads outside the data folder"
+    if not row.get("label"):
+        return f"no label in {table.name}"
+    if row.get("split") and row["split"].lower() not in PARTS:
+        return f"split {row['split']!r} is none of {', '.join(PARTS)}"
+    if not path.is_file():
+        return f"named in {table.name} but does not exist"
+    if path.suffix.lower() not in EXTENSIONS:
+        return f"format {path.suffix!r} is not supported; save it as PNG"
+    return _refusal(path, path.name)
+
+
+def _cell_of_row(root: Path, table: Path, row: Mapping[str, str], path: Path, mask: Path | None) -> Cell:
     name = path.relative_to(root).as_posix()
-    if row.get("split") and split is None:
-        reason: str | None = f"split {row['split']!r} is none of {', '.join(PARTS)}"
-    elif not row.get("label"):
-        reason = f"no label in {table.name}"
-    elif path.suffix.lower() not in EXTENSIONS:
-        reason = f"format {path.suffix!r} is not supported; save it as PNG"
-    elif not path.is_file():
-        reason = f"named in {table.name} but does not exist"
-    else:
-        reason = _refusal(path, name)
-    if reason is not None:
-        # files that exist and are refused by name or size are listed by the walk over the folder
-        if path.suffix.lower() not in _FOREIGN and (not path.is_file() or path.stat().st_size > 0):
-            faults.append(Fault(path, reason))
-        return None
-    if row.get("mask") and (mask is None or not mask.is_file()):
-        faults.append(Fault(path, f"its mask {row['mask']!r} does not exist", used=True))
-        mask = None
-    return Cell(path, row["label"], row.get("group") or name, name, split, mask)
+    split = PARTS.get((row.get("split") or table.parent.relative_to(root).as_posix()).lower())
+    existing = mask if mask is not None and mask.is_file() else None
+    return Cell(path, row["label"], row.get("group") or name, name, split, existing)
 
 
 def _inside(root: Path, table: Path, name: str) -> Path | None:
