@@ -233,12 +233,12 @@ def test_synthetic_pictures_carry_their_mark(synthetic: Path, run: Path) -> None
 
 
 def test_says_that_real_cells_are_shown(synthetic: Path) -> None:
-    assert "This page shows photographs of real cells" in built(synthetic)
+    assert "This page shows images of the real data set" in built(synthetic)
 
 
 def test_leaves_real_cells_out_on_request(synthetic: Path) -> None:
     text = built(synthetic, real_images=False)
-    assert "No photograph of a real cell" in text
+    assert "No image of the real data set" in text
     assert pictures(text)
     for image, marks in pictures(text):
         assert marks["Synthetic"] == "true"

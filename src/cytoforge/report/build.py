@@ -31,11 +31,22 @@ from cytoforge.report.page import (
     Training,
 )
 from cytoforge.report.plots import curves, distances, picture, range_bar, tiles
-from cytoforge.report.words import MEASURES, comparison, named, percent, percent_span, shown, span
+from cytoforge.report.words import (
+    CURVES,
+    MEASURES,
+    comparison,
+    level,
+    named,
+    percent,
+    percent_span,
+    shown,
+    span,
+)
 from cytoforge.sampling.provenance import Header, read_manifest
 
 _COLUMNS = 8
-_MOST_PAIRS = 24
+_SHOWN = 2 * _COLUMNS
+_FEWEST_PAIRS, _MOST_PAIRS = 12, 24
 _MOST_GROWTH = 6
 _CLASS_COLUMNS = ("kernel_distance", "precision", "recall", "coverage", "pairwise_distance")
 
@@ -164,17 +175,26 @@ def _about(metrics: Metrics, topic: str) -> list[Verdict]:
 def _sides(header: Header, evidence: Evidence, real_images: bool) -> list[Sides]:
     rows = []
     for label in header.classes:
-        real = _strip(evidence.real.get(label), synthetic=False) if real_images else None
-        made = _strip(evidence.synthetic.get(label), synthetic=True)
-        if real or made:
-            rows.append(Sides(label, real, made))
+        real = _spread(evidence.real.get(label)) if real_images else None
+        made = evidence.synthetic.get(label)
+        made = None if made is None else made[:_SHOWN]
+        if real is not None or made is not None:
+            rows.append(Sides(label, _strip(real, synthetic=False), _strip(made, synthetic=True)))
     return rows
+
+
+def _spread(images: NDArray[np.uint8] | None) -> NDArray[np.uint8] | None:
+    """Some of the images, evenly from first to last: neighbours often come from one photo."""
+    if images is None or len(images) <= _SHOWN:
+        return images
+    chosen: NDArray[np.uint8] = images[np.linspace(0, len(images) - 1, _SHOWN).round().astype(int)]
+    return chosen
 
 
 def _strip(images: NDArray[np.uint8] | None, synthetic: bool) -> str | None:
     if images is None or not len(images):
         return None
-    return tiles(images[: 2 * _COLUMNS], _COLUMNS, synthetic)
+    return tiles(images, _COLUMNS, synthetic)
 
 
 def _quantity(name: str, number: Number) -> Quantity:
@@ -189,10 +209,10 @@ def _quantity(name: str, number: Number) -> Quantity:
         )
     return Quantity(
         name=measure.name,
-        value=shown(number.value),
-        interval=span(number.low, number.high),
-        floor="" if number.floor is None else shown(number.floor),
-        floor_interval=span(number.floor_low, number.floor_high),
+        value=level(name, number.value),
+        interval=span(name, number.low, number.high),
+        floor="" if number.floor is None else level(name, number.floor),
+        floor_interval=span(name, number.floor_low, number.floor_high),
         bar=range_bar(number.value, interval, floor, measure.top),
         meaning=measure.meaning,
         tone=tone,
@@ -210,7 +230,8 @@ def _class_row(metrics: Metrics, label: str, columns: Sequence[str]) -> ClassNum
     for name in columns:
         number = row.numbers.get(name)
         floor = None if number is None else number.floor
-        cells.append((shown(None if number is None else number.value), "" if floor is None else shown(floor)))
+        value = level(name, None if number is None else number.value)
+        cells.append((value, "" if floor is None else level(name, floor)))
     if metrics.class_correctness is not None:
         own, real = (
             shares.get(label)
@@ -231,19 +252,20 @@ def _copies(metrics: Metrics, evidence: Evidence, real_images: bool) -> Copies |
         ("threshold of the copy score", shown(copies.threshold)),
         (
             "nearer to training than to unseen cells",
-            f"{percent(copies.share_nearer_to_train)} ({percent_span(copies.nearer_low, copies.nearer_high)}); "
-            "50 % is honest",
+            f"{percent(copies.share_nearer_to_train)} "
+            f"({percent_span(copies.nearer_low, copies.nearer_high)}); 50 % is honest",
         ),
         (
-            "farther from training than it is from itself",
-            f"{percent(copies.authenticity)}; {percent(copies.honest_authenticity)} of unseen real cells",
+            "authenticity",
+            f"{percent(copies.authenticity)}; unseen real cells have {percent(copies.honest_authenticity)}",
         ),
         ("compared with", f"{copies.train:,} training cells and {copies.holdout:,} unseen ones"),
     ]
     histogram = ""
     if evidence.copy_distances is not None and evidence.holdout_distances is not None:
         histogram = distances(evidence.copy_distances, evidence.holdout_distances, copies.threshold)
-    pairs = [_pair(pair, real_images) for pair in evidence.pairs[:_MOST_PAIRS]]
+    shown_pairs = min(_MOST_PAIRS, max(_FEWEST_PAIRS, sum(pair.flagged for pair in evidence.pairs)))
+    pairs = [_pair(pair, real_images) for pair in evidence.pairs[:shown_pairs]]
     return Copies(_about(metrics, "copies"), facts, histogram, pairs)
 
 
@@ -298,46 +320,26 @@ def _training(path: Path | None) -> Training | None:
 
 def _curves(log: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
     measures = [record for record in log if record["kind"] == "measure"]
-    losses = [record for record in log if record["kind"] == "losses"]
+    losses = [{"seen": record["seen"], **record["losses"]} for record in log if record["kind"] == "losses"]
+    names = list(dict.fromkeys(name for record in losses for name in record if name != "seen"))
     found = []
-    if kid := _series(measures, "kid"):
-        found.append(
-            (
-                "Distance to real cells",
-                curves({"KID": kid}, "KID"),
-                "Kernel distance to real cells that are not trained on; low is good. It should fall and then "
-                "flatten. If it rises again, the training has gone on too long or has become unstable; the "
-                "checkpoint with the lowest value was kept.",
-            )
-        )
-    if spread := _series(measures, "diversity") or _series(measures, "spread"):
-        found.append(
-            (
-                "Variety within a class",
-                curves({"variety": spread}, "share of real variety"),
-                "How much images of one class differ, as a share of what real cells do; about 1 is right. A "
-                "fall towards 0 means that the generator makes the same cell again and again.",
-            )
-        )
-    if losses:
-        names = list(dict.fromkeys(name for record in losses for name in record["losses"]))
-        series = {name: _series([{"seen": r["seen"], **r["losses"]} for r in losses], name) for name in names}
-        found.append(
-            (
-                "Losses",
-                curves({name: line for name, line in series.items() if line}, "loss"),
-                "What the networks work against. In a Wasserstein GAN the critic's “wasserstein” is minus "
-                "its estimate of the distance: it drops at first and then climbs slowly towards 0. The "
-                "“generator” loss has no meaning by itself. Sudden jumps and steadily growing values are "
-                "signs of trouble.",
-            )
-        )
+    for key, lines in (
+        ("kid", {"KID": _series(measures, "kid")}),
+        ("diversity", {"variety": _series(measures, "diversity") or _series(measures, "spread")}),
+        ("losses", {name: _series(losses, name) for name in names}),
+    ):
+        drawn = {name: line for name, line in lines.items() if line is not None}
+        if drawn:
+            title, axis, legend = CURVES[key]
+            found.append((title, curves(drawn, axis), legend))
     return found
 
 
 def _series(records: Sequence[Mapping[str, Any]], name: str) -> tuple[list[float], list[float]] | None:
     points = [(record["seen"], record[name]) for record in records if record.get(name) is not None]
-    return ([float(seen) for seen, _ in points], [float(value) for _, value in points]) if points else None
+    if len(points) < 2:
+        return None
+    return [float(seen) for seen, _ in points], [float(value) for _, value in points]
 
 
 def _growth(run: Run) -> list[tuple[str, str]]:

@@ -53,6 +53,31 @@ MEASURES: dict[str, Measure] = {
 """In the order in which a report shows them."""
 
 
+CURVES: dict[str, tuple[str, str, str]] = {
+    "kid": (
+        "Distance to real cells",
+        "KID",
+        "Kernel distance to real cells that are not trained on; low is good. It should fall and then flatten. "
+        "If it rises again, the training has gone on too long or has become unstable; the checkpoint with the "
+        "lowest value was kept.",
+    ),
+    "diversity": (
+        "Variety within a class",
+        "share of real variety",
+        "How much images of one class differ, as a share of what real cells do; about 1 is right. A fall "
+        "towards 0 means that the generator makes the same cell again and again.",
+    ),
+    "losses": (
+        "Losses",
+        "loss",
+        "What the networks work against. In a Wasserstein GAN the critic's “wasserstein” is minus its "
+        "estimate of the distance: it drops at first and then climbs slowly towards 0. The “generator” loss "
+        "has no meaning by itself. Sudden jumps and steadily growing values are signs of trouble.",
+    ),
+}
+"""Curve -> title, axis, how to read it."""
+
+
 def shown(value: float | None, digits: int = 3) -> str:
     """A number as a table shows it.
 
@@ -66,6 +91,18 @@ def shown(value: float | None, digits: int = 3) -> str:
         return f"{value:.0f}"
     text = f"{value:.{digits}g}"
     return f"{value:.{digits + 1}f}" if "e" in text else text
+
+
+def level(name: str, value: float | None) -> str:
+    """A number of one measure as a table shows it: shares with two decimals, others with three digits.
+
+    Example:
+        >>> level("recall", 0.00704), level("kernel_distance", 0.00704)
+        ('0.01', '0.00704')
+    """
+    if value is None or math.isnan(value):
+        return "–"
+    return f"{value:.2f}" if MEASURES[name].top == 1 else shown(value)
 
 
 def percent(share: float | None) -> str:
@@ -116,14 +153,14 @@ def named(name: str) -> str:
     return MEASURES[name].name if name in MEASURES else name.replace("_", " ")
 
 
-def span(low: float | None, high: float | None) -> str:
-    """An interval as a table shows it, empty where there is none.
+def span(name: str, low: float | None, high: float | None) -> str:
+    """An interval of one measure as a table shows it, empty where there is none.
 
     Example:
-        >>> span(0.1, 0.25), span(None, None)
-        ('0.1 to 0.25', '')
+        >>> span("recall", 0.1, 0.25), span("recall", None, None)
+        ('0.10 to 0.25', '')
     """
-    return "" if low is None or high is None else f"{shown(low)} to {shown(high)}"
+    return "" if low is None or high is None else f"{level(name, low)} to {level(name, high)}"
 
 
 def percent_span(low: float | None, high: float | None) -> str:
