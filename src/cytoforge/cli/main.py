@@ -67,6 +67,7 @@ def build_app() -> App:
         help="Synthetic cytology: audit, train, generate, and say honestly how good the cells are.",
         help_epilogue="Exit codes: 0 done, 2 usage or bad input, 3 a check failed, 130 interrupted.",
         help_format="plaintext",
+        default_parameter=Parameter(negative_iterable=(), show_default=_default),
         version=__version__,
         result_action="return_value",
         exit_on_error=False,
@@ -91,9 +92,6 @@ def build_app() -> App:
         return app(tokens)
 
     return app
-
-
-app = build_app()
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -140,6 +138,13 @@ def _dispatch(arguments: Sequence[str], as_json: bool) -> Any:
         return app.meta(arguments, result_action="return_value", exit_on_error=False, print_error=False)
 
 
+def _default(value: Any) -> str | None:
+    """How the help page shows a default; nothing where an option is simply off."""
+    if value is None or value is False or value == ():
+        return None
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
 def _go_on(arguments: Sequence[str]) -> str:
     verb = next((word for word in arguments if not word.startswith("-")), "")
     return _GO_ON.get(verb, "run the same command again; what is finished is kept")
@@ -147,3 +152,6 @@ def _go_on(arguments: Sequence[str]) -> str:
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
+
+
+app = build_app()
