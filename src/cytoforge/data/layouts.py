@@ -322,19 +322,16 @@ def _metadata_rows(table: Path) -> Iterable[dict[str, str]]:
 
 def _row_refusal(table: Path, row: Mapping[str, str], path: Path | None) -> str | None:
     """Why a row of a metadata table gives no cell, or None."""
-    if not row.get("file_name"):
-        return "a row without file_name"
+    name, split = row.get("file_name", ""), row.get("split", "")
     if path is None:
-        return f"file_name {row['file_name']!r} leads outside the data folder"
-    if not row.get("label"):
-        return f"no label in {table.name}"
-    if row.get("split") and row["split"].lower() not in PARTS:
-        return f"split {row['split']!r} is none of {', '.join(PARTS)}"
-    if not path.is_file():
-        return f"named in {table.name} but does not exist"
-    if path.suffix.lower() not in EXTENSIONS:
-        return f"format {path.suffix!r} is not supported; save it as PNG"
-    return _refusal(path, path.name)
+        return f"file_name {name!r} leads outside the data folder" if name else "a row without file_name"
+    checks = (
+        (not row.get("label"), f"no label in {table.name}"),
+        (bool(split) and split.lower() not in PARTS, f"split {split!r} is none of {', '.join(PARTS)}"),
+        (not path.is_file(), f"named in {table.name} but does not exist"),
+        (path.suffix.lower() not in EXTENSIONS, f"format {path.suffix!r} is not supported; save it as PNG"),
+    )
+    return next((reason for wrong, reason in checks if wrong), None) or _refusal(path, path.name)
 
 
 def _cell_of_row(root: Path, table: Path, row: Mapping[str, str], path: Path, mask: Path | None) -> Cell:
