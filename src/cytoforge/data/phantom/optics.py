@@ -107,7 +107,7 @@ def set_up(label: str, slide: np.random.Generator, photo: np.random.Generator) -
         light=(float(light[0]), float(light[1]), float(light[2])),
         uneven=(float(photo.normal(0, 0.05)), float(photo.normal(0, 0.05))),
         veil=draw(slide, (0.03, 0.3)),
-        focus=0.16 + float(photo.gamma(1.4, 0.2)),
+        focus=0.16 + float(slide.gamma(1.4, 0.2) * np.exp(photo.normal(0, 0.35))),
         softest=0.022,
         sharpening=draw(slide, laboratory.sharpening),
         contrast=draw(slide, laboratory.contrast),
