@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from cytoforge.core.errors import DataError
+from cytoforge.core.files import write_json
 from cytoforge.core.png import decode_png
 from cytoforge.core.run import Run
 from cytoforge.report.build import Evidence, Pair, build_report
@@ -262,6 +263,16 @@ def test_does_without_what_is_not_there(synthetic: Path, tmp_path: Path) -> None
         tmp_path / "r.html", bare(), Evidence(), synthetic=synthetic, run=tmp_path / "gone", audit=tmp_path
     )
     assert re.findall(r'<section id="(\w+)"', page.read_text()) == ["glance", "again"]
+
+
+def test_shows_what_the_audit_found(synthetic: Path, tmp_path: Path) -> None:
+    verdict = {"tone": "bad", "headline": f"9 cells recur {EVIL}", "because": "see the audit"}
+    write_json(tmp_path / "audit.json", {"verdicts": [verdict], "facts": {"cells": 4049}})
+    text = built(synthetic, audit=tmp_path)
+    assert "9 cells recur &lt;script&gt;" in text
+    assert "<dt>cells</dt><dd>4049</dd>" in text
+    write_json(tmp_path / "audit.json", {"other": 1})
+    assert 'id="audit"' not in built(synthetic, audit=tmp_path)
 
 
 def test_repeats_verdicts_where_they_belong(synthetic: Path) -> None:

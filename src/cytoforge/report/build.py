@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cytoforge.core.errors import CytoforgeError
-from cytoforge.core.files import write_atomic
+from cytoforge.core.files import read_json, write_atomic
 from cytoforge.core.run import Run
 from cytoforge.evaluation.metrics import Metrics, Number, Verdict
 from cytoforge.report.page import (
@@ -358,9 +358,13 @@ def _growth(run: Run) -> list[tuple[str, str]]:
 
 
 def _audit(folder: Path | None) -> AuditSummary | None:
+    """What audit.json says in its `verdicts` and `facts`; None where there is no audit."""
     if folder is None or not (folder / "audit.json").is_file():
         return None
-    return None
+    content = read_json(folder / "audit.json")
+    verdicts = [Verdict.model_validate({"topic": "data", **found}) for found in content.get("verdicts", ())]
+    facts = [(str(name), str(value)) for name, value in content.get("facts", {}).items()]
+    return AuditSummary(verdicts, facts) if verdicts or facts else None
 
 
 def _commands(header: Header, path: Path | None) -> list[str]:

@@ -57,9 +57,9 @@ CURVES: dict[str, tuple[str, str, str]] = {
     "kid": (
         "Distance to real cells",
         "KID",
-        "Kernel distance to real cells that are not trained on; low is good. It should fall and then flatten. "
-        "If it rises again, the training has gone on too long or has become unstable; the checkpoint with the "
-        "lowest value was kept.",
+        "Kernel distance to real cells that are not trained on; low is good. It should fall and then "
+        "flatten. If it rises again, the training has gone on too long or has become unstable; the "
+        "checkpoint with the lowest value was kept.",
     ),
     "diversity": (
         "Variety within a class",

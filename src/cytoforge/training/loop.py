@@ -16,15 +16,16 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
-from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from cytoforge.core.batch import Batch, DataShape, to_uint8
 from cytoforge.core.checkpoint import load_checkpoint, save_checkpoint
 from cytoforge.core.errors import TrainingError
+from cytoforge.core.files import write_atomic
 from cytoforge.core.grid import grid
 from cytoforge.core.method import Method, Turn
+from cytoforge.core.png import encode_png
 from cytoforge.core.progress import progress
 from cytoforge.core.randomness import derive, image_seeds
 from cytoforge.core.run import Run
@@ -308,8 +309,9 @@ class Loop:
             classes = len(self.data.shape.classes)
             labels = np.repeat(np.arange(classes), COLUMNS)
             images = self.draw(labels, np.arange(len(labels)))
-            self.run.samples.mkdir(exist_ok=True)
-            Image.fromarray(grid(images, COLUMNS)).save(self.run.samples / f"{self.seen:012d}.png")
+            marks = {"Synthetic": "true", "Generator": self.method.name}
+            sheet = encode_png(grid(images, COLUMNS), marks)
+            write_atomic(self.run.samples / f"{self.seen:012d}.png", sheet)
             alarm = self._collapse(images, labels)
             numbers = self._numbers()
             self.score = numbers.get("kid")
