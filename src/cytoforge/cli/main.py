@@ -19,6 +19,7 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Parameter
 
 from cytoforge import __version__
+from cytoforge.cli.audit import audit
 from cytoforge.cli.bench import bench
 from cytoforge.cli.console import (
     BAD_INPUT,
@@ -45,6 +46,7 @@ from cytoforge.core.errors import CytoforgeError
 VERBS: tuple[Callable[..., Outcome], ...] = (
     demo,
     phantom,
+    audit,
     split,
     train,
     generate,
