@@ -41,8 +41,8 @@ RULES = {
     ),
     "collapse": (
         "Collapsed where pairwise distance or effective number of different images is below half of that of "
-        "real cells in equal number, or where more than 10 % of images have a twin closer than 99 % of real "
-        "cells have."
+        "real cells in equal number, or where more than 10 % of images have a twin: another synthetic image "
+        "nearer than half the median distance of real cells to their nearest neighbour."
     ),
 }
 
@@ -142,8 +142,8 @@ def compare(
     divisions = [pair for pair in divisions if min(map(len, pair)) >= SMALLEST]
     values = set_scores(holdout.values, fake.values)
     found = floors(real.values, divisions, set_scores)
-    low, high = kernel_distance_interval(holdout.values, fake.values, holdout.groups)
-    intervals = {"kernel_distance": (low, high)}
+    _, *ends = kernel_distance_interval(holdout.values, fake.values, holdout.groups)
+    intervals = {"kernel_distance": (ends[0], ends[1])}
     numbers = {name: _number(values[name], found.get(name), intervals.get(name)) for name in values}
     twins = real.values[divisions[0][1]] if divisions else holdout.values
     result = Comparison(

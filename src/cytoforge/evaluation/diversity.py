@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import linalg
 
-from cytoforge.evaluation.distances import Floats, check_features, nearest_other, squared_distances
+from cytoforge.evaluation.distances import (
+    Floats,
+    check_features,
+    nearest_other,
+    one_thread,
+    squared_distances,
+)
 
 
 def precision_recall_density_coverage(real: Floats, fake: Floats, k: int = 5) -> dict[str, float]:
@@ -96,31 +101,32 @@ def effective_modes(features: Floats, centre: Floats) -> float:
     check_features(features)
     unit = _unit(features - centre)
     matrix = unit @ unit.T if len(unit) <= unit.shape[1] else unit.T @ unit
-    spectrum = linalg.eigvalsh(matrix / len(unit), overwrite_a=True, check_finite=False)
+    with one_thread():
+        spectrum = np.linalg.eigvalsh(matrix / len(unit))
     spectrum = spectrum[spectrum > 1e-12]
     spectrum = spectrum / spectrum.sum()
     return float(np.exp(-(spectrum * np.log(spectrum)).sum()))
 
 
-def repeated_share(real: Floats, fake: Floats, quantile: float = 0.01) -> float:
+def repeated_share(real: Floats, fake: Floats, nearness: float = 0.5) -> float:
     """Share of synthetic images that have a twin among the synthetic ones.
 
-    A twin is nearer than all but `quantile` of the real images are to their nearest real neighbour. Nearest
-    distances shrink with the number of images, so both sets should be equally large.
+    A twin is nearer than `nearness` times the distance at which half of the real images have their nearest
+    neighbour. Nearest distances shrink with the number of images, so both sets should be equally large.
 
     Args:
         real: (N, D).
         fake: (M, D).
-        quantile: share of real images that would count as repeated by the same rule.
+        nearness: 0 to 1.
 
     Returns:
-        About `quantile` for honest images, 1 where each image comes at least twice.
+        About 0 for images as different as real ones, 1 where each comes at least twice.
 
     Raises:
         DataError: the shapes do not fit.
     """
     check_features(real, fake)
-    limit = np.quantile(nearest_other(real), quantile)
+    limit = nearness**2 * float(np.median(nearest_other(real)))
     return float((nearest_other(fake) <= limit).mean())
 
 

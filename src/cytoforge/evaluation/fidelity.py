@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import linalg, stats
+from scipy import stats
 
-from cytoforge.evaluation.distances import ROWS, Floats, check_features
+from cytoforge.evaluation.distances import ROWS, Floats, check_features, one_thread
 
 
 def frechet_distance(real: Floats, fake: Floats) -> float:
@@ -37,9 +37,11 @@ def frechet_distance(real: Floats, fake: Floats) -> float:
         (https://arxiv.org/abs/1706.08500).
     """
     check_features(real, fake)
-    first, second = _covariance_factor(real), _covariance_factor(fake)
+    first, second = _centred(real), _centred(fake)
     shift = real.mean(0) - fake.mean(0)
-    common = linalg.svdvals(first @ second.T, overwrite_a=True, check_finite=False).sum()
+    with one_thread():
+        product = _small_factor(first) @ _small_factor(second).T
+        common = np.linalg.svd(product, compute_uv=False).sum()
     return float(shift @ shift + (first**2).sum() + (second**2).sum() - 2 * common)
 
 
@@ -68,8 +70,8 @@ def kernel_distance_interval(
     fake: Floats,
     groups: Sequence[str] | None = None,
     level: float = 0.95,
-) -> tuple[float, float]:
-    """Interval of `kernel_distance` by the jackknife: each real group and each fake row is left out once.
+) -> tuple[float, float, float]:
+    """`kernel_distance` with its interval by the jackknife: each real group and fake row is left out once.
 
     Cells of one photo resemble each other, so a photo, not a cell, counts as one observation. The jackknife
     errs on the wide side where the true distance is near 0.
@@ -81,7 +83,7 @@ def kernel_distance_interval(
         level: coverage.
 
     Returns:
-        Lower and upper end, symmetric about `kernel_distance`.
+        Value, lower and upper end, symmetric about the value.
 
     Raises:
         DataError: the shapes do not fit.
@@ -93,41 +95,49 @@ def kernel_distance_interval(
     variance += _jackknife_variance(_without_fake(rows))
     half = float(stats.norm.ppf(0.5 + level / 2) * np.sqrt(variance))
     value = _discrepancy(*rows)
-    return value - half, value + half
+    return value, value - half, value + half
 
 
-def _covariance_factor(features: Floats) -> Floats:
-    """F with F'F = covariance: centred rows, or their triangular factor where rows outnumber columns."""
-    centred: Floats = (features - features.mean(0)) / np.sqrt(len(features) - 1)
+def _centred(features: Floats) -> Floats:
+    """A with A'A = covariance."""
+    centred: Floats = features - features.mean(0)
+    centred /= np.sqrt(len(features) - 1)
+    return centred
+
+
+def _small_factor(centred: Floats) -> Floats:
+    """The rows, or their triangular factor where they outnumber the columns: A'A stays the same."""
     if len(centred) <= centred.shape[1]:
         return centred
-    factor: Floats = linalg.qr(centred, mode="r", overwrite_a=True, check_finite=False)[0][: centred.shape[1]]
-    return factor
+    return np.asarray(np.linalg.qr(centred, mode="r"))
 
 
-def _kernel(first: Floats, second: Floats) -> Floats:
-    values: Floats = first @ second.T
-    values /= first.shape[1]
+def _kernel(first: Floats, second: Floats, out: Floats | None = None) -> Floats:
+    """(x.y / D + 1)^3 of all pairs (N, M), in the first of the two layers of `out` where it is given."""
+    values = np.matmul(first / first.shape[1], second.T, out=None if out is None else out[0, : len(first)])
     values += 1
-    cubed: Floats = values * values
-    cubed *= values
-    return cubed
+    squared = np.multiply(values, values, out=None if out is None else out[1, : len(first)])
+    values *= squared
+    return values
 
 
 def _kernel_rows(real: Floats, fake: Floats) -> tuple[Floats, Floats, Floats, Floats]:
     """Row sums of the kernel: real-real and fake-fake without diagonal, real-fake by row and by column."""
-    real_real, real_fake = np.empty(len(real)), np.empty(len(real))
-    fake_fake, fake_real = np.empty(len(fake)), np.zeros(len(fake))
-    for start in range(0, len(real), ROWS):
-        part = slice(start, start + ROWS)
-        real_real[part] = _kernel(real[part], real).sum(1) - _diagonal(real[part])
-        between = _kernel(real[part], fake)
-        real_fake[part] = between.sum(1)
-        fake_real += between.sum(0)
-    for start in range(0, len(fake), ROWS):
-        part = slice(start, start + ROWS)
-        fake_fake[part] = _kernel(fake[part], fake).sum(1) - _diagonal(fake[part])
-    return real_real, real_fake, fake_real, fake_fake
+    real_real, _ = _sums(real, real)
+    real_fake, fake_real = _sums(real, fake)
+    fake_fake, _ = _sums(fake, fake)
+    return real_real - _diagonal(real), real_fake, fake_real, fake_fake - _diagonal(fake)
+
+
+def _sums(first: Floats, second: Floats) -> tuple[Floats, Floats]:
+    """Sums of the kernel between two sets: for each of the first (N,), for each of the second (M,)."""
+    room = np.empty((2, min(ROWS, len(first)), len(second)))
+    by_row, by_column = np.empty(len(first)), np.zeros(len(second))
+    for start in range(0, len(first), ROWS):
+        values = _kernel(first[start : start + ROWS], second, room)
+        by_row[start : start + ROWS] = values.sum(1)
+        by_column += values.sum(0)
+    return by_row, by_column
 
 
 def _diagonal(features: Floats) -> Floats:

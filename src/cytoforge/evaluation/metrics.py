@@ -52,7 +52,9 @@ class Collapse(_Record):
         collapsed: the verdict.
         spread: pairwise distance as a share of real cells' in equal numbers.
         modes: effective number of different images as a share of real cells'.
-        repeated: share of images with a twin closer than 99 % of real cells have.
+        repeated: share of images with a twin: another synthetic one at less than half the usual distance
+            between
+            nearest real cells.
     """
 
     collapsed: bool
@@ -143,6 +145,7 @@ class Copies(_Record):
         holdout_repeats: share of holdout cells whose copy score is below half the holdout's median: cells
             of the
             holdout that recur in training and blunt the test.
+        extractor: of the features that were searched, besides coarse pictures.
         classes: flagged images of each class.
         closest: the images with the lowest scores, lowest first, flagged ones all.
     """
@@ -168,6 +171,7 @@ class Copies(_Record):
     authenticity: float
     honest_authenticity: float
     holdout_repeats: float
+    extractor: str = "efficientnet-lite0@64"
     classes: dict[str, ClassCopies]
     closest: tuple[Closest, ...]
 

@@ -73,8 +73,8 @@ def realism(overall: Mapping[str, Number]) -> Verdict | None:
         "bad": "The synthetic cells differ clearly from real ones",
     }[tone]
     because = (
-        f"Kernel distance {_number(number.value)} to unseen real cells, where real cells of other photos "
-        f"have up to {_number(number.floor_high)}"
+        f"Kernel distance {_number(number.value)}{_interval(number)} to unseen real cells, where real "
+        f"cells of other photos have up to {_number(number.floor_high)}"
     )
     if precision := overall.get("precision"):
         because += (
@@ -260,6 +260,12 @@ def _level(number: Number) -> _Tone:
 
 def _real(number: Number) -> str:
     return "" if number.floor is None else f" ({_percent(number.floor)} among real cells)"
+
+
+def _interval(number: Number) -> str:
+    if number.low is None or number.high is None:
+        return ""
+    return f" ({_number(number.low)} to {_number(number.high)})"
 
 
 def _percent(share: float) -> str:

@@ -24,7 +24,7 @@ from cytoforge.data.split import Split, check_split
 from cytoforge.data.transform import Preparation
 from cytoforge.evaluation.classes import confusion, shares_recognised, train_classifier
 from cytoforge.evaluation.comparison import RULES, FeatureSet, K, compare
-from cytoforge.evaluation.copies import CLOSEST, FEWEST, Look, Search, judge, search
+from cytoforge.evaluation.copies import CLOSEST, EXTRACTOR, FEWEST, Look, Search, judge, search
 from cytoforge.evaluation.copies import RULE as COPY_RULE
 from cytoforge.evaluation.features import DEFAULT_EXTRACTOR, Extractor, extract, open_extractor, symmetries
 from cytoforge.evaluation.memorisation import VIEWS, layout
@@ -116,7 +116,7 @@ def evaluate(
         classes = _per_class(holdout.features, fake.features, real_features, names, seed)
     with clock.measure("classes"):
         correctness = _correctness(train, holdout, fake, names, seed)
-    found, copies = _search(train, holdout, fake, manifest, network, alpha, clock)
+    found, copies = _search(train, holdout, fake, manifest, alpha, clock)
     metrics = Metrics(
         extractor=network.name,
         resolution=cached.shape.resolution,
@@ -312,7 +312,6 @@ def _search(
     holdout: _Images,
     fake: _Images,
     manifest: Manifest,
-    network: Extractor,
     alpha: float,
     clock: _Clock,
 ) -> tuple[Search | None, Copies | None]:
@@ -320,7 +319,7 @@ def _search(
     if min(len(train), len(holdout)) < FEWEST:
         return None, None
     with clock.measure("features"):
-        looks = _looks(train, holdout, fake, network)
+        looks = _looks(train, holdout, fake, open_extractor(EXTRACTOR))
     with clock.measure("copies"):
         found = search(looks)
         labels, seeds = zip(*((entry.label, entry.seed) for entry in manifest.images), strict=True)
@@ -330,7 +329,8 @@ def _search(
 def _looks(train: _Images, holdout: _Images, fake: _Images, network: Extractor) -> tuple[Look, Look]:
     """All images in the extractor's features and as coarse pictures, upright and in all symmetries."""
     coarse = Look(layout(train.pixels), layout(symmetries(holdout.pixels)), layout(symmetries(fake.pixels)))
-    return Look(train.features.values, _views(holdout, network), _views(fake, network)), coarse
+    trained = extract(train.pixels, network, cache_directory())
+    return Look(trained, _views(holdout, network), _views(fake, network)), coarse
 
 
 def _views(images: _Images, network: Extractor) -> NDArray[np.float64]:
