@@ -1,0 +1,163 @@
+"""A trained, generated and evaluated run becomes a page for docs/results.
+
+    python benchmarks/results.py RUN SYNTHETIC EVALUATION docs/results/NAME.md --title "..."
+
+Writes NAME.md with the numbers of metrics.json, NAME-cells.png (a row a class, all from the synthetic set)
+and NAME-curve.png (kernel distance and losses against images seen). No real image goes into it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+
+from cytoforge.core.grid import grid
+from cytoforge.core.run import Run
+from cytoforge.sampling.provenance import read_manifest
+
+COLUMNS = 16
+SHOWN = ("kernel_distance", "frechet_distance", "precision", "recall", "density", "coverage")
+
+
+def cells(synthetic: Path) -> Image.Image:
+    """The first images of each class, a row a class."""
+    rows = []
+    manifest = read_manifest(synthetic)
+    for label in manifest.header.classes:
+        own = [entry for entry in manifest.images if entry.label == label][:COLUMNS]
+        rows += [np.asarray(Image.open(synthetic / entry.file)) for entry in own]
+    return Image.fromarray(grid(np.stack(rows), COLUMNS))
+
+
+def curve(run: Run) -> Figure:
+    """Kernel distance and losses against images seen."""
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    log = run.read_log()
+    measured = [record for record in log if record["kind"] == "measure" and "kid" in record]
+    left.plot([r["seen"] / 1000 for r in measured], [r["kid"] for r in measured], marker="o", markersize=3)
+    left.set(xlabel="thousand images seen", ylabel="kernel distance to validation cells", ylim=(0, None))
+    losses = [record for record in log if record["kind"] == "losses"]
+    for name in ("wasserstein", "penalty"):
+        own = [record for record in losses if name in record["losses"]]
+        right.plot(
+            [r["seen"] / 1000 for r in own], [r["losses"][name] for r in own], label=name, linewidth=0.8
+        )
+    right.set(xlabel="thousand images seen", ylabel="loss")
+    right.legend()
+    return figure
+
+
+def table(metrics: dict[str, Any]) -> list[str]:
+    """Numbers with their floors, overall and for each class."""
+    lines = [
+        "| | synthetic against unseen real cells | 95 % interval | real against real, equal numbers |",
+        "|---|---|---|---|",
+    ]
+    for name in SHOWN:
+        number = metrics["overall"][name]
+        span = "" if number["low"] is None else f"{number['low']:.3f} to {number['high']:.3f}"
+        lines.append(
+            f"| {name.replace('_', ' ')} | {number['value']:.3f} | {span} | {number['floor']:.3f} "
+            f"({number['floor_low']:.3f} to {number['floor_high']:.3f}) |"
+        )
+    head = (
+        "kernel distance (floor)",
+        "precision",
+        "recall (floor)",
+        "coverage (floor)",
+        "class recognised (real)",
+    )
+    lines += ["", f"| class | {' | '.join(head)} |", "|---|---|---|---|---|---|"]
+    recognised = metrics["class_correctness"]
+    for label, found in metrics["classes"].items():
+        own = found["numbers"]
+        pairs = [
+            f"{own[name]['value']:.3f} ({own[name]['floor']:.3f})"
+            for name in ("kernel_distance", "recall", "coverage")
+        ]
+        share, real = recognised["classes"][label]["value"], recognised["holdout_classes"][label]["value"]
+        lines.append(
+            f"| {label} | {pairs[0]} | {own['precision']['value']:.2f} | {pairs[1]} | {pairs[2]} "
+            f"| {share:.0%} ({real:.0%}) |"
+        )
+    return lines
+
+
+def page(title: str, name: str, run: Run, synthetic: Path, metrics: dict[str, Any]) -> str:
+    """The page as Markdown."""
+    log = [record for record in run.read_log() if record["kind"] == "losses"]
+    seen, seconds = log[-1]["seen"], log[-1]["seconds"]
+    config, copies, sizes = run.config, metrics["copies"], metrics["counts"]
+    loop = config["loop"]
+    commands = [
+        f"cytoforge train {config['method']} DATA --run RUN --preset {config['preset']} "
+        f"--resolution {config['preparation']['resolution']} --seed {config['seed']} --minutes ...",
+        "cytoforge generate RUN --out SYNTHETIC --per-class 200",
+        "cytoforge evaluate SYNTHETIC --real DATA --out EVALUATION",
+    ]
+    return "\n".join(
+        [
+            f"# {title}",
+            "",
+            f"![Synthetic cells, a row a class: {', '.join(config['classes'])}]({name}-cells.png)",
+            "",
+            f"*Synthetic cells, not chosen: the first {COLUMNS} seeds of each class, a row a class: "
+            f"{', '.join(config['classes'])}.*",
+            "",
+            "```",
+            *commands,
+            "```",
+            "",
+            f"{seen:,} images seen in {seconds / 60:.1f} minutes ({seen / seconds:.0f} images/s, steps of "
+            f"{loop['batch']}, {loop['precision']}, {config['threads']} threads); {sizes['synthetic']} synthetic "
+            f"images against {sizes['holdout']} cells of photos that training never saw; {sizes['train']} "
+            f"training cells. Features: {metrics['extractor']}.",
+            "",
+            "## Verdicts",
+            "",
+            *(f"- **{line['headline']}.** {line['because']}" for line in metrics["verdicts"]),
+            "",
+            "## Numbers",
+            "",
+            *table(metrics),
+            "",
+            f"Copies: {copies['flagged']} of {copies['checked']} flagged at a false-alarm rate of "
+            f"{copies['false_alarm_rate']:.0%} (an honest generator: {copies['honest_low']} to "
+            f"{copies['honest_high']}; holdout and training exchanged: {copies['exchanged_flagged']}). Nearer to "
+            f"training than to an equal holdout: {copies['share_nearer_to_train']:.3f} "
+            f"({copies['nearer_low']:.3f} to {copies['nearer_high']:.3f}; 0.5 is right). Authenticity "
+            f"{copies['authenticity']:.2f}, of unseen real cells {copies['honest_authenticity']:.2f}.",
+            "",
+            f"![Curves]({name}-curve.png)",
+            "",
+            *(f"- {warning}" for warning in metrics["warnings"]),
+            "",
+        ]
+    )
+
+
+def main() -> None:
+    """Read the three folders and write the page with its pictures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name in ("run", "synthetic", "evaluation", "page"):
+        parser.add_argument(name, type=Path)
+    parser.add_argument("--title", required=True)
+    given = parser.parse_args()
+    run = Run.open(given.run)
+    metrics = json.loads((given.evaluation / "metrics.json").read_text())
+    given.page.parent.mkdir(parents=True, exist_ok=True)
+    name = given.page.stem
+    cells(given.synthetic).save(given.page.with_name(f"{name}-cells.png"))
+    curve(run).savefig(given.page.with_name(f"{name}-curve.png"), dpi=110)
+    given.page.write_text(page(given.title, name, run, given.synthetic, metrics), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
