@@ -56,19 +56,16 @@ def squared_distances(rows: Floats, columns: Floats, piece: int = ROWS) -> Itera
         Which rows, and their distances (n, M), which the caller may overwrite and must use before the next
         piece. What is smaller than rounding counts as 0, so a copy is at 0.
     """
-    centre = columns.mean(0)
-    columns = columns - centre
     lengths = (columns**2).sum(1)
-    # |x - y|^2 as one product: (-2 x, |x|^2, 1) . (y, 1, |y|^2)
+    # |x - y|^2 as one product, exact for whole numbers: (-2 x, |x|^2, 1) . (y, 1, |y|^2)
     right = np.column_stack([columns, np.ones(len(columns)), lengths]).T
     room = np.empty((min(piece, len(rows)), len(columns)))
     for start in range(0, len(rows), piece):
-        part = rows[start : start + piece] - centre
+        part = rows[start : start + piece]
         own = (part**2).sum(1)
         left = np.column_stack([-2 * part, own, np.ones(len(part))])
         squared = np.matmul(left, right, out=room[: len(part)])
-        squared -= _ROUNDING * (own.max() + lengths.max())
-        np.maximum(squared, 0, out=squared)
+        np.putmask(squared, squared < _ROUNDING * (own.max() + lengths.max()), 0)
         yield slice(start, start + len(part)), squared
 
 

@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cytoforge.core.errors import DataError
+from cytoforge.evaluation.copies import Look, judge, search
+from cytoforge.evaluation.diversity import precision_recall_density_coverage
+from cytoforge.evaluation.features import symmetries
+from cytoforge.evaluation.fidelity import frechet_distance
+from cytoforge.evaluation.memorisation import (
+    authentic,
+    copy_scores,
+    copy_test,
+    layout,
+    nearer_to_train,
+    nearest,
+)
+
+COUNT = 600
+
+
+def table(seed: int) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """The generators of ORACLES.md: five classes in 32-d, 600 train, 600 holdout, 600 generated."""
+    rng = np.random.default_rng(seed)
+    centres = 2 * rng.normal(size=(5, 32))[np.arange(COUNT) % 5]
+    train, holdout, fresh = (centres + 1.22 * rng.normal(size=(COUNT, 32)) for _ in range(3))
+    return (
+        train,
+        holdout,
+        {
+            "fresh": fresh,
+            "exact": train.copy(),
+            "half": np.concatenate([train[: COUNT // 2], fresh[: COUNT // 2]]),
+            "tenth": np.concatenate([train[: COUNT // 10], fresh[COUNT // 10 :]]),
+            "blurred": centres + 0.5 * (fresh - centres),
+        },
+    )
+
+
+def judged(train: np.ndarray, holdout: np.ndarray, fake: np.ndarray):
+    scores = [copy_scores(nearest(*pair)) for pair in ((fake, train), (holdout, train), (fake, holdout))]
+    return copy_test(*scores)
+
+
+@pytest.fixture(scope="module")
+def rows() -> dict[str, dict[str, float]]:
+    """Mean over three draws of all columns of the table."""
+    found: dict[str, list[list[float]]] = {}
+    for seed in range(3):
+        train, holdout, sets = table(seed)
+        for name, fake in sets.items():
+            scores = precision_recall_density_coverage(train, fake)
+            found.setdefault(name, []).append(
+                [
+                    frechet_distance(train, fake),
+                    scores["precision"],
+                    scores["recall"],
+                    100 * authentic(fake, train).mean(),
+                    nearer_to_train(fake, train, holdout).mean(),
+                ]
+            )
+    columns = ("fid", "precision", "recall", "authenticity", "nearer")
+    return {name: dict(zip(columns, np.mean(values, axis=0), strict=True)) for name, values in found.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "fid", "precision", "recall", "authenticity", "nearer"),
+    [
+        ("fresh", 1.70, 0.84, 0.85, 70.0, 0.538),
+        ("exact", 0.00, 1.00, 1.00, 0.0, 1.000),
+        ("half", 0.74, 0.92, 0.93, 35.5, 0.758),
+        ("tenth", 1.27, 0.86, 0.88, 66.3, 0.567),
+        ("blurred", 11.3, 1.00, 0.00, 2.8, 0.522),
+    ],
+)
+def test_table_of_copying(rows, name, fid, precision, recall, authenticity, nearer) -> None:
+    found = rows[name]
+    assert found["fid"] == pytest.approx(fid, abs=0.4)
+    assert found["precision"] == pytest.approx(precision, abs=0.03)
+    assert found["recall"] == pytest.approx(recall, abs=0.04)
+    assert found["authenticity"] == pytest.approx(authenticity, abs=5)
+    assert found["nearer"] == pytest.approx(nearer, abs=0.07)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    ("name", "copies"), [("fresh", 0), ("exact", 600), ("half", 300), ("tenth", 60), ("blurred", 0)]
+)
+def test_each_image_is_judged_and_blur_is_no_copy(seed, name, copies) -> None:
+    train, holdout, sets = table(seed)
+    test = judged(train, holdout, sets[name])
+    assert test.found == (copies > 0)
+    assert test.flagged[:copies].all()
+    assert test.flagged[copies:].sum() <= (25 if name == "blurred" else 15)
+
+
+def test_false_alarms_of_honest_images_keep_to_the_stated_rate() -> None:
+    rng = np.random.default_rng(0)
+    shares, ranges, found = [], [], []
+    for _ in range(60):
+        train, holdout, fake = rng.normal(size=(3, 150, 6))
+        test = judged(train, holdout, fake)
+        shares.append(test.flagged.mean())
+        ranges.append(test.honest_range[0] <= test.flagged.sum() <= test.honest_range[1])
+        found.append(test.found)
+    assert np.mean(shares) < 0.016
+    assert np.mean(ranges) > 0.9
+    assert sum(found) <= 2
+
+
+def test_p_values_by_hand() -> None:
+    test = copy_test(np.array([0.05, 0.25, 0.9]), np.array([0.1, 0.2, 0.3]), np.ones(3), alpha=0.5)
+    assert test.p_values.tolist() == [0.25, 0.75, 1.0]
+    assert test.flagged.tolist() == [True, False, False]
+    assert test.threshold == 0.2
+
+
+def test_a_small_holdout_raises_the_rate_and_says_so() -> None:
+    test = copy_test(np.full(3, 0.5), np.linspace(0.6, 1, 19), np.ones(3), alpha=0.01)
+    assert test.alpha == pytest.approx(1 / 20)
+    with pytest.raises(DataError):
+        copy_test(np.ones(3), np.ones(0), np.ones(3))
+
+
+def test_nearest_takes_the_best_view() -> None:
+    reference = np.array([[0.0, 0.0], [10.0, 0.0]])
+    queries = np.array([[[50.0, 0.0], [9.0, 0.0]], [[1.0, 0.0], [99.0, 0.0]]])
+    found = nearest(queries, reference, k=2)
+    assert found.indices.tolist() == [[1, 0], [0, 1]]
+    assert found.views.tolist() == [1, 0]
+    np.testing.assert_allclose(found.distances, [[1, 9], [1, 9]])
+
+
+def test_nearer_to_train_equals_thinning_by_hand() -> None:
+    rng = np.random.default_rng(0)
+    train, holdout, fake = rng.normal(size=(30, 3)), rng.normal(size=(10, 3)), rng.normal(size=(5, 3))
+    draws = []
+    for _ in range(4000):
+        part = train[rng.choice(30, 10, replace=False)]
+        distances = [nearest(fake, each, k=1).distances[:, 0] for each in (part, holdout)]
+        draws.append(distances[0] < distances[1])
+    np.testing.assert_allclose(nearer_to_train(fake, train, holdout), np.mean(draws, axis=0), atol=0.03)
+    mirrored = nearer_to_train(fake, holdout, train)
+    np.testing.assert_allclose(mirrored, 1 - nearer_to_train(fake, train, holdout), atol=1e-9)
+
+
+def test_nearer_to_train_is_one_half_for_honest_images() -> None:
+    rng = np.random.default_rng(0)
+    train, holdout, fake = rng.normal(size=(900, 5)), rng.normal(size=(200, 5)), rng.normal(size=(900, 5))
+    assert nearer_to_train(fake, train, holdout).mean() == pytest.approx(0.5, abs=0.05)
+
+
+def pictures(count: int, seed: int) -> np.ndarray:
+    """Smooth random pictures (count, 32, 32, 3)."""
+    from scipy.ndimage import gaussian_filter
+
+    noise = np.random.default_rng(seed).normal(size=(count, 32, 32, 3))
+    smooth = gaussian_filter(noise, (0, 4, 4, 0))
+    return np.clip(128 + 60 * smooth / smooth.std(), 0, 255).astype(np.uint8)
+
+
+def test_flipped_turned_and_noisy_copies_are_found_in_coarse_pictures() -> None:
+    train, holdout, fresh = pictures(120, 0), pictures(120, 1), pictures(80, 2)
+    turned = np.rot90(train[:20], 1, axes=(1, 2))[:, :, ::-1]
+    noise = np.random.default_rng(3).normal(0, 12, turned.shape)
+    noisy = np.clip(turned + noise, 0, 255).astype(np.uint8)
+    fake = np.concatenate([noisy, fresh])
+    look = Look(layout(train), layout(symmetries(holdout)), layout(symmetries(fake)))
+    names = [f"{index}.png" for index in range(100)]
+    copies = judge(
+        search([look]), look, names, ["a"] * 100, list(range(100)), [f"t{index}" for index in range(120)]
+    )
+    assert copies.found
+    assert 20 <= copies.flagged <= 25
+    assert {closest.file for closest in copies.closest[:20]} == set(names[:20])
+    assert all(closest.train == f"t{closest.seed}" for closest in copies.closest[:20])
+    assert {closest.view for closest in copies.closest[:20]} == {"turned 90 degrees and mirrored"}
+    assert copies.classes["a"].flagged == copies.flagged
+
+
+def test_layout_forgets_brightness_and_contrast() -> None:
+    image = pictures(1, 0).astype(np.float64)
+    darker = (0.5 * image + 20).astype(np.uint8)
+    np.testing.assert_allclose(layout(image.astype(np.uint8)), layout(darker), atol=0.01)

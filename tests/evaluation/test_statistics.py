@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cytoforge.core.errors import DataError
+from cytoforge.evaluation.statistics import bootstrap_mean, divide, floors, wilson
+
+
+def test_wilson_at_the_edges() -> None:
+    assert wilson(0, 20)[0] == 0
+    assert wilson(0, 20)[1] == pytest.approx(0.1611, abs=1e-4)
+    assert wilson(20, 20)[1] == 1
+    for successes, trials in ((1, 0), (3, 2), (-1, 5)):
+        with pytest.raises(DataError):
+            wilson(successes, trials)
+
+
+def test_bootstrap_by_group_is_wider_where_groups_agree() -> None:
+    values = np.repeat([1.0, 0.0] * 10, 5)
+    groups = [str(index // 5) for index in range(100)]
+    single, grouped = bootstrap_mean(values), bootstrap_mean(values, groups)
+    assert grouped[1] - grouped[0] > 1.8 * (single[1] - single[0])
+    assert single[0] < 0.5 < single[1]
+    assert bootstrap_mean(values, groups) == grouped
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_no_group_is_on_both_sides(data) -> None:
+    count = data.draw(st.integers(4, 60))
+    labels = np.array(data.draw(st.lists(st.integers(0, 2), min_size=count, max_size=count)))
+    groups = data.draw(st.lists(st.sampled_from("abcdefghij"), min_size=count, max_size=count))
+    wanted = np.bincount(labels, minlength=3) // 2
+    for first, second in divide(labels, groups, wanted, wanted, repeats=3):
+        assert not {groups[row] for row in first} & {groups[row] for row in second}
+        for side in (first, second):
+            assert (np.bincount(labels[side], minlength=3) <= wanted).all()
+
+
+def test_divisions_have_the_wanted_counts_and_differ() -> None:
+    labels = np.arange(600) % 3
+    groups = [f"{row % 3}/{row // 12}" for row in range(600)]
+    first, second = np.full(3, 60), np.full(3, 90)
+    pairs = divide(labels, groups, first, second, repeats=4)
+    assert len({tuple(pair[0]) for pair in pairs}) == 4
+    for one, other in pairs:
+        assert np.bincount(labels[one]).tolist() == [60, 60, 60]
+        assert np.bincount(labels[other]).tolist() == [90, 90, 90]
+
+
+def test_floors_are_means_and_ranges() -> None:
+    features = np.arange(8.0)[:, None]
+    pairs = [(np.array([0]), np.array([index])) for index in range(1, 6)]
+    found = floors(features, pairs, lambda one, other: {"gap": float(other[0, 0] - one[0, 0])})["gap"]
+    assert (found.mean, found.repeats) == (3, 5)
+    assert 1 <= found.low < 3 < found.high <= 5
+    assert floors(features, [], lambda one, other: {}) == {}
