@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cytoforge.core.errors import ConfigError
+from cytoforge.evaluation.comparison import FeatureSet, compare
+
+CLASSES = ("a", "b")
+
+
+def features(counts: tuple[int, int], seed: int, name: str = "r", spread: float = 1.0) -> FeatureSet:
+    rng = np.random.default_rng(seed)
+    labels = np.repeat([0, 1], counts)
+    values = np.array([[0.0] * 6, [1.0] * 6])[labels] + spread * rng.normal(size=(len(labels), 6))
+    groups = tuple(f"{name}{row // 4}" for row in range(len(labels)))
+    return FeatureSet(values, labels, groups, "x@64", 64)
+
+
+def joined(*sets: FeatureSet) -> FeatureSet:
+    return FeatureSet(
+        np.concatenate([each.values for each in sets]),
+        np.concatenate([each.labels for each in sets]),
+        tuple(group for each in sets for group in each.groups),
+        "x@64",
+        64,
+    )
+
+
+HOLDOUT, TRAIN = features((60, 40), 0, "h"), features((240, 160), 1, "t")
+REAL = joined(HOLDOUT, TRAIN)
+
+
+def test_honest_images_lie_within_the_floors() -> None:
+    found, warnings = compare(HOLDOUT, features((90, 60), 2), REAL, CLASSES)
+    assert not warnings
+    assert (found.count, found.n_real, found.n_fake) == (150, 100, 150)
+    for name, number in found.numbers.items():
+        width = number.floor_high - number.floor_low
+        assert number.floor_low - width < number.value < number.floor_high + width, name
+        assert number.floor_repeats == 20
+    assert found.numbers["kernel_distance"].low < 0.0 < found.numbers["kernel_distance"].high
+    assert not found.collapse.collapsed
+
+
+def test_bad_images_lie_outside() -> None:
+    found, _ = compare(HOLDOUT, features((90, 60), 2, spread=0.2), REAL, CLASSES)
+    assert found.numbers["frechet_distance"].value > found.numbers["frechet_distance"].floor_high
+    assert found.numbers["recall"].value < found.numbers["recall"].floor_low
+    assert found.collapse.repeated > 0.5
+    assert found.collapse.collapsed
+
+
+def test_images_are_thinned_to_the_mix_of_the_holdout() -> None:
+    found, warnings = compare(HOLDOUT, features((100, 60), 2), REAL, CLASSES)
+    assert found.n_fake == 90 + 60
+    assert not warnings
+    found, warnings = compare(HOLDOUT, features((100, 4), 2), REAL, CLASSES)
+    assert found.n_fake == 104
+    assert "Class shares" in warnings[0]
+
+
+def test_more_images_than_real_cells_are_thinned_so_that_floors_have_equal_sizes() -> None:
+    found, _ = compare(HOLDOUT, features((900, 600), 2), REAL, CLASSES)
+    assert found.n_fake == 240 + 160
+    assert found.numbers["frechet_distance"].floor is not None
+
+
+def test_one_generated_class_is_compared_with_that_class_only() -> None:
+    found, _ = compare(HOLDOUT, features((0, 40), 2), REAL, CLASSES)
+    assert (found.n_real, found.n_fake) == (40, 40)
+
+
+def test_too_few_images_give_no_numbers() -> None:
+    found, _ = compare(HOLDOUT, features((4, 4), 2), REAL, CLASSES)
+    assert found.numbers == {}
+    assert found.count == 8
+
+
+def test_result_does_not_depend_on_chance() -> None:
+    fake = features((100, 60), 2)
+    assert compare(HOLDOUT, fake, REAL, CLASSES, seed=1) == compare(HOLDOUT, fake, REAL, CLASSES, seed=1)
+
+
+@pytest.mark.parametrize("change", [("other@64", 64), ("x@64", 32)])
+def test_features_of_other_kinds_refuse_to_be_compared(change) -> None:
+    fake = features((30, 30), 2)
+    fake = FeatureSet(fake.values, fake.labels, fake.groups, *change)
+    with pytest.raises(ConfigError, match="cannot be compared"):
+        compare(HOLDOUT, fake, REAL, CLASSES)

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import pytest
+
+from cytoforge.evaluation.metrics import ClassCorrectness, Copies, Number, Share
+from cytoforge.evaluation.verdicts import class_correctness, copying, realism, variety
+
+
+def kernel(value: float, low: float, high: float) -> dict[str, Number]:
+    return {
+        "kernel_distance": Number(
+            value=value, low=low, high=high, floor=0.001, floor_low=-0.001, floor_high=0.004, floor_repeats=20
+        )
+    }
+
+
+@pytest.mark.parametrize(
+    ("number", "tone"),
+    [
+        (kernel(0.003, 0.001, 0.005), "good"),
+        (kernel(0.006, 0.005, 0.007), "unsure"),
+        (kernel(0.05, 0.04, 0.06), "bad"),
+    ],
+)
+def test_realism(number, tone) -> None:
+    assert realism(number).tone == tone
+
+
+def test_without_a_floor_nothing_is_said() -> None:
+    assert realism({"kernel_distance": Number(value=0.1)}) is None
+    assert variety({"recall": Number(value=0.1)}, []) is None
+    assert class_correctness(None) is None
+
+
+@pytest.mark.parametrize(
+    ("recall", "coverage", "collapsed", "tone"),
+    [(0.8, 0.9, [], "good"), (0.68, 0.9, [], "unsure"), (0.8, 0.3, [], "bad"), (0.8, 0.9, ["a"], "bad")],
+)
+def test_variety(recall, coverage, collapsed, tone) -> None:
+    ends = {"floor": 0.8, "floor_low": 0.75, "floor_high": 0.9}
+    overall = {"recall": Number(value=recall, **ends), "coverage": Number(value=coverage, **ends)}
+    assert variety(overall, collapsed).tone == tone
+
+
+@pytest.mark.parametrize(("accuracy", "tone"), [(0.8, "good"), (0.7, "unsure"), (0.3, "bad")])
+def test_class_correctness(accuracy, tone) -> None:
+    share = Share(value=accuracy, low=0, high=1, count=10)
+    found = ClassCorrectness(
+        accuracy=accuracy,
+        low=0,
+        high=1,
+        holdout_accuracy=0.8,
+        holdout_low=0.7,
+        holdout_high=0.9,
+        labels=("a", "b"),
+        confusion=((1, 0), (0, 1)),
+        holdout_confusion=((1, 0), (0, 1)),
+        classes={"a": share, "b": Share(value=accuracy / 2, low=0, high=1, count=10)},
+        holdout_classes={},
+    )
+    verdict = class_correctness(found)
+    assert verdict.tone == tone
+    assert "least often in b" in verdict.because
+
+
+def copies(**changes) -> Copies:
+    plain = {
+        "found": False,
+        "checked": 500,
+        "flagged": 5,
+        "false_alarm_rate": 0.01,
+        "threshold": 0.6,
+        "share": 0.01,
+        "low": 0.0,
+        "high": 0.02,
+        "honest_low": 1,
+        "honest_high": 11,
+        "p_value": 0.5,
+        "exchanged_flagged": 4,
+        "exchanged_p_value": 0.5,
+        "train": 1000,
+        "holdout": 300,
+        "share_nearer_to_train": 0.5,
+        "nearer_low": 0.48,
+        "nearer_high": 0.52,
+        "authenticity": 0.7,
+        "honest_authenticity": 0.7,
+        "holdout_repeats": 0.0,
+        "classes": {},
+        "closest": (),
+    }
+    return Copies(**{**plain, **changes})
+
+
+@pytest.mark.parametrize(
+    ("found", "tone"),
+    [
+        (copies(), "good"),
+        (copies(flagged=60, found=True), "bad"),
+        (copies(flagged=30, exchanged_flagged=28), "unsure"),
+        (None, "note"),
+    ],
+)
+def test_copying(found, tone) -> None:
+    assert copying(found).tone == tone

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from cytoforge.core.errors import ConfigError, DataError
+from cytoforge.core.files import sha256_bytes
+from cytoforge.core.png import encode_png
+from cytoforge.data.folder import open_cells
+from cytoforge.data.split import Split, split_cells
+from cytoforge.evaluation.features import Extractor
+from cytoforge.evaluation.metrics import Metrics
+from cytoforge.sampling.provenance import (
+    Entry,
+    Header,
+    Manifest,
+    class_folders,
+    image_file,
+    image_marks,
+    write_manifest,
+)
+from cytoforge.stages import evaluate as stage
+
+CLASSES = ("<b>round", "=cmd")
+SIDE = 32
+
+
+def picture(kind: int, seed: int) -> np.ndarray:
+    """A blotchy cell, bright or dark by class."""
+    rng = np.random.default_rng([kind, seed])
+    smooth = gaussian_filter(rng.normal(size=(SIDE, SIDE, 3)), (3, 3, 0))
+    return np.clip(90 + 60 * kind + 40 * smooth / smooth.std(), 0, 255).astype(np.uint8)
+
+
+def embed(levels: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.avg_pool2d(levels, 8).flatten(1)
+
+
+@pytest.fixture(autouse=True)
+def _quick_extractor(monkeypatch) -> None:
+    monkeypatch.setattr(stage, "open_extractor", lambda name: Extractor(f"grid@{SIDE}", SIDE, 48, embed))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("zell bilder") / "real"
+    for kind, name in enumerate(CLASSES):
+        (root / name).mkdir(parents=True)
+        for seed in range(70):
+            Image.fromarray(picture(kind, seed)).save(root / name / f"{seed:03d}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def split(data) -> tuple[Path, Split]:
+    found = split_cells(open_cells(data), (0.6, 0.1, 0.3))
+    found.save(data.parent / "split.json")
+    return data.parent / "split.json", found
+
+
+def write_set(folder: Path, split: Split, classes: tuple[str, ...], pictures, **changes) -> Path:
+    header = Header(
+        **{
+            "method": "wgan-gp",
+            "config_sha256": "0" * 64,
+            "checkpoint": "best",
+            "checkpoint_sha256": "0" * 64,
+            "seen": 1000,
+            "truncation": 1.0,
+            "preparation": {"resolution": SIDE, "fit": "crop", "denoise": 0.0},
+            "classes": classes,
+            "folders": class_folders(classes),
+            "run": "../run",
+            "split_sha256": split.sha256,
+            "versions": {"torch": torch.__version__},
+            "threads": 1,
+            **changes,
+        }
+    )
+    entries = []
+    for kind, label in enumerate(classes):
+        for seed, image in enumerate(pictures(kind)):
+            content = encode_png(image, image_marks(header, label, seed))
+            path = folder / image_file(header.folders, label, seed)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+            file = image_file(header.folders, label, seed)
+            entries.append(
+                Entry(file=file, label=label, seed=seed, truncation=1.0, sha256=sha256_bytes(content))
+            )
+    write_manifest(folder, Manifest(header, tuple(entries)))
+    return folder
+
+
+def honest(kind: int) -> list[np.ndarray]:
+    return [picture(kind, 1000 + seed) for seed in range(30)]
+
+
+@pytest.fixture
+def classes(data) -> tuple[str, ...]:
+    return open_cells(data).classes
+
+
+def test_honest_set_gets_numbers_floors_verdicts_and_a_page(data, split, classes, tmp_path) -> None:
+    made = write_set(tmp_path / "set", split[1], classes, honest)
+    metrics = stage.evaluate(made, data, tmp_path / "out", split=split[0])
+    assert Metrics.load(tmp_path / "out" / "metrics.json") == metrics
+    assert metrics.counts.synthetic == 60
+    assert set(metrics.classes) == set(classes)
+    assert all(number.floor is not None for number in metrics.overall.values())
+    assert [verdict.topic for verdict in metrics.verdicts] == ["realism", "variety", "classes", "copies"]
+    assert not metrics.copies.found
+    assert metrics.class_correctness.accuracy > 0.9
+    assert {"floors", "intervals", "copies", "collapse", "realism"} <= set(metrics.rules)
+    assert any("false-alarm rate" in line for line in metrics.warnings)
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "<b>round" not in page
+    json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
+
+
+def test_flipped_training_cells_are_found_and_named(data, split, classes, tmp_path) -> None:
+    trained = open_cells(data).select(split[1].names("train")).cells
+
+    def copies(kind: int) -> list[np.ndarray]:
+        own = [np.asarray(Image.open(cell.path)) for cell in trained if cell.label == classes[kind]]
+        return honest(kind)[:20] + [np.ascontiguousarray(image[:, ::-1]) for image in own[:10]]
+
+    made = write_set(tmp_path / "set", split[1], classes, copies)
+    copies_found = stage.evaluate(made, data, tmp_path / "out", split=split[0]).copies
+    assert copies_found.found
+    flagged = {(closest.label, closest.seed) for closest in copies_found.closest if closest.flagged}
+    assert {(label, seed) for label in classes for seed in range(20, 30)} <= flagged
+    assert {closest.view for closest in copies_found.closest[:20]} == {"mirrored"}
+
+
+def test_another_split_is_refused(data, split, classes, tmp_path) -> None:
+    made = write_set(tmp_path / "set", split[1], classes, honest)
+    split_cells(open_cells(data), (0.6, 0.1, 0.3), seed=9).save(tmp_path / "other.json")
+    with pytest.raises(ConfigError, match="not the split"):
+        stage.evaluate(made, data, tmp_path / "out", split=tmp_path / "other.json")
+
+
+def test_a_lost_run_asks_for_the_split(data, split, classes, tmp_path) -> None:
+    made = write_set(tmp_path / "set", split[1], classes, honest)
+    with pytest.raises(ConfigError, match="--split"):
+        stage.evaluate(made, data, tmp_path / "out")
+
+
+def test_changed_images_other_sizes_and_other_data_are_refused(data, split, classes, tmp_path) -> None:
+    made = write_set(tmp_path / "set", split[1], classes, honest)
+    first = next(made.rglob("*.png"))
+    first.write_bytes(first.read_bytes() + b" ")
+    with pytest.raises(DataError, match="cytoforge verify"):
+        stage.evaluate(made, data, tmp_path / "out", split=split[0])
+    preparation = {"resolution": 16, "fit": "crop", "denoise": 0.0}
+    small = write_set(tmp_path / "small", split[1], classes, honest, preparation=preparation)
+    with pytest.raises(DataError, match="resolutions"):
+        stage.evaluate(small, data, tmp_path / "out", split=split[0])
+    other = write_set(tmp_path / "other", split[1], ("x", "y"), honest)
+    with pytest.raises(DataError, match="classes"):
+        stage.evaluate(other, data, tmp_path / "out", split=split[0])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_rate_that_is_none_is_refused(data, split, classes, tmp_path) -> None:
+    made = write_set(tmp_path / "set", split[1], classes, honest)
+    with pytest.raises(ConfigError, match="false-alarm"):
+        stage.evaluate(made, data, tmp_path / "out", split=split[0], alpha=0)
