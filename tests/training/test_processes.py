@@ -8,13 +8,24 @@ import torch
 
 from cytoforge.core.checkpoint import load_checkpoint
 
-SMALL = "latent=8 generator_channels=4 critic_channels=4 most_channels=8 batch=16 measure_every=1000000".split()
+SMALL = (
+    "latent=8 generator_channels=4 critic_channels=4 most_channels=8 batch=16 measure_every=1000000".split()
+)
 
 
 def train(data, run, images, processes, *options):
     settings = [word for pair in (*SMALL, "precision=32-true") for word in ("--set", pair)]
     command = [sys.executable, "-m", "cytoforge", "train", "wgan-gp", str(data), "--run", str(run)]
-    command += ["--resolution", "32", "--images", str(images), "--processes", str(processes), *settings, *options]
+    command += [
+        "--resolution",
+        "32",
+        "--images",
+        str(images),
+        "--processes",
+        str(processes),
+        *settings,
+        *options,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return load_checkpoint(run / "checkpoints").tensors
@@ -26,7 +37,9 @@ def test_two_gloo_processes_equal_one(tiny_cells, tmp_path):
     assert one.keys() == two.keys()
     for name, tensor in one.items():
         if name.startswith("network/"):
-            torch.testing.assert_close(tensor, two[name], atol=2e-5, rtol=0, msg=lambda text: f"{name}: {text}")
+            torch.testing.assert_close(
+                tensor, two[name], atol=2e-5, rtol=0, msg=lambda text: f"{name}: {text}"
+            )
 
 
 @pytest.mark.slow

@@ -1,0 +1,1 @@
+"""From noise to images along a path: the paths and their solvers."""
