@@ -6,7 +6,14 @@ from cytoforge.cli.main import run
 from cytoforge.cli.train import parse_count
 from cytoforge.core.errors import ConfigError
 
-SMALL = "latent=8 generator_channels=4 critic_channels=4 most_channels=8 batch=16 measure_images=10".split()
+SMALL = [
+    "latent=8",
+    "generator_channels=4",
+    "critic_channels=4",
+    "most_channels=8",
+    "batch=16",
+    "measure_images=10",
+]
 
 
 def command(data, folder, *more):

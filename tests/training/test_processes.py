@@ -8,9 +8,14 @@ import torch
 
 from cytoforge.core.checkpoint import load_checkpoint
 
-SMALL = (
-    "latent=8 generator_channels=4 critic_channels=4 most_channels=8 batch=16 measure_every=1000000".split()
-)
+SMALL = [
+    "latent=8",
+    "generator_channels=4",
+    "critic_channels=4",
+    "most_channels=8",
+    "batch=16",
+    "measure_every=1000000",
+]
 
 
 def train(data, run, images, processes, *options):
@@ -37,9 +42,7 @@ def test_two_gloo_processes_equal_one(tiny_cells, tmp_path):
     assert one.keys() == two.keys()
     for name, tensor in one.items():
         if name.startswith("network/"):
-            torch.testing.assert_close(
-                tensor, two[name], atol=2e-5, rtol=0, msg=lambda text: f"{name}: {text}"
-            )
+            torch.testing.assert_close(tensor, two[name], atol=2e-5, rtol=0, msg=name)
 
 
 @pytest.mark.slow
