@@ -29,7 +29,7 @@ RULES = {
     "floors": (
         "Each floor is the same score for two sets of real cells that share no photo, with as many cells on "
         "each side as real and synthetic images in the value beside it: mean and 2.5th to 97.5th percentile "
-        "over 20 random divisions of all real cells (10 above 1,000 images, 5 above 3,000)."
+        "over 20 random divisions of all real cells (10 above 1,000 images, 3 above 3,000)."
     ),
     "intervals": (
         "Kernel distance: 95 % jackknife, one real photo or one synthetic image left out at a time. Shares: "
@@ -41,8 +41,9 @@ RULES = {
     ),
     "collapse": (
         "Collapsed where pairwise distance or effective number of different images is below half of that of "
-        "real cells in equal number, or where more than 10 % of images have a twin: another synthetic image "
-        "nearer than half the median distance of real cells to their nearest neighbour."
+        "real cells in equal number, or where the share of images with a twin is more than 10 points above "
+        "that of real cells. A twin is another synthetic image nearer than half the median distance of real "
+        "cells to their nearest neighbour. Blurred images count as alike too."
     ),
 }
 
@@ -151,7 +152,7 @@ def compare(
         n_real=len(holdout),
         n_fake=len(fake),
         numbers=numbers,
-        collapse=_collapse(numbers, repeated_share(twins, fake.values)),
+        collapse=_collapse(numbers, twins, fake.values),
     )
     return result, warnings
 
@@ -200,7 +201,7 @@ def _thin(images: FeatureSet, counts: NDArray[np.int64], rng: np.random.Generato
 def _repeats(images: int) -> int:
     if images <= 1000:
         return 20
-    return 10 if images <= 3000 else 5
+    return 10 if images <= 3000 else 3
 
 
 def _number(value: float, floor: Floor | None, interval: tuple[float, float] | None) -> Number:
@@ -218,7 +219,7 @@ def _number(value: float, floor: Floor | None, interval: tuple[float, float] | N
     )
 
 
-def _collapse(numbers: dict[str, Number], repeated: float) -> Collapse | None:
+def _collapse(numbers: dict[str, Number], real: Floats, fake: Floats) -> Collapse | None:
     shares = {}
     for name in ("pairwise_distance", "effective_modes"):
         floor = numbers[name].floor
@@ -226,5 +227,11 @@ def _collapse(numbers: dict[str, Number], repeated: float) -> Collapse | None:
             return None
         shares[name] = numbers[name].value / floor
     spread, modes = shares["pairwise_distance"], shares["effective_modes"]
-    collapsed = spread < 0.5 or modes < 0.5 or repeated > 0.1
-    return Collapse(collapsed=collapsed, spread=spread, modes=modes, repeated=repeated)
+    repeated, usual = repeated_share(real, fake), repeated_share(real, real)
+    return Collapse(
+        collapsed=spread < 0.5 or modes < 0.5 or repeated > usual + 0.1,
+        spread=spread,
+        modes=modes,
+        repeated=repeated,
+        real_repeated=usual,
+    )

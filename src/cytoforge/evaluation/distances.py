@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from cytoforge.core.errors import DataError
 
@@ -22,8 +23,13 @@ def one_thread() -> AbstractContextManager[object]:
     On two cores that something else uses too, a factorisation of 1,280 columns takes 0.1 s on one thread
     and 0.2 to 10 s on two.
     """
-    limits: AbstractContextManager[object] = threadpool_limits(1, user_api="blas")
+    limits: AbstractContextManager[object] = _libraries().limit(limits=1, user_api="blas")
     return limits
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 def check_features(*sets: Floats) -> None:

@@ -46,7 +46,7 @@ class Number(_Record):
 
 
 class Collapse(_Record):
-    """Whether the images are too much alike; the rule is `Metrics.rules["collapse"]`.
+    """Whether images are too much alike, by repetition or blur; the rule is `Metrics.rules["collapse"]`.
 
     Attributes:
         collapsed: the verdict.
@@ -55,12 +55,14 @@ class Collapse(_Record):
         repeated: share of images with a twin: another synthetic one at less than half the usual distance
             between
             nearest real cells.
+        real_repeated: the same for real cells in equal numbers.
     """
 
     collapsed: bool
     spread: float
     modes: float
     repeated: float
+    real_repeated: float = 0.0
 
 
 class Comparison(_Record):

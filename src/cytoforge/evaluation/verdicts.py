@@ -108,7 +108,7 @@ def variety(overall: Mapping[str, Number], collapsed: list[str]) -> Verdict | No
         if number is not None
     ]
     if collapsed:
-        parts.append(f"the generator repeats itself in {', '.join(collapsed)}")
+        parts.append(f"too little variety in {', '.join(collapsed)}")
     return Verdict(topic="variety", tone=tone, headline=headline, because="; ".join(parts) + ".")
 
 
@@ -243,8 +243,9 @@ def _weak_copy_test(copies: Copies | None, alpha: float) -> list[str]:
 
 def _collapses(found: Mapping[str, Collapse | None]) -> list[str]:
     return [
-        f"Mode collapse in {name}: images differ {collapse.spread:.2f} times as much as real cells, "
-        f"{_percent(collapse.repeated)} of them have a twin."
+        f"Too little variety (repetition or blur) in {name}: {collapse.modes:.2f} times as many different "
+        f"images as real cells, {_percent(collapse.repeated)} with a twin "
+        f"({_percent(collapse.real_repeated)} among real cells)."
         for name, collapse in found.items()
         if collapse is not None and collapse.collapsed
     ]
