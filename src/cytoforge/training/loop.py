@@ -192,7 +192,7 @@ class Loop:
                 self.seconds = time.monotonic() - start
                 stop = until.share(self.seen, self.seconds) >= 1 or interruption.asked
                 share, interruption.asked = self._agree(until, stop, interruption.asked)
-                self._checks(last=share >= 1 or interruption.asked)
+                self._checks(last=share >= 1, hurried=interruption.asked)
                 advance(round(1000 * share) - round(1000 * done))
                 done = share
         if interruption.asked:
@@ -276,11 +276,12 @@ class Loop:
         assert isinstance(total, Tensor)
         return total
 
-    def _checks(self, last: bool) -> None:
+    def _checks(self, last: bool, hurried: bool) -> None:
+        """What is due now; a user who asked to stop does not wait for a measurement."""
         config = self.config
         if last or self._passed(config.log_every):
             self._log_losses()
-        if last or self._passed(config.measure_every):
+        if self._passed(config.measure_every) or (last and not hurried):
             self._look()
         if last or self._passed(config.save_every):
             self._save()
