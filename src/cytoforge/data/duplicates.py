@@ -39,10 +39,11 @@ SYMMETRIES: Final = (
 
 _COARSE: Final = 24
 _MIDDLE: Final = 48
-_SHIFTS: Final = (-4, -2, 0, 2, 4)
-_CANDIDATE: Final = 0.78
+_SHIFT: Final = 4
+_CANDIDATE: Final = 0.72
 _PER_CELL: Final = 10
 _FORM: Final = 0.965
+_DOUBT: Final = 0.94
 _WORTH_DETAIL: Final = 0.95
 _COPY_FORM: Final = 0.98
 _COPY_DETAIL: Final = 0.9
@@ -162,15 +163,15 @@ def _upright(
     pyramid: tuple[Floats, Floats, Floats], labels: NDArray[np.int64]
 ) -> tuple[_Candidates, float, float]:
     """Repeats in the same orientation, the threshold for them and its rate of false alarms."""
-    found = _registered(pyramid, 0, _SHIFTS)
-    null = _registered(pyramid, 1, _SHIFTS)
+    found = _registered(pyramid, 0, _SHIFT)
+    null = _registered(pyramid, 1, _SHIFT)
     null = null.keep((labels[null.first] == labels[null.second]) & ~_is_copy(null))
     threshold, rate = _calibrate(null, len(labels))
     return found.keep((found.form >= threshold) | _is_copy(found)), threshold, rate
 
 
 def _copies(pyramid: tuple[Floats, Floats, Floats], symmetry: int) -> _Candidates:
-    found = _registered(pyramid, symmetry, (0,))
+    found = _registered(pyramid, symmetry, 0)
     return found.keep(_is_copy(found))
 
 
@@ -203,48 +204,63 @@ def _describe(
     return rows
 
 
-def _registered(
-    pyramid: tuple[Floats, Floats, Floats], symmetry: int, shifts: tuple[int, ...]
-) -> _Candidates:
-    """Candidates under one symmetry, registered and scored."""
+def _registered(pyramid: tuple[Floats, Floats, Floats], symmetry: int, shift: int) -> _Candidates:
+    """Candidates under one symmetry and shifts up to `shift` pixels at 24 px, registered and scored."""
     coarse, middle, fine = pyramid
-    first, second = _candidates(coarse, np.ascontiguousarray(turn(coarse, symmetry)), shifts)
+    turned = np.ascontiguousarray(turn(coarse, symmetry))
+    first, second = _candidates(coarse, turned, shift)
     form, detail, offset = [], [], []
     for start in range(0, len(first), _PAIRS):
         a, b = first[start : start + _PAIRS], second[start : start + _PAIRS]
-        score, motion = register(middle[a], np.ascontiguousarray(turn(middle[b], symmetry)))
+        begin = _best_shift(coarse[a], turned[b], shift) * (_MIDDLE / _COARSE)
+        turned_middle = np.ascontiguousarray(turn(middle[b], symmetry))
+        score, motion = register(middle[a], turned_middle, begin)
+        doubt = (score >= _DOUBT) & (score < _FORM)
+        back, _motion = register(turned_middle[doubt], middle[a[doubt]], -begin[doubt])
+        score[doubt] = np.maximum(score[doubt], back)
         form.append(score)
         offset.append(np.abs(motion).max(1))
         alike = np.zeros_like(score)
         close = score >= _WORTH_DETAIL
-        turned = np.ascontiguousarray(turn(fine[b[close]], symmetry))
-        alike[close] = _detail(fine[a[close]], turned, motion[close])
+        closest = np.ascontiguousarray(turn(fine[b[close]], symmetry))
+        alike[close] = _detail(fine[a[close]], closest, motion[close])
         detail.append(alike)
     empty = [np.zeros(0, np.float32)]
     return _Candidates(first, second, *(np.concatenate(column or empty) for column in (form, detail, offset)))
 
 
-def _candidates(images: Floats, others: Floats, shifts: tuple[int, ...]) -> tuple[Indices, Indices]:
-    """Pairs i < j whose thumbnails correlate by at least 0.78 at the best shift, ten at most for each i."""
-    margin = max(abs(shift) for shift in shifts)
-    side = _COARSE - 2 * margin
-    windows = [
-        _unit(others[:, y : y + side, x : x + side])
-        for y in (margin + shift for shift in shifts)
-        for x in (margin + shift for shift in shifts)
-    ]
-    centre = _unit(images[:, margin : margin + side, margin : margin + side])
+def _candidates(images: Floats, others: Floats, shift: int) -> tuple[Indices, Indices]:
+    """Pairs i < j whose thumbnails correlate by at least 0.72 at the best shift, ten at most for each i."""
+    centre, other_centre = _windows(images, shift, [shift])[0], _windows(others, shift, [shift])[0]
+    steps = range(2 * shift + 1)
+    ours, theirs = _windows(images, shift, steps), _windows(others, shift, steps)
+    matches = [(centre, window) for window in theirs] + [(window, other_centre) for window in ours if shift]
     first, second = [], []
     for start in range(0, len(images), _ROWS):
-        rows = centre[start : start + _ROWS]
-        best = np.full((len(rows), len(images) - start), -1, np.float32)
-        for window in windows:
-            np.maximum(best, rows @ window[start:].T, out=best)
-        best[np.arange(best.shape[1])[None] <= np.arange(len(rows))[:, None]] = -1
+        best = np.full((min(_ROWS, len(images) - start), len(images) - start), -1, np.float32)
+        for window, other in matches:
+            np.maximum(best, window[start : start + _ROWS] @ other[start:].T, out=best)
+        best[np.arange(best.shape[1])[None] <= np.arange(len(best))[:, None]] = -1
         row, column = _strongest(best)
         first.append(row + start)
         second.append(column + start)
     return np.concatenate(first), np.concatenate(second)
+
+
+def _windows(images: Floats, shift: int, steps: Sequence[int]) -> list[Floats]:
+    """Unit vectors (N, side^2) of the windows that begin at all (y, x) in `steps`."""
+    side = _COARSE - 2 * shift
+    return [_unit(images[:, y : y + side, x : x + side]) for y in steps for x in steps]
+
+
+def _best_shift(images: Floats, others: Floats, shift: int) -> Floats:
+    """(P, 2) x and y in pixels by which each picture's centre is found best in the other picture."""
+    side = _COARSE - 2 * shift
+    centre = _unit(images[:, shift : shift + side, shift : shift + side])
+    places = [(x, y) for y in range(2 * shift + 1) for x in range(2 * shift + 1)]
+    scores = [(centre * _unit(others[:, y : y + side, x : x + side])).sum(1) for x, y in places]
+    best: Floats = np.array(places, np.float32)[np.argmax(scores, axis=0)] - shift
+    return best
 
 
 def _strongest(scores: Floats) -> tuple[Indices, Indices]:
@@ -256,7 +272,9 @@ def _strongest(scores: Floats) -> tuple[Indices, Indices]:
     return rows[chosen], columns.ravel()[chosen]
 
 
-def register(fixed: Floats, moving: Floats, steps: int = 12) -> tuple[Floats, Floats]:
+def register(
+    fixed: Floats, moving: Floats, begin: Floats | None = None, steps: int = 12
+) -> tuple[Floats, Floats]:
     """Affine registration of pairs of pictures, and how well they then agree.
 
     Gauss-Newton on e = A - B(W(p)) where A and B are the pictures less their mean, divided by their norm, and
@@ -265,6 +283,7 @@ def register(fixed: Floats, moving: Floats, steps: int = 12) -> tuple[Floats, Fl
     Args:
         fixed: (P, S, S).
         moving: (P, S, S), to be laid over `fixed`.
+        begin: (P, 2) shift in x and y to start from, in pixels; none if missing.
         steps: most steps of the search.
 
     Returns:
@@ -274,25 +293,27 @@ def register(fixed: Floats, moving: Floats, steps: int = 12) -> tuple[Floats, Fl
     margin = size // 8
     grid = _Grid.inside(size, margin)
     inner = slice(margin, size - margin)
-    target = fixed[:, inner, inner].reshape(len(fixed), -1)
+    target = _flat(fixed[:, inner, inner])
     target, norm = _normalised(target)
     slope_of = [np.asarray(np.gradient(fixed, axis=axis), np.float32) for axis in (2, 1)]
-    gx, gy = (slope[:, inner, inner].reshape(len(fixed), -1) / norm for slope in slope_of)
+    gx, gy = (_flat(slope[:, inner, inner]) / norm for slope in slope_of)
     slopes = np.stack([gx, gy, gx * grid.u, gx * grid.v, gy * grid.u, gy * grid.v], 1)
     slopes -= slopes.mean(2, keepdims=True)
     normal = slopes @ slopes.transpose(0, 2, 1)
     ridge = 1e-4 * np.trace(normal, axis1=1, axis2=2)[:, None, None] / 6 + 1e-9
     inverse = np.linalg.inv(normal + ridge * np.eye(6, dtype=np.float32)).astype(np.float32)
     motion = np.zeros((len(fixed), 6), np.float32)
+    if begin is not None:
+        motion[:, :2] = begin
     best, best_motion = np.full(len(fixed), -1, np.float32), motion.copy()
     for _ in range(steps):
         warped, visible = grid.warp(moving, motion)
         warped, _norm = _normalised(warped)
-        score = np.where(visible > 0.8, (target * warped).sum(1), -1)
+        score = np.where(visible > 0.75, (target * warped).sum(1), -1)
         better = score > best
         best[better], best_motion[better] = score[better], motion[better]
         step = (inverse @ (slopes @ (target - warped)[:, :, None]))[:, :, 0]
-        motion = np.clip(motion + step, -size / 6, size / 6)
+        motion = np.clip(motion + step, -size / 4, size / 4)
     return best, best_motion
 
 
@@ -323,7 +344,7 @@ class _Grid:
         left = np.clip(np.floor(x), 0, self.size - 2).astype(np.int32)
         top = np.clip(np.floor(y), 0, self.size - 2).astype(np.int32)
         fx, fy = np.clip(x - left, 0, 1), np.clip(y - top, 0, 1)
-        flat, corner = images.reshape(len(images), self.size**2), top * self.size + left
+        flat, corner = _flat(images), top * self.size + left
         a, b, c, d = (np.take_along_axis(flat, corner + step, 1) for step in (0, 1, self.size, self.size + 1))
         return (a * (1 - fx) + b * fx) * (1 - fy) + (c * (1 - fx) + d * fx) * fy, visible
 
@@ -353,8 +374,12 @@ def _band_pass(images: Floats, sigma: float) -> Floats:
     return passed
 
 
+def _flat(images: Floats) -> Floats:
+    return images.reshape(len(images), images.shape[1] * images.shape[2])
+
+
 def _unit(images: Floats) -> Floats:
-    return _normalised(images.reshape(len(images), images.shape[1] * images.shape[2]))[0]
+    return _normalised(_flat(images))[0]
 
 
 def _normalised(vectors: Floats) -> tuple[Floats, Floats]:

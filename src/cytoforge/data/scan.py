@@ -12,7 +12,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import gaussian_filter, laplace
+from scipy.ndimage import gaussian_filter
+from skimage.color import rgb2lab
 
 from cytoforge.core.errors import DataError
 from cytoforge.core.files import read_json, sha256_bytes, write_json
@@ -24,22 +25,15 @@ from cytoforge.data.folder import read_image, read_mask
 from cytoforge.data.images import decode_bytes, quiet_decoders, read_bytes
 
 MEASURES: Final = (
-    "width",
-    "height",
-    "sharpness",
-    "brightness",
-    "contrast",
-    "clipped",
-    "red",
-    "green",
-    "blue",
-)
+    "width", "height", "fine", "coarse", "brightness", "dark", "light", "clipped", "green_red", "blue_yellow",
+    "red", "green", "blue", "ground_red", "ground_green", "ground_blue",
+)  # fmt: skip
 """Columns of `Scan.measures`."""
 MOST_COMPARED: Final = 20_000
 """Above so many cells only exact copies are searched: the time of the full search grows with the square."""
 
 _GREY: Final = np.array([0.299, 0.587, 0.114], np.float32)
-_FORMAT: Final = 1
+_FORMAT: Final = 3
 
 
 @dataclass(frozen=True)
@@ -49,9 +43,11 @@ class Scan:
     Attributes:
         cells: the cells that can be decoded.
         faults: files that cannot be used or had to be converted, and masks that cannot be used.
-        measures: (N, 9), columns as in `MEASURES`: width and height in pixels; sharpness (see `sharpness_of`)
-            at 96 px; mean and standard deviation of grey, 0..255; share of values that are 0 or 255; mean
-            optical density of red, green and blue.
+        measures: (N, 16), columns as in `MEASURES`: width and height in pixels; all others of the picture at
+            96 px: log of the energy of structures of 1-2 px over 4-8 px ("fine") and 1.5-3 px over 6-12 px
+            ("coarse"), which blur lowers; mean, 2nd and 98th percentile of grey, 0..255; share of values at
+            254 or above; mean CIELAB a and b; mean red, green and blue, and their median in the brightest
+            tenth of the picture ("ground"), 0..255.
         thumbnails: (N, 96, 96) uint8 grey, stretched.
         hashes: N SHA-256 of size and decoded pixels.
         nucleus: (N,) share of the mask that is nucleus, NaN where there is no usable mask.
@@ -132,19 +128,6 @@ def repeats_of(scan: Scan) -> Repeats:
     return repeats
 
 
-def sharpness_of(grey: NDArray[np.float32]) -> float:
-    """How much of a picture's contrast is fine: log of Laplacian energy over variance.
-
-    Args:
-        grey: (S, S) grey levels.
-
-    Returns:
-        Natural logarithm; blur lowers it, brightness and contrast do not change it.
-    """
-    smooth = gaussian_filter(grey, 0.7)
-    return float(np.log((np.var(laplace(smooth)) + 1e-3) / (np.var(smooth) + 1.0)))
-
-
 def _look(cell: Cell) -> _Look:
     try:
         image, notes = _decode(cell)
@@ -158,7 +141,13 @@ def _look(cell: Cell) -> _Look:
     grey = small @ _GREY
     nucleus = _nucleus(cell, faults)
     digest = sha256_bytes(repr(image.shape).encode() + image.tobytes())
-    return _Look(faults, np.round(grey).astype(np.uint8), _measures(image, small, grey), digest, nucleus)
+    return _Look(
+        faults,
+        np.round(grey).astype(np.uint8),
+        (image.shape[1], image.shape[0], *measures_of(small)),
+        digest,
+        nucleus,
+    )
 
 
 def _decode(cell: Cell) -> tuple[NDArray[np.uint8], Sequence[str]]:
@@ -167,21 +156,24 @@ def _decode(cell: Cell) -> tuple[NDArray[np.uint8], Sequence[str]]:
     return decode_bytes(read_bytes(cell.path), cell.path)
 
 
-def _measures(
-    image: NDArray[np.uint8], small: NDArray[np.uint8], grey: NDArray[np.float32]
-) -> tuple[float, ...]:
-    clipped = ((small == 0) | (small == 255)).mean()
-    density = -np.log((small.reshape(-1, 3).astype(np.float64) + 1) / 256).mean(0)
-    height, width = image.shape[:2]
-    return (
-        width,
-        height,
-        sharpness_of(grey),
-        float(grey.mean()),
-        float(grey.std()),
-        float(clipped),
-        *density,
-    )
+def measures_of(picture: NDArray[np.uint8]) -> tuple[float, ...]:
+    """The measures of one picture (S, S, 3) after width and height, in the order of `MEASURES`."""
+    grey = picture @ _GREY
+    values = picture.reshape(-1, 3).astype(np.float64)
+    dark, light, bright = np.percentile(grey, (2, 98, 90))
+    lab = rgb2lab(picture).reshape(-1, 3).mean(0)
+    ground = np.median(values[grey.ravel() >= bright], axis=0)
+    focus = _band_ratio(grey, (1, 2), (4, 8)), _band_ratio(grey, (1.5, 3), (6, 12))
+    exposure = float(grey.mean()), float(dark), float(light), float((picture >= 254).mean())
+    return (*focus, *exposure, float(lab[1]), float(lab[2]), *values.mean(0).tolist(), *ground.tolist())
+
+
+def _band_ratio(grey: NDArray[np.float32], fine: tuple[float, float], coarse: tuple[float, float]) -> float:
+    """Log of the energy of fine structures over that of coarse ones, each between two sigmas in pixels."""
+    energy = [
+        np.var(gaussian_filter(grey, low) - gaussian_filter(grey, high)) for low, high in (fine, coarse)
+    ]
+    return float(np.log((energy[0] + 0.01) / (energy[1] + 0.01)))
 
 
 def _nucleus(cell: Cell, faults: list[Fault]) -> float:
