@@ -8,7 +8,7 @@ import pytest
 
 from cytoforge.cli import main
 from cytoforge.methods.catalogue import METHODS
-from cytoforge.stages.methods import describe_methods
+from cytoforge.stages.methods import describe_methods, describe_shared
 
 
 def test_every_method_is_described() -> None:
@@ -17,7 +17,8 @@ def test_every_method_is_described() -> None:
     for method in described.values():
         assert method.summary
         assert all(meaning for _kind, _default, meaning in method.settings.values()), method.name
-        assert all(set(changes) <= set(method.settings) for changes in method.presets.values())
+        known = set(method.settings).union(*describe_shared().values())
+        assert all(set(changes) <= known for changes in method.presets.values())
 
 
 def test_the_verb_shows_the_settings(capsys: pytest.CaptureFixture[str]) -> None:

@@ -48,7 +48,7 @@ class Method(ABC):
         networks: name -> module. The loop may replace a module by a wrapped one, so losses look it up here.
         name: word on the command line.
         config_type: the settings' class.
-        presets: name -> settings that replace defaults.
+        presets: name -> settings, of the method or of the loop, that replace defaults.
         averaged: networks of which a moving average is kept and used for sampling.
     """
 

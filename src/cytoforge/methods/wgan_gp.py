@@ -67,7 +67,8 @@ class WGANGP(Method):
             "penalty_every": 4,
             "learning_rate": 2e-4,
             "critic_learning_rate": 1e-3,
-            "augment": "color,translation,cutout",
+            "augment": "translation,cutout",
+            "batch": 32,
         },
     }
 

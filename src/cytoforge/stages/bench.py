@@ -24,7 +24,8 @@ from cytoforge.core.progress import progress
 from cytoforge.core.run import Run
 from cytoforge.losses.penalty import gradient_penalty
 from cytoforge.methods.wgan_gp import WGANGP, WGANGPConfig
-from cytoforge.training.loop import Loop, LoopConfig
+from cytoforge.stages.train import plan
+from cytoforge.training.loop import Loop
 
 CLASSES = ("a", "b", "c", "d", "e")
 
@@ -80,15 +81,15 @@ def bench_step(resolution: int = 64, batch: int = 64, rounds: int = 5) -> StepBe
         batch: images in a step.
         rounds: steps of each, of which the median counts; two more warm up.
     """
-    settings = {**WGANGP.presets["cpu"], "augment": ""}
-    config = WGANGPConfig.model_validate(settings)
-    precision = fastest_precision()
+    chosen = plan("wgan-gp", "cpu", {"augment": "", "symmetry": "", "batch": batch})
+    config, precision = chosen.settings, fastest_precision()
+    assert isinstance(config, WGANGPConfig)
     with tempfile.TemporaryDirectory() as folder:
         cells = RandomCells(4 * batch, resolution)
         loop = Loop(
             WGANGP(config, cells.shape),
             cells,
-            LoopConfig(batch=batch, symmetry="", precision=precision),
+            chosen.loop.model_copy(update={"precision": precision}),
             Run.create(Path(folder) / "run", {}),
             seed=0,
             fabric=Fabric(accelerator="cpu", devices=1),
