@@ -8,7 +8,7 @@ from cytoforge.cli.console import Outcome, note
 
 
 def demo(
-    *, out: Path = Path("runs/demo"), minutes: float = 5.0, per_class: int = 200, seed: int = 0
+    *, out: Path = Path("runs/demo"), minutes: float = 6.0, per_class: int = 200, seed: int = 0
 ) -> Outcome:
     """Simulate cells, audit, train, generate and evaluate them; run it again to go on after an interruption.
 

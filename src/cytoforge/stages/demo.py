@@ -31,7 +31,7 @@ class DemoSettings(BaseModel):
     per_class: int = Field(200, ge=20, description="simulated cells of each of the five classes")
     size: int = Field(96, ge=32, description="side of a simulated cell, in pixels")
     resolution: int = Field(64, description="side of the training images, in pixels")
-    minutes: float = Field(5.0, gt=0, description="training time")
+    minutes: float = Field(6.0, gt=0, description="training time")
     images: int | None = Field(None, ge=1, description="training images; replaces the time")
     generated: int = Field(100, ge=2, description="generated cells of each class")
     seed: int = Field(0, ge=0, description="seed of everything")
