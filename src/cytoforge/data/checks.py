@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
 from cytoforge.data.duplicates import Repeat, Repeats
 from cytoforge.data.findings import Finding, Shown, Tone, some
 from cytoforge.data.scan import MOST_COMPARED, Scan
+
+NO_NUCLEUS: Final = 0.0022
+"""Share of the picture below which a mask has almost no nucleus."""
 
 
 def unreadable(scan: Scan) -> Finding:
@@ -72,7 +76,7 @@ def published_leaks(scan: Scan, repeats: Repeats) -> Finding:
     part = {cell.name: cell.split for cell in scan.cells.cells}
     if not any(part.values()):
         return Finding(check="leaks between parts", tone="note", headline="The data set publishes no split.",
-                       because="`cytoforge split` makes one that keeps photos together.")  # fmt: skip
+                       because="cytoforge split makes one that keeps photos together.")  # fmt: skip
     crossing = [
         p for p in repeats.pairs if part[p.first] and part[p.second] and part[p.first] != part[p.second]
     ]
@@ -102,7 +106,7 @@ def published_leaks(scan: Scan, repeats: Repeats) -> Finding:
         headline="The published split leaks: scores on its test part are too good.",
         because=f"{some(len(crossing), 'pair')} of pictures of one cell and {some(len(torn), 'group')} "
         "lie in two parts.",
-        advice="Take the training copies out, or give the data without a split and use `cytoforge split`.",
+        advice="Take the training copies out, or give the data without a split and use cytoforge split.",
         numbers={"pairs": float(len(crossing)), "groups": float(len(torn))},
         shown=tuple(shown),
     )
@@ -146,7 +150,7 @@ def copies(scan: Scan, repeats: Repeats) -> Finding:
         headline=f"{some(len(found), 'pair')} of pictures are copies.",
         because=f"{counts['exact']} exact, {counts['near']} altered (turned, mirrored, recoloured, rescaled, "
         f"or the same frame from another photo).{limit}",
-        advice="`cytoforge split` keeps them in one part. Delete all but one of each.",
+        advice="cytoforge split keeps them in one part. Delete all but one of each.",
         numbers=numbers,
         shown=tuple(Shown(names=(p.first, p.second), caption=_described(p)) for p in found),
     )
@@ -168,14 +172,19 @@ def recurring(scan: Scan, repeats: Repeats) -> Finding:
     if not found:
         return Finding(check="recurring cells", tone="good", headline="No cell recurs in another photo.",
                        numbers=numbers)  # fmt: skip
+    within = "" if photos else " All lie inside one group, which a split keeps together."
     return Finding(
         check="recurring cells",
-        tone="bad",
-        headline=f"{some(len(affected), 'cell')} recur in overlapping photos.",
-        because=f"{some(len(found), 'pair')} of crops in {some(len(photos), 'pair')} of photos. Against "
-        "mirrored pictures, where nothing is to be found, the search flags "
+        tone="bad" if photos else "note",
+        headline=f"{some(len(affected), 'cell')} recur in overlapping photos."
+        if photos
+        else f"{some(len(affected), 'cell')} were cropped more than once.",
+        because=f"{some(len(found), 'pair')} of crops, {some(len(photos), 'pair')} of groups.{within} "
+        "Against mirrored pictures, where nothing is to be found, the search flags "
         f"{100 * repeats.false_alarms:.2g} % of cells.",
-        advice="A split by photo number still leaks. `cytoforge split` makes such photos one group.",
+        advice="A split by photo number still leaks; cytoforge split makes such photos one group."
+        if photos
+        else "Count them once when you count cells.",
         numbers=numbers,
         shown=tuple(Shown(names=(p.first, p.second), caption=_described(p)) for p in found),
     )
@@ -188,7 +197,7 @@ def masks(scan: Scan) -> Finding:
         return Finding(check="masks", tone="note", headline="No masks.",
                        because="Measurements of nucleus and cytoplasm need them.")  # fmt: skip
     names = scan.cells.names
-    tiny = sorted((scan.nucleus[i], names[i]) for i in known if scan.nucleus[i] < 0.002)
+    tiny = sorted((scan.nucleus[i], names[i]) for i in known if scan.nucleus[i] < NO_NUCLEUS)
     numbers = {"masks": float(len(known)), "without nucleus": float(len(tiny))}
     if not tiny:
         return Finding(check="masks", tone="good", headline="Every mask has a nucleus.", numbers=numbers,
@@ -197,7 +206,7 @@ def masks(scan: Scan) -> Finding:
         check="masks",
         tone="unsure",
         headline=f"{some(len(tiny), 'mask')} with almost no nucleus.",
-        because=f"Of {len(known)} masks; less than 0.2 % of the picture is nucleus.",
+        because=f"Of {len(known)} masks; less than 0.22 % of the picture is nucleus.",
         advice="Draw them again, or leave these cells out of measurements.",
         numbers=numbers,
         shown=tuple(

@@ -85,8 +85,8 @@ def group_leak(probe: Probe) -> Finding:
         if flatters
         else "A random split makes little difference here.",
         because=f"Linear classifier on {probe.extractor}, five folds: {probe.random:.3f} with cells divided "
-        f"at random, {probe.grouped:.3f} with photos kept together, {probe.merged:.3f} with photos that share a "
-        "cell made one.",
+        f"at random, {probe.grouped:.3f} with photos kept together, {probe.merged:.3f} with photos that "
+        "share a cell made one.",
         advice="Quote only scores from a grouped split." if flatters else "",
         numbers={name: round(value, 4) for name, value in numbers.items()},
     )

@@ -75,7 +75,9 @@ def build_audit(path: Path, audit: Audit, scan: Scan, pictures: bool = True) -> 
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    sections = [_section(finding, scan, pictures) for finding in audit.findings if finding.tone != "good"]
+    sections = [
+        _section(finding, scan, pictures) for finding in audit.findings if finding.shown or finding.advice
+    ]
     page = environment.get_template("audit.html").render(
         audit=audit,
         sections=sections,
