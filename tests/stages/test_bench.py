@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from cytoforge.stages.bench import OperationCounter, PlainStep, RandomCells, bench_step
 from cytoforge.methods.wgan_gp import WGANGP, WGANGPConfig
+from cytoforge.stages.bench import OperationCounter, PlainStep, RandomCells, bench_step
 
 
 def test_operations_of_a_convolution_by_hand():

@@ -35,9 +35,7 @@ def test_a_folder_becomes_a_run_and_goes_on(tiny_cells, tmp_path):
     assert len(set(split.groups.values())) == 20
     measured = [record for record in run.read_log() if record["kind"] == "measure"]
     assert measured[-1]["kid"] > 0
-    again = go(
-        tiny_cells, run.path, 128, group=r"(\w+/\d+)_", extractor="efficientnet-lite0", resume=True
-    )
+    again = go(tiny_cells, run.path, 128, group=r"(\w+/\d+)_", extractor="efficientnet-lite0", resume=True)
     assert load_checkpoint(again.checkpoints).state["seen"] == 128
 
 

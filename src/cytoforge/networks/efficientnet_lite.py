@@ -92,6 +92,6 @@ def _published_weights() -> dict[str, Tensor]:
 
 
 def _keys_with_classifier(own: dict[str, Tensor]) -> list[str]:
-    """The keys of timm in the published order; without a classifier layer its two keys are added at the end."""
+    """The keys of timm in the published order; where there is no classifier layer, its two keys come last."""
     body = [key for key in own if not key.startswith("classifier.")]
     return [*body, "classifier.weight", "classifier.bias"]
