@@ -29,7 +29,7 @@ RULES = {
     "floors": (
         "Each floor is the same score for two sets of real cells that share no photo, with as many cells on "
         "each side as real and synthetic images in the value beside it: mean and 2.5th to 97.5th percentile "
-        "over 20 random divisions of all real cells (10 above 1,000 images, 3 above 3,000)."
+        "over 20 random divisions of all real cells (6 above 1,000 images, 3 above 3,000)."
     ),
     "intervals": (
         "Kernel distance: 95 % jackknife, one real photo or one synthetic image left out at a time. Shares: "
@@ -201,7 +201,7 @@ def _thin(images: FeatureSet, counts: NDArray[np.int64], rng: np.random.Generato
 def _repeats(images: int) -> int:
     if images <= 1000:
         return 20
-    return 10 if images <= 3000 else 3
+    return 6 if images <= 3000 else 3
 
 
 def _number(value: float, floor: Floor | None, interval: tuple[float, float] | None) -> Number:
