@@ -35,6 +35,8 @@ class TrainFile(BaseModel):
     seed: int | None = None
     preset: str | None = None
     split: Path | None = None
+    layout: str | None = None
+    group: str | None = None
     settings: dict[str, str | int | float | bool | list[float] | None] = {}
 
 

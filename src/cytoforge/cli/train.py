@@ -28,7 +28,7 @@ def train(
     seed: int | None = None,
     preset: str | None = None,
     split: Path | None = None,
-    layout: str = "auto",
+    layout: str | None = None,
     group: str | None = None,
     set_: Annotated[tuple[str, ...], Parameter(name="--set", negative="")] = (),
     config: Path | None = None,
@@ -47,7 +47,7 @@ def train(
         seed: seed of weights, order and noise (0).
         preset: named settings of the method.
         split: a split.json; made where missing.
-        layout: how the folder is laid out; found out where not given.
+        layout: how the folder is laid out; recognised where not given.
         group: regular expression with one bracket that finds a cell's slide or photo in its path.
         set_: settings as key=value; `cytoforge methods` lists them. May be repeated.
         config: YAML file with these options; options given here win.
@@ -59,7 +59,8 @@ def train(
         return _launch(processes, Path(asked["run"]))
     from cytoforge.stages import train as stage
 
-    wanted = {name: asked[name] for name in ("resolution", "minutes", "preset", "split") if name in asked}
+    optional = ("resolution", "minutes", "preset", "split", "layout", "group")
+    wanted = {name: asked[name] for name in optional if name in asked}
     done = stage.train(
         asked["method"],
         Path(asked["data"]),
@@ -67,8 +68,6 @@ def train(
         images=parse_count(str(asked["images"])) if "images" in asked else None,
         seed=asked.get("seed", 0),
         settings=asked["settings"],
-        layout=layout,
-        group=group,
         resume=resume,
         **wanted,
     )
