@@ -73,7 +73,7 @@ class TrainingData(Protocol):
 
 
 Measure = Callable[[NDArray[np.uint8], NDArray[np.int64]], Mapping[str, float]]
-"""Generated images (N, R, R, 3) and labels (N,) -> named numbers; "kid" chooses the best checkpoint."""
+"""Generated images (N, R, R, 3) and labels (N,) -> named numbers, see `checkpoint_score`."""
 
 
 @dataclass(frozen=True)
@@ -315,7 +315,7 @@ class Loop:
             write_atomic(self.run.samples / f"{self.seen:012d}.png", sheet)
             alarm = self._collapse(images, labels)
             numbers = self._numbers()
-            self.score = numbers.get("kid")
+            self.score = checkpoint_score(numbers)
             self._log("measure", **numbers, spread=self.spread_before)
         if float(self._over_processes(torch.tensor(float(alarm is not None)))) > 0:
             self._alarm(alarm or "another process stopped")
@@ -367,6 +367,26 @@ class Loop:
     def _alarm(self, message: str) -> None:
         self._log("event", event="alarm", message=message)
         raise TrainingError(f"{message}. The last good checkpoint is kept in {self.run.checkpoints}.")
+
+
+def checkpoint_score(numbers: Mapping[str, float]) -> float | None:
+    """What chooses the best checkpoint, lower is better: kernel distance over diversity.
+
+    The distance alone prefers early generators, whose blurred cells are alike.
+
+    Args:
+        numbers: "kid", and "diversity" as a share of real cells' (1 where it was not measured).
+
+    Returns:
+        None where there is no kernel distance.
+
+    Example:
+        >>> checkpoint_score({"kid": 0.6, "diversity": 0.5}), checkpoint_score({"kid": 0.3})
+        (1.2, 0.3)
+    """
+    if "kid" not in numbers:
+        return None
+    return max(numbers["kid"], 0.0) / min(max(numbers.get("diversity", 1.0), 1e-3), 1.0)
 
 
 def spread(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> float:
