@@ -2,7 +2,7 @@
 
 Neither mixes the images of a batch (no batch norm), so an image is the same in any batch and two processes
 compute what one does. The generator upsamples bilinearly and convolves, and pads by repeating the edge:
-transposed convolutions leave checkerboards, nearest neighbours a fine grid, zeros a frame of one or two pixels.
+transposed convolutions leave checkerboards, nearest neighbours a fine grid, zeros a frame of a pixel or two.
 A person hardly sees grid and frame, but a feature network does: not one cell in a hundred of a generator that
 had them counted as resembling a real one.
 """
