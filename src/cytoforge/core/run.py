@@ -41,11 +41,7 @@ class Run:
         Raises:
             ConfigError: the folder holds something already.
         """
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise ConfigError(
-                f"{path} is not an empty folder. Go on with the run in it with --resume, "
-                "or choose another --run."
-            )
+        require_empty(path)
         run = cls(path, {"format": FORMAT, **config})
         write_json(path / "config.json", run.config)
         return run
@@ -113,3 +109,15 @@ class Run:
         """Forget records of images after `seen`: a resumed run writes them again."""
         kept = [record for record in self.read_log() if record["seen"] <= seen]
         write_atomic(self.path / "log.jsonl", "".join(json.dumps(record) + "\n" for record in kept))
+
+
+def require_empty(path: Path) -> None:
+    """Refuse a place for a new run that holds something.
+
+    Raises:
+        ConfigError: it does.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ConfigError(
+            f"{path} is not an empty folder. Go on with the run in it with --resume, or choose another --run."
+        )

@@ -19,7 +19,7 @@ from cytoforge.core.device import fastest_precision
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.method import Method, MethodConfig
 from cytoforge.core.randomness import derive
-from cytoforge.core.run import Run
+from cytoforge.core.run import Run, require_empty
 from cytoforge.core.settings import checked, suggestion
 from cytoforge.data.cache import CachedCells, open_cache
 from cytoforge.data.folder import CellSet, open_cells
@@ -130,7 +130,8 @@ def train(
     """
     wanted = {**(settings or {}), **({"resolution": resolution} if resolution is not None else {})}
     chosen = plan(method, preset, wanted)
-    _check_folder(run, resume)
+    if not resume:
+        require_empty(run)
     cells = open_cells(data, layout, group)
     loop = _resolved(chosen.loop, run)
     fabric = _fabric(loop)
@@ -146,14 +147,6 @@ def train(
         trainer.resume()
     trainer.train(Until(images, MINUTES if images is None and minutes is None else minutes))
     return folder
-
-
-def _check_folder(run: Path, resume: bool) -> None:
-    """Refuse a folder that holds something before any work is done."""
-    if run.exists() and not resume and (not run.is_dir() or any(run.iterdir())):
-        raise ConfigError(
-            f"{run} is not an empty folder. Go on with the run in it with --resume, or choose another --run."
-        )
 
 
 def _resolved(loop: LoopConfig, run: Path) -> LoopConfig:
@@ -198,10 +191,11 @@ def _started(
     if fabric.is_global_zero:
         if resume and (path / "config.json").exists():
             run = Run.open(path)
-            _compare(run, _config(chosen, loop, cells, seed, Split.load(run.split_path)))
-            check_split(Split.load(run.split_path), cells)
+            parts = Split.load(run.split_path)
+            _compare(run, _config(chosen, loop, cells, seed, parts))
+            check_split(parts, cells)
         else:
-            parts = _split(cells, path, seed, split)
+            parts = _split(cells, seed, split)
             require_trainable(parts, cells)
             run = Run.create(path, _config(chosen, loop, cells, seed, parts))
             parts.save(run.split_path)
@@ -209,7 +203,7 @@ def _started(
     return Run.open(path)
 
 
-def _split(cells: CellSet, path: Path, seed: int, split: Path | None) -> Split:
+def _split(cells: CellSet, seed: int, split: Path | None) -> Split:
     if split is None:
         return split_folder(cells, seed=seed)
     parts = Split.load(split)
@@ -240,7 +234,7 @@ def _config(chosen: Plan, loop: LoopConfig, cells: CellSet, seed: int, split: Sp
 
 def _compare(run: Run, asked: Mapping[str, Any]) -> None:
     """Refuse to resume a run with other settings than it was started with."""
-    before = {**run.config, "loop": {**run.config["loop"]}}
+    before = run.config
     differences = [
         f"\n  - {key}: the run has {before.get(key)}, asked for {asked[key]}"
         for key in asked

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from types import FrameType
 from typing import Any, Literal, Protocol
 
@@ -158,7 +159,6 @@ class Loop:
         self.score: float | None = None
         self.spread_before: float | None = None
         self.sums: dict[str, Tensor] = {}
-        self.summed = 0
 
     def resume(self) -> tuple[str, ...]:
         """Go on from the newest intact checkpoint; returns what was passed over because it was damaged."""
@@ -329,7 +329,7 @@ class Loop:
 
     def _collapse(self, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> str | None:
         """A message where spread fell below `COLLAPSED` twice running after it had been above."""
-        before, now = self.spread_before, spread(images, labels) / self._real_spread()
+        before, now = self.spread_before, spread(images, labels) / self._real_spread
         self.spread_before = now
         started = any(record.get("spread", 0) > 2 * COLLAPSED for record in self.run.read_log())
         if started and before is not None and max(before, now) < COLLAPSED:
@@ -339,7 +339,9 @@ class Loop:
             )
         return None
 
+    @cached_property
     def _real_spread(self) -> float:
+        """What real cells of a class differ by; the same throughout a run."""
         count = COLUMNS * len(self.data.shape.classes)
         indices = Sampler(self.data.labels, self.seed, balanced=True).indices(0, count)
         real = self.data.batch(indices, indices)
