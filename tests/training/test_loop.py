@@ -170,6 +170,13 @@ def test_alarm_on_nan_and_divergence_keeps_the_last_good_checkpoint(tmp_path, wo
     assert Run.open(tmp_path / "run").last_event() == "alarm"
 
 
+def test_a_save_between_two_log_lines_is_checked_too(tmp_path):
+    """R8: with saves more frequent than log lines, none is written after the first NaN."""
+    with pytest.raises(TrainingError, match="NaN"):
+        make(tmp_path / "run", Broken, log_every=10**6).train(Until(images=1000))
+    assert load_checkpoint(tmp_path / "run" / "checkpoints").state["seen"] == 64
+
+
 class Collapsing(WGANGP):
     """After a while every image of a class is the same."""
 

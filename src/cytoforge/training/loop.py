@@ -277,9 +277,12 @@ class Loop:
         return total
 
     def _checks(self, last: bool, hurried: bool) -> None:
-        """What is due now; a user who asked to stop does not wait for a measurement."""
+        """What is due now; a user who asked to stop does not wait for a measurement.
+
+        Losses are looked at before every save, so that no checkpoint is written from NaN.
+        """
         config = self.config
-        if last or self._passed(config.log_every):
+        if last or self._passed(config.log_every) or self._passed(config.save_every):
             self._log_losses()
         if self._passed(config.measure_every) or (last and not hurried):
             self._look()
