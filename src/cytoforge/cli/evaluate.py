@@ -31,7 +31,8 @@ def evaluate(
         real: folder of the real cells that the generator was trained on.
         out: folder for metrics.json and report.html.
         split: split.json of the training; found by itself while the run folder is where it was.
-        extractor: efficientnet-lite0, timm:NAME, onnx:PATH or torch-fidelity:inception; @SIZE may follow.
+        extractor: efficientnet-lite0, mobilenet-v2, timm:NAME, onnx:PATH or torch-fidelity:inception; @SIZE
+            may follow.
         layout: layout of the real folder; as in training where not given.
         group: regular expression with one bracket that finds a cell's slide or photo; else as in training.
         alpha: false-alarm rate of the copy test, for one image.

