@@ -7,7 +7,7 @@ from skimage.color import hed2rgb, rgb2hed
 
 from cytoforge.core.batch import to_float
 from cytoforge.core.errors import ConfigError
-from cytoforge.data.augment import POLICIES, augment, parse_policy, rgb_to_hed
+from cytoforge.data.augment import POLICIES, augment, augment_masks, parse_policy, rgb_to_hed
 
 SEEDS = np.arange(100, 112)
 
@@ -221,3 +221,19 @@ def test_rotate_refuses_images_that_are_not_square() -> None:
 def test_strength_out_of_range_is_refused() -> None:
     with pytest.raises(ConfigError, match="0 to 1"):
         augment(pictures(), "flip", SEEDS, strength=2)
+
+
+@pytest.mark.parametrize("policy", ["flip,rotate", "flip,rotate,tilt,translation,cutout,color,stain,noise"])
+def test_masks_move_with_their_images(policy: str) -> None:
+    """An image that shows its own mask still does so after both were augmented."""
+    rng = np.random.default_rng(0)
+    masks = torch.from_numpy(rng.random((16, 2, 4, 4)) > 0.5).float().repeat_interleave(8, 2)
+    masks = masks.repeat_interleave(8, 3)
+    seeds = torch.arange(16)
+    moved = augment_masks(masks, policy, seeds, "symmetry")
+    assert set(moved.unique().tolist()) <= {0.0, 1.0}
+    assert not torch.equal(moved, masks)
+    places = ",".join(name for name in policy.split(",") if name not in ("color", "stain", "noise"))
+    painted = torch.cat([masks * 2 - 1, masks[:, :1] * 2 - 1], dim=1)
+    shown = augment(painted, places, seeds, "symmetry")[:, :2]
+    assert (((shown > 0).float() - moved).abs() * (shown.abs() > 0.5)).sum() == 0

@@ -18,7 +18,7 @@ from cytoforge.core.batch import to_float
 from cytoforge.core.errors import DataError
 from cytoforge.core.files import sha256_file
 from cytoforge.data import cache
-from cytoforge.data.cache import cache_directory, open_cache
+from cytoforge.data.cache import cache_directory, mask_channels, mask_levels, open_cache
 from cytoforge.data.folder import open_cells, read_image, read_mask
 from cytoforge.data.transform import Preparation, prepare, prepare_mask
 
@@ -305,3 +305,22 @@ def test_ten_times_the_images_need_no_more_memory(tmp_path: Path) -> None:
     assert large["count"] == 10 * small["count"]
     assert large["bytes"] > 0.05 * small["resident"]  # the whole of it in memory would show
     assert large["resident"] < 1.1 * small["resident"]
+
+
+def test_cells_without_masks_are_left_out_where_masks_are_needed(tmp_path: Path) -> None:
+    root = cells_in(tmp_path / "d", masks=True)
+    (root / "masks" / "a" / "001.png").unlink()
+    cached = open_cache(open_cells(root), SMALL, tmp_path / "cache")
+    kept = cached.with_masks()
+    assert set(cached.names) - set(kept.names) == {"images/a/001.png"}
+    assert cached.without_masks().shape.mask_channels == 0
+    assert cached.without_masks().batch(np.array([0]), np.array([0])).masks is None
+    for path in (root / "masks" / "b").iterdir():
+        path.unlink()
+    with pytest.raises(DataError, match=r"class 'b' has a mask.*cytoforge mask"):
+        open_cache(open_cells(root), SMALL, tmp_path / "cache").with_masks()
+
+
+def test_mask_levels_undo_mask_channels() -> None:
+    masks = np.random.default_rng(0).integers(0, 3, (4, 8, 8), np.uint8)
+    np.testing.assert_array_equal(mask_levels(mask_channels(masks)), masks)

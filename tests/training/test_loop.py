@@ -243,3 +243,46 @@ def test_average_is_one_half_after_one_half_life():
 def test_spread_of_copies_is_zero():
     images = np.random.default_rng(0).integers(0, 255, (1, 4, 4, 3), np.uint8).repeat(3, axis=0)
     assert spread(images, np.zeros(3, int)) == 0
+
+
+class Masked(Discs):
+    """Discs whose mask is the class: cytoplasm everywhere in red cells, nucleus everywhere in blue ones."""
+
+    shape = DataShape(32, ("red", "blue"), 2)
+
+    def batch(self, indices, seeds):
+        plain = super().batch(indices, seeds)
+        masks = torch.stack([plain.labels == 0, plain.labels == 1], dim=1).float()
+        return Batch(plain.images, plain.labels, plain.seeds, masks[:, :, None, None].repeat(1, 1, 32, 32))
+
+
+class Painter(WGANGP):
+    """Draws its condition: 1 where there is a nucleus, -1 elsewhere."""
+
+    own = False
+
+    def masks(self, noise, labels):
+        return torch.zeros(len(noise), 2, 32, 32) if self.own else None
+
+    def sample(self, noise, labels, condition=None):
+        if condition is None:
+            return super().sample(noise, labels)
+        return (condition[:, 1:] * 2 - 1).repeat(1, 3, 1, 1)
+
+
+def test_draws_with_masks_of_the_class_or_with_the_methods_own(tmp_path):
+    torch.manual_seed(0)
+    method = Painter(WGANGPConfig(**SMALL), SHAPE)
+    loop = Loop(
+        method,
+        Masked(),
+        LoopConfig(**CONFIG),
+        Run.create(tmp_path / "run", {}),
+        3,
+        Fabric(accelerator="cpu", devices=1),
+    )
+    images = loop.draw(np.array([0, 1, 1]), np.arange(3))
+    assert images.mean(axis=(1, 2, 3)).tolist() == [0, 255, 255]
+    assert loop._batch().masks.shape == (16, 2, 32, 32)
+    method.own = True
+    assert loop.draw(np.array([0, 1, 1]), np.arange(3)).max() == 0

@@ -50,12 +50,14 @@ class Method(ABC):
         config_type: the settings' class.
         presets: name -> settings, of the method or of the loop, that replace defaults.
         averaged: networks of which a moving average is kept and used for sampling.
+        needs_masks: whether training needs cells with masks.
     """
 
     name: ClassVar[str]
     config_type: ClassVar[type[MethodConfig]]
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     averaged: ClassVar[tuple[str, ...]] = ()
+    needs_masks: ClassVar[bool] = False
 
     networks: dict[str, nn.Module]
 
@@ -77,6 +79,23 @@ class Method(ABC):
     @abstractmethod
     def sample(self, noise: Tensor, labels: Tensor, condition: Tensor | None = None) -> Tensor:
         """Images (N, 3, H, W) in [-1, 1] from noise (N, ...), labels (N,) and an optional condition."""
+
+    @classmethod
+    def uses_masks(cls, config: MethodConfig) -> bool:
+        """Whether training with these settings needs masks; `needs_masks` where settings do not matter."""
+        return cls.needs_masks
+
+    def masks(self, noise: Tensor, labels: Tensor) -> Tensor | None:
+        """Masks that the method draws itself and `sample` takes for its condition; None where it draws none.
+
+        Args:
+            noise: (N, ...) as `noise` gives it.
+            labels: (N,).
+
+        Returns:
+            (N, 2, H, W) in {0, 1}, cytoplasm and nucleus, or None.
+        """
+        return None
 
     def replaced(self, networks: Mapping[str, nn.Module]) -> Self:
         """This method with some of its networks exchanged; everything else is shared."""

@@ -39,6 +39,7 @@ from cytoforge.core.randomness import derive, image_seeds
 
 POLICIES = ("flip", "rotate", "tilt", "color", "stain", "noise", "translation", "cutout")
 
+_PLACES = ("flip", "rotate", "tilt", "translation", "cutout")
 _RGB_FROM_HED = ((0.65, 0.70, 0.29), (0.07, 0.99, 0.11), (0.27, 0.57, 0.78))
 _DARKEST = 1 / 255  # optical density is infinite at 0
 _NOISE_POOL = 1 << 20
@@ -95,6 +96,30 @@ def augment(
         if {"translation", "cutout"} & set(names):
             result = result * _visible(result, names, draws, strength)
     return result
+
+
+def augment_masks(
+    masks: Tensor,
+    policy: str | Sequence[str],
+    seeds: NDArray[np.int64] | Tensor,
+    stream: str = "augment",
+    *,
+    strength: float = 1.0,
+) -> Tensor:
+    """The masks moved as `augment` moves the images of the same seeds and stream; colours do not touch them.
+
+    Args:
+        masks: (N, C, H, W) in {0, 1}.
+        policy: as for `augment`.
+        seeds: (N,) as for `augment`.
+        stream: as for `augment`.
+        strength: as for `augment`.
+
+    Returns:
+        (N, C, H, W) float32 in {0, 1}.
+    """
+    names = [name for name in parse_policy(policy) if name in _PLACES]
+    return augment(masks, names, seeds, stream, strength=strength).gt(0.5).float()
 
 
 def parse_policy(policy: str | Sequence[str]) -> tuple[str, ...]:

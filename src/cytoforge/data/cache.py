@@ -92,7 +92,7 @@ class CachedCells:
         labels = torch.from_numpy(self.labels[indices])
         masks = None
         if self.stored_masks is not None:
-            masks = _channels(self.stored_masks[self.rows[indices]])
+            masks = mask_channels(self.stored_masks[self.rows[indices]])
             _release(self.stored_masks)
         return Batch(
             to_float(self.read(indices)), labels, torch.from_numpy(np.asarray(seeds, np.int64)), masks
@@ -118,6 +118,28 @@ class CachedCells:
             hashes=tuple(self.hashes[index] for index in kept),
             rows=self.rows[kept],
         )
+
+    def without_masks(self) -> CachedCells:
+        """The same cells for a method that uses no masks; nothing is copied."""
+        return replace(self, stored_masks=None, shape=replace(self.shape, mask_channels=0))
+
+    def with_masks(self) -> CachedCells:
+        """The cells whose mask is known in at least one pixel; nothing is copied.
+
+        Raises:
+            DataError: no cell has a mask, or none of some class.
+        """
+        known = np.zeros(len(self), bool)
+        if self.stored_masks is not None:
+            known[:] = [(self.stored_masks[row] != UNKNOWN).any() for row in self.rows]
+            _release(self.stored_masks)
+        for label, name in enumerate(self.shape.classes):
+            if (self.labels == label).any() and not known[self.labels == label].any():
+                raise DataError(
+                    f"no cell of class {name!r} has a mask. Make masks first: cytoforge mask DATA --out DIR, "
+                    "then use DIR as the data."
+                )
+        return self.select(name for name, has in zip(self.names, known, strict=True) if has)
 
     @property
     def _is_whole(self) -> bool:
@@ -404,6 +426,25 @@ def _release(stored: NDArray[np.uint8]) -> None:
         owner.madvise(mmap.MADV_DONTNEED)
 
 
-def _channels(masks: NDArray[np.uint8]) -> Tensor:
-    """Masks (n, R, R) as one channel for each of `MASK_CHANNELS`: (n, C, R, R) float32 in {0, 1}."""
+def mask_channels(masks: NDArray[np.uint8]) -> Tensor:
+    """Masks (n, R, R) as one channel for each of `MASK_CHANNELS`: (n, C, R, R) float32 in {0, 1}.
+
+    Example:
+        >>> mask_channels(np.array([[[0, 1], [2, 3]]], np.uint8)).tolist()
+        [[[[0.0, 1.0], [0.0, 0.0]], [[0.0, 0.0], [1.0, 0.0]]]]
+    """
     return torch.from_numpy(np.stack([masks == value for value in MASK_CHANNELS], axis=1).astype(np.float32))
+
+
+def mask_levels(channels: Tensor) -> NDArray[np.uint8]:
+    """The inverse of `mask_channels`: (n, 2, R, R), above 0.5 or not, becomes (n, R, R) of 0, 1 and 2.
+
+    Example:
+        >>> mask_levels(torch.tensor([1.0, 0.0, 1.0, 0.0, 1.0, 1.0]).reshape(1, 2, 1, 3)).tolist()
+        [[[1, 2, 2]]]
+    """
+    present = channels.detach().float().cpu().numpy() > 0.5
+    levels: NDArray[np.uint8] = np.where(
+        present[:, 1], NUCLEUS, np.where(present[:, 0], CYTOPLASM, 0)
+    ).astype(np.uint8)
+    return levels

@@ -21,7 +21,7 @@ from cytoforge.core.method import Method, MethodConfig
 from cytoforge.core.randomness import derive
 from cytoforge.core.run import Run, require_empty
 from cytoforge.core.settings import checked, suggestion
-from cytoforge.data.cache import CachedCells, open_cache
+from cytoforge.data.cache import MASK_CHANNELS, CachedCells, open_cache
 from cytoforge.data.folder import CellSet, open_cells
 from cytoforge.data.split import Split, check_split, require_trainable
 from cytoforge.data.transform import Preparation
@@ -136,17 +136,34 @@ def train(
     loop = _resolved(chosen.loop, run)
     fabric = _fabric(loop)
     torch.manual_seed(derive(seed, "weights"))
-    model = chosen.method(chosen.settings, DataShape(chosen.preparation.resolution, cells.classes))
+    model = chosen.method(chosen.settings, _shape(chosen, cells))
     folder = _started(chosen, loop, cells, run, seed, split, resume, fabric)
     loop = LoopConfig.model_validate(folder.config["loop"])
     parts = Split.load(folder.split_path)
     cached = open_cache(cells, chosen.preparation)
     measure = _measure(cached, parts, extractor) if fabric.is_global_zero else None
-    trainer = Loop(model, cached.select(parts.names("train")), loop, folder, seed, fabric, measure)
+    shown = cached.select(parts.names("train"))
+    shown = shown.with_masks() if _uses_masks(chosen) else shown.without_masks()
+    trainer = Loop(model, shown, loop, folder, seed, fabric, measure)
     if resume and any(folder.checkpoints.glob("[0-9]*")):
         trainer.resume()
     trainer.train(Until(images, MINUTES if images is None and minutes is None else minutes))
     return folder
+
+
+def _uses_masks(chosen: Plan) -> bool:
+    return chosen.method.uses_masks(chosen.settings)
+
+
+def _shape(chosen: Plan, cells: CellSet) -> DataShape:
+    """What the method will see of the cells, refused where it needs masks and there are none."""
+    if _uses_masks(chosen) and not any(cell.mask for cell in cells.cells):
+        raise ConfigError(
+            f"{chosen.method.name} needs cells with masks, and {cells.root} has none. "
+            f"Make some with: cytoforge mask {cells.root} --out DIR, then train on DIR."
+        )
+    channels = len(MASK_CHANNELS) if _uses_masks(chosen) else 0
+    return DataShape(chosen.preparation.resolution, cells.classes, channels)
 
 
 def _resolved(loop: LoopConfig, run: Path) -> LoopConfig:
@@ -220,7 +237,7 @@ def _config(chosen: Plan, loop: LoopConfig, cells: CellSet, seed: int, split: Sp
         "loop": loop.model_dump(mode="json"),
         "preparation": chosen.preparation.model_dump(mode="json"),
         "classes": list(cells.classes),
-        "mask_channels": 0,
+        "mask_channels": _shape(chosen, cells).mask_channels,
         "data": {"root": str(cells.root.resolve()), "layout": cells.layout},
         "split_sha256": split.sha256,
         "threads": torch.get_num_threads(),

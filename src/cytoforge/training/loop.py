@@ -30,7 +30,7 @@ from cytoforge.core.png import encode_png
 from cytoforge.core.progress import progress
 from cytoforge.core.randomness import derive, image_seeds
 from cytoforge.core.run import Run
-from cytoforge.data.augment import Policy, augment
+from cytoforge.data.augment import Policy, augment, augment_masks
 from cytoforge.data.sampler import Sampler
 from cytoforge.training.average import Average
 from cytoforge.training.state import load_modules, load_optimizers, pack
@@ -207,7 +207,8 @@ class Loop:
             for part in np.array_split(np.arange(len(labels)), math.ceil(len(labels) / 32)):
                 noise = method.noise(seeds[part]).to(self.fabric.device)
                 chosen = torch.from_numpy(labels[part]).to(self.fabric.device)
-                images.append(to_uint8(method.sample(noise, chosen)))
+                condition = self._condition(method, noise, chosen, seeds[part])
+                images.append(to_uint8(method.sample(noise, chosen, condition)))
         return np.concatenate(images)
 
     def step(self) -> None:
@@ -221,6 +222,20 @@ class Loop:
         self.seen += self.config.batch
         self.average.update(self.modules, self.config.batch, self.seen)
 
+    def _condition(
+        self, method: Method, noise: Tensor, labels: Tensor, seeds: NDArray[np.int64]
+    ) -> Tensor | None:
+        """Masks to draw with: the method's own, else of training cells of the class, chosen by seed."""
+        drawn = method.masks(noise, labels)
+        if drawn is not None or not self.data.shape.mask_channels:
+            return drawn
+        members = [np.flatnonzero(self.data.labels == label) for label in labels.cpu().numpy()]
+        chosen = [derive("mask", int(seed)) % len(own) for own, seed in zip(members, seeds, strict=True)]
+        cells = np.array([own[place] for own, place in zip(members, chosen, strict=True)])
+        masks = self.data.batch(cells, seeds).masks
+        assert masks is not None
+        return masks.to(self.fabric.device)
+
     def _batch(self) -> Batch:
         """This process's share of the next images."""
         share = self.config.batch // self.fabric.world_size
@@ -229,8 +244,11 @@ class Loop:
         seeds = image_seeds(self.seed, np.arange(first, first + share))
         batch = self.data.batch(indices, seeds)
         if self.config.symmetry:
-            images = augment(batch.images, self.config.symmetry, batch.seeds, "symmetry")
-            batch = Batch(images, batch.labels, batch.seeds, batch.masks)
+            policy, masks = self.config.symmetry, batch.masks
+            if masks is not None:
+                masks = augment_masks(masks, policy, batch.seeds, "symmetry")
+            images = augment(batch.images, policy, batch.seeds, "symmetry")
+            batch = Batch(images, batch.labels, batch.seeds, masks)
         return batch.to(self.fabric.device)
 
     def _take(self, turn: Turn, batch: Batch) -> None:
