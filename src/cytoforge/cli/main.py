@@ -34,6 +34,7 @@ from cytoforge.cli.console import (
 from cytoforge.cli.demo import demo
 from cytoforge.cli.doctor import doctor
 from cytoforge.cli.evaluate import evaluate
+from cytoforge.cli.experiment import experiment
 from cytoforge.cli.generate import generate
 from cytoforge.cli.methods import methods
 from cytoforge.cli.phantom import phantom
@@ -52,6 +53,7 @@ VERBS: tuple[Callable[..., Outcome], ...] = (
     generate,
     verify,
     evaluate,
+    experiment,
     methods,
     bench,
     doctor,

@@ -1,0 +1,39 @@
+"""`cytoforge experiment`: a source's system, its numbers and ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from cytoforge.cli.console import Outcome
+
+
+def experiment(
+    name: str | None = None,
+    /,
+    *,
+    data: Path | None = None,
+    scale: Literal["smoke", "full"] = "smoke",
+    out: Path | None = None,
+) -> Outcome:
+    """Repeat a published system or comparison: result.json and pictures. Without a name, list them.
+
+    Args:
+        name: one of the list.
+        data: folder of labelled cells; simulated ones where not given.
+        scale: smoke shows in minutes that everything works, full takes as long as honest numbers take.
+        out: new or empty folder for the results.
+    """
+    from cytoforge.core.errors import ConfigError
+    from cytoforge.core.run import require_empty
+    from cytoforge.experiments.catalogue import EXPERIMENTS, experiment_of
+
+    if name is None:
+        listed = {key: entry.summary for key, entry in EXPERIMENTS.items()}
+        return Outcome({"experiments": listed}, "\n".join(f"{key}: {text}" for key, text in listed.items()))
+    chosen = experiment_of(name)
+    if out is None:
+        raise ConfigError(f"missing: --out. Write: cytoforge experiment {name} --out results/{name}.")
+    require_empty(out)
+    result = chosen.run(data, out, scale)
+    return Outcome({"experiment": name, "scale": scale, "out": out, "result": result}, f"{name}: {out}")

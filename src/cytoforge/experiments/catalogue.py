@@ -1,0 +1,49 @@
+"""Every experiment by the word that names it on the command line.
+
+To add one: write `experiments/<name>.py` with a docstring that explains every difference from its source, a
+frozen dataclass of the source's numbers and a function `run(data, out, scale)`, then add a line here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from cytoforge.core.errors import ConfigError
+from cytoforge.core.settings import suggestion
+
+Scale = Literal["smoke", "full"]
+"""`smoke` shows in minutes on two cores that everything works, `full` is what numbers are reported from."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One reproducible comparison.
+
+    Attributes:
+        summary: one line.
+        run: (folder of cells or None for simulated ones, folder for the results, scale) -> content of
+            result.json; writes result.json and pictures.
+    """
+
+    summary: str
+    run: Callable[[Path | None, Path, Scale], dict[str, Any]]
+
+
+EXPERIMENTS: dict[str, Experiment] = {}
+
+
+def experiment_of(name: str) -> Experiment:
+    """The experiment of a name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name in EXPERIMENTS:
+        return EXPERIMENTS[name]
+    raise ConfigError(
+        f'there is no experiment "{name}".{suggestion(name, EXPERIMENTS)} '
+        f"Experiments: {', '.join(EXPERIMENTS)}."
+    )

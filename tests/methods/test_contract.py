@@ -1,0 +1,353 @@
+"""What every method must do, as one table; a method in the catalogue without a row here fails.
+
+To add a method: one line in `CASES` with settings so small that everything below takes a second.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning_fabric import Fabric
+
+from cytoforge.core.batch import Batch, DataShape, to_float
+from cytoforge.core.checkpoint import load_checkpoint
+from cytoforge.core.randomness import image_seeds
+from cytoforge.core.run import Run
+from cytoforge.methods.catalogue import METHODS, rebuild
+from cytoforge.training.loop import Loop, LoopConfig, Until
+from cytoforge.training.state import load_modules
+
+
+@dataclass(frozen=True)
+class Opponents:
+    """Two players; `loss` is the generator's loss (a name, or "" for the sum) that the other one raises."""
+
+    discriminator: str = "discriminator"
+    generator: str = "generator"
+    loss: str = "generator"
+
+
+@dataclass(frozen=True)
+class Case:
+    """How to try a method.
+
+    Attributes:
+        settings: small ones.
+        opponents: for each pair of players.
+        by_class: another class gives another image.
+        by_noise: another noise gives another image.
+        idle: beginnings of names of parameters that may get no gradient.
+        resolution: side of the images, in pixels.
+        mixes: the batch is mixed in training (batch norm): two processes do not equal one.
+        rounding: how far, in relation to their length, weights of two processes may be from those of one.
+    """
+
+    settings: dict[str, Any] = field(default_factory=dict)
+    opponents: tuple[Opponents, ...] = ()
+    by_class: bool = True
+    by_noise: bool = True
+    idle: tuple[str, ...] = ()
+    resolution: int = 32
+    mixes: bool = False
+    rounding: float = 1e-4
+
+
+NARROW = {"latent": 8, "generator_channels": 4, "critic_channels": 4, "most_channels": 8}
+
+CASES: dict[str, Case] = {
+    "wgan-gp": Case(NARROW, (Opponents("critic"),)),
+}
+
+CLASSES = ("red", "blue")
+LOOP = {
+    "batch": 8,
+    "log_every": 16,
+    "measure_every": 10**9,
+    "save_every": 16,
+    "average_half_life": 64,
+    "precision": "32-true",
+}
+
+
+class Discs:
+    """Cells of two classes, one colour each, nucleus in cytoplasm; with masks where asked for."""
+
+    def __init__(self, resolution: int, masked: bool) -> None:
+        self.shape = DataShape(resolution, CLASSES, 2 if masked else 0)
+        self.labels = np.arange(24) % 2
+        generator = np.random.default_rng(0)
+        radii = resolution * generator.uniform(0.2, 0.45, (24, 1, 1))
+        rows, columns = np.mgrid[:resolution, :resolution] - resolution / 2 + 0.5
+        distance = np.hypot(rows, columns)
+        nuclei, cells = distance < radii / 2, distance < radii
+        self.images = generator.integers(180, 220, (24, resolution, resolution, 3), np.uint8)
+        self.images[cells] = 120
+        for label, channel in ((0, 0), (1, 2)):
+            part = self.images[self.labels == label]
+            part[nuclei[self.labels == label], channel] = 250
+            self.images[self.labels == label] = part
+        self.masks = np.stack([cells & ~nuclei, nuclei], axis=1).astype(np.float32)
+
+    def batch(self, indices, seeds) -> Batch:
+        masks = torch.from_numpy(self.masks[indices]) if self.shape.mask_channels else None
+        labels = torch.from_numpy(self.labels[indices])
+        return Batch(to_float(self.images[indices]), labels, torch.from_numpy(np.asarray(seeds)), masks)
+
+
+@pytest.fixture(params=CASES)
+def name(request):
+    return request.param
+
+
+def data_for(name):
+    case, kind = CASES[name], METHODS[name]
+    return Discs(case.resolution, kind.uses_masks(kind.config_type(**case.settings)))
+
+
+def make(name, shaken=False):
+    """The untrained method; shaken where a layer that starts at zero would hide what it does."""
+    torch.manual_seed(0)
+    kind = METHODS[name]
+    method = kind(kind.config_type(**CASES[name].settings), data_for(name).shape)
+    if shaken:
+        with torch.no_grad():
+            for network in method.networks.values():
+                for parameter in network.parameters():
+                    parameter.add_(0.05 * torch.randn_like(parameter))
+    return method
+
+
+def batch_for(name, count=8):
+    return data_for(name).batch(np.arange(count), image_seeds(0, np.arange(count)))
+
+
+def losses_of(method, turn, batch):
+    """A turn's losses with its network alone awake, as the loop does it."""
+    torch.manual_seed(1)
+    for key, network in method.networks.items():
+        network.requires_grad_(key == turn.network)
+    return dict(turn.losses(batch))
+
+
+def value(method, turn, batch, loss=""):
+    losses = losses_of(method, turn, batch)
+    return float(losses[loss].detach()) if loss else float(sum(losses.values()).detach())
+
+
+def take(method, turn, batch, optimizer):
+    optimizer.zero_grad()
+    sum(losses_of(method, turn, batch).values()).backward()
+    optimizer.step()
+
+
+def drawn(method, name, seeds, label, masks=None):
+    """Images as sampling draws them: in evaluation mode, with masks of the method's own where it has any."""
+    for network in method.networks.values():
+        network.eval()
+    labels = torch.full((len(seeds),), label)
+    noise = method.noise(np.asarray(seeds))
+    with torch.no_grad():
+        condition = method.masks(noise, labels)
+        return method.sample(noise, labels, masks if condition is None else condition)
+
+
+def masks_for(name, start, count):
+    data = data_for(name)
+    indices = np.arange(start, start + count)
+    return data.batch(indices, indices).masks
+
+
+def test_every_method_has_a_row():
+    assert set(CASES) == set(METHODS)
+
+
+def test_finite_gradients_for_the_right_network_only(name):
+    method, batch = make(name), batch_for(name)
+    assert {turn.network for turn in method.turns()} == set(method.optimizers())
+    for turn in method.turns():
+        for network in method.networks.values():
+            network.zero_grad()
+        losses = losses_of(method, turn, batch)
+        assert all(loss.ndim == 0 and loss.isfinite() for loss in losses.values()), losses
+        sum(losses.values()).backward()
+        for key, network in method.networks.items():
+            gradients = {place: parameter.grad for place, parameter in network.named_parameters()}
+            if key != turn.network:
+                assert all(gradient is None for gradient in gradients.values()), key
+                continue
+            missing = {place for place, gradient in gradients.items() if gradient is None}
+            assert all(place.startswith(CASES[name].idle or ("-",)) for place in missing), missing
+            found = [gradient for gradient in gradients.values() if gradient is not None]
+            assert all(gradient.isfinite().all() for gradient in found)
+            assert any(gradient.any() for gradient in found), turn.network
+
+
+def test_shapes_range_and_one_image_a_seed(name):
+    method, side = make(name, shaken=True), CASES[name].resolution
+    images = drawn(method, name, [3, 4, 2**40], 1, masks_for(name, 0, 3))
+    assert images.shape == (3, 3, side, side)
+    assert images.dtype == torch.float32
+    assert images.isfinite().all()
+    assert images.abs().max() <= 1
+    again = drawn(method, name, [3, 4, 2**40], 1, masks_for(name, 0, 3))
+    assert torch.equal(images, again)
+    company = drawn(
+        method,
+        name,
+        [4, 9, 3],
+        1,
+        masks_for(name, 0, 3)[[1, 2, 0]] if masks_for(name, 0, 3) is not None else None,
+    )
+    torch.testing.assert_close(images[[1, 0]], company[[0, 2]], atol=1e-4, rtol=1e-4)
+
+
+def test_noise_class_and_masks_change_the_image(name):
+    method, case = make(name, shaken=True), CASES[name]
+    masks = masks_for(name, 0, 2)
+    first = drawn(method, name, [0, 0], 0, None if masks is None else masks[[0, 0]])
+    if case.by_noise:
+        other = drawn(method, name, [1, 2], 0, None if masks is None else masks[[0, 0]])
+        assert (first - other).abs().max() > 1e-4
+        assert (other[0] - other[1]).abs().max() > 1e-4
+    if case.by_class:
+        other = drawn(method, name, [0, 0], 1, None if masks is None else masks[[0, 0]])
+        assert (first - other).abs().max() > 1e-4
+    if (
+        masks is not None
+        and method.masks(method.noise(np.arange(1)), torch.zeros(1, dtype=torch.long)) is None
+    ):
+        other = drawn(method, name, [0, 0], 0, masks[[0, 1]])
+        assert (other[0] - other[1]).abs().max() > 1e-4
+
+
+def test_every_turn_lowers_its_own_loss(name):
+    """A few small steps on one batch with the same random numbers: down it must go."""
+    for index in range(len(make(name).turns())):
+        method, batch = make(name), batch_for(name)
+        turn = method.turns()[index]
+        optimizer = torch.optim.SGD(method.networks[turn.network].parameters(), 1e-4)
+        before = value(method, turn, batch)
+        for _ in range(3):
+            take(method, turn, batch, optimizer)
+        assert value(method, turn, batch) < before, turn.network
+
+
+def test_players_pull_in_opposite_directions(name):
+    """The discriminator's turn raises the generator's loss, the generator's turn lowers it."""
+    for players in CASES[name].opponents:
+        method, batch = make(name), batch_for(name)
+        turns = {turn.network: turn for turn in method.turns()}
+        discriminator, generator = turns[players.discriminator], turns[players.generator]
+        optimizers = {
+            key: torch.optim.Adam(method.networks[key].parameters(), 1e-3)
+            for key in (players.discriminator, players.generator)
+        }
+        before = value(method, generator, batch, players.loss)
+        for _ in range(5):
+            take(method, discriminator, batch, optimizers[players.discriminator])
+        widened = value(method, generator, batch, players.loss)
+        assert widened > before
+        for _ in range(5):
+            take(method, generator, batch, optimizers[players.generator])
+        assert value(method, generator, batch, players.loss) < widened
+
+
+def loop_for(name, path):
+    """A loop over the discs, whose folder is good for `rebuild`."""
+    data, method = data_for(name), make(name)
+    config = {
+        "method": name,
+        "settings": method.config_type(**CASES[name].settings).model_dump(mode="json"),
+        "preparation": {"resolution": CASES[name].resolution},
+        "classes": list(CLASSES),
+        "mask_channels": data.shape.mask_channels,
+    }
+    run = Run.open(path) if path.exists() else Run.create(path, config)
+    return Loop(method, data, LoopConfig(**LOOP), run, 3, Fabric(accelerator="cpu", devices=1))
+
+
+def test_resumes_bit_for_bit_and_loads_again(name, tmp_path):
+    loop_for(name, tmp_path / "whole").train(Until(images=32))
+    loop_for(name, tmp_path / "broken").train(Until(images=16))
+    again = loop_for(name, tmp_path / "broken")
+    assert again.resume() == ()
+    again.train(Until(images=32))
+    whole, broken = (load_checkpoint(tmp_path / part / "checkpoints").tensors for part in ("whole", "broken"))
+    assert whole.keys() == broken.keys()
+    for key, tensor in whole.items():
+        assert torch.equal(tensor, broken[key]), key
+
+    rebuilt = rebuild(Run.open(tmp_path / "whole").config)
+    load_modules(whole, "network", rebuilt.networks)
+    trained = again.method.replaced(again.modules)
+    images = [drawn(method, name, [5, 6], 1, masks_for(name, 0, 2)) for method in (trained, rebuilt)]
+    torch.testing.assert_close(*images, atol=1e-5, rtol=1e-5)
+
+
+@pytest.fixture(scope="session")
+def cells(tmp_path_factory):
+    """Simulated cells with masks."""
+    from cytoforge.stages.phantom import phantom
+
+    folder = tmp_path_factory.mktemp("contract") / "phantom"
+    phantom(folder, per_class=12, size=48)
+    return folder
+
+
+def words(name, cells, run, images, processes=1):
+    settings = {**CASES[name].settings, "batch": 8, "precision": "32-true", "measure_every": 10**9}
+    return [
+        *(sys.executable, "-m", "cytoforge", "train", name, str(cells), "--run", str(run)),
+        *(
+            "--resolution",
+            str(CASES[name].resolution),
+            "--images",
+            str(images),
+            "--processes",
+            str(processes),
+        ),
+        *("--preset", "default"),
+        *(word for pair in settings.items() for word in ("--set", f"{pair[0]}={pair[1]}")),
+    ]
+
+
+def test_smoke_training_takes_less_than_30_seconds(name, cells, tmp_path):
+    """A folder becomes a run and the run becomes cells, by the stages."""
+    from cytoforge.stages.train import train
+
+    start = time.process_time()
+    settings = {**CASES[name].settings, "batch": 8, "precision": "32-true"}
+    run = train(
+        name, cells, tmp_path / "run", resolution=CASES[name].resolution, images=16, preset="default",
+        settings=settings, extractor="",
+    )  # fmt: skip
+    assert load_checkpoint(run.checkpoints).state["seen"] == 16
+    assert len(list(run.samples.glob("*.png"))) == 1
+    assert time.process_time() - start < 30
+
+
+@pytest.mark.slow
+def test_two_gloo_processes(name, cells, tmp_path):
+    """Dealt out to two processes, a training gives the weights of one; with batch norm, it gives some."""
+    tensors = []
+    for count in (1, 2):
+        run = tmp_path / f"run{count}"
+        done = subprocess.run(
+            words(name, cells, run, 32, count), capture_output=True, text=True, timeout=300, check=False
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        tensors.append(load_checkpoint(run / "checkpoints").tensors)
+    one, two = tensors
+    assert one.keys() == two.keys()
+    assert all(tensor.isfinite().all() for tensor in two.values())
+    if not CASES[name].mixes:
+        weights = [key for key in one if key.startswith("network/")]
+        apart = torch.stack([(one[key] - two[key]).norm() for key in weights]).norm()
+        assert apart / torch.stack([one[key].norm() for key in weights]).norm() < CASES[name].rounding
