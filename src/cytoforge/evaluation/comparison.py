@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,17 +12,14 @@ from numpy.typing import NDArray
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.randomness import derive
 from cytoforge.evaluation.distances import Floats
-from cytoforge.evaluation.diversity import (
-    effective_modes,
-    pairwise_distance,
-    precision_recall_density_coverage,
-    repeated_share,
-)
-from cytoforge.evaluation.fidelity import frechet_distance, kernel_distance, kernel_distance_interval
+from cytoforge.evaluation.diversity import share_of_twins
+from cytoforge.evaluation.fidelity import jackknife
 from cytoforge.evaluation.metrics import Collapse, Comparison, Number
-from cytoforge.evaluation.statistics import Floor, divide, floors
+from cytoforge.evaluation.pairs import K, measure, measure_all
+from cytoforge.evaluation.statistics import Floor, divide, floors_of
 
-K = 5
+__all__ = ["K", "RULES", "FeatureSet", "check_comparable", "compare", "set_scores"]
+
 SMALLEST = 10
 """Fewer images on a side give no scores."""
 
@@ -105,13 +103,7 @@ def set_scores(real: Floats, fake: Floats) -> dict[str, float]:
         real: (N, D).
         fake: (M, D).
     """
-    return {
-        "frechet_distance": frechet_distance(real, fake),
-        "kernel_distance": kernel_distance(real, fake),
-        **precision_recall_density_coverage(real, fake, K),
-        "pairwise_distance": pairwise_distance(fake),
-        "effective_modes": effective_modes(fake, real.mean(0)),
-    }
+    return measure(real, fake).scores
 
 
 def compare(
@@ -141,20 +133,27 @@ def compare(
     holdout, fake = _thin(holdout, first, rng), _thin(fake, second, rng)
     divisions = divide(real.labels, real.groups, first, second, _repeats(len(holdout) + len(fake)), seed)
     divisions = [pair for pair in divisions if min(map(len, pair)) >= SMALLEST]
-    values = set_scores(holdout.values, fake.values)
-    found = floors(real.values, divisions, set_scores)
-    _, *ends = kernel_distance_interval(holdout.values, fake.values, holdout.groups)
+    jobs = [partial(_sides, real.values, *rows) for rows in divisions]
+    value, *others = measure_all([lambda: (holdout.values, fake.values), *jobs])
+    found = floors_of([other.scores for other in others])
+    _, *ends = jackknife(holdout.values, value.sums, holdout.groups)
     intervals = {"kernel_distance": (ends[0], ends[1])}
-    numbers = {name: _number(values[name], found.get(name), intervals.get(name)) for name in values}
-    twins = real.values[divisions[0][1]] if divisions else holdout.values
+    numbers = {
+        name: _number(score, found.get(name), intervals.get(name)) for name, score in value.scores.items()
+    }
+    twins = others[0].fake_nearest if others else value.real_nearest
     result = Comparison(
         count=count,
         n_real=len(holdout),
         n_fake=len(fake),
         numbers=numbers,
-        collapse=_collapse(numbers, twins, fake.values),
+        collapse=_collapse(numbers, twins, value.fake_nearest),
     )
     return result, warnings
+
+
+def _sides(values: Floats, first: NDArray[np.int64], second: NDArray[np.int64]) -> tuple[Floats, Floats]:
+    return values[first], values[second]
 
 
 def _wanted(
@@ -219,7 +218,7 @@ def _number(value: float, floor: Floor | None, interval: tuple[float, float] | N
     )
 
 
-def _collapse(numbers: dict[str, Number], real: Floats, fake: Floats) -> Collapse | None:
+def _collapse(numbers: dict[str, Number], real_nearest: Floats, fake_nearest: Floats) -> Collapse | None:
     shares = {}
     for name in ("pairwise_distance", "effective_modes"):
         floor = numbers[name].floor
@@ -227,7 +226,8 @@ def _collapse(numbers: dict[str, Number], real: Floats, fake: Floats) -> Collaps
             return None
         shares[name] = numbers[name].value / floor
     spread, modes = shares["pairwise_distance"], shares["effective_modes"]
-    repeated, usual = repeated_share(real, fake), repeated_share(real, real)
+    repeated = share_of_twins(real_nearest, fake_nearest)
+    usual = share_of_twins(real_nearest, real_nearest)
     return Collapse(
         collapsed=spread < 0.5 or modes < 0.5 or repeated > usual + 0.1,
         spread=spread,

@@ -14,7 +14,8 @@ from cytoforge.core.errors import DataError
 
 Floats = NDArray[np.float64]
 ROWS = 512
-_ROUNDING = 1e-12
+ROUNDING = 1e-12
+"""Squared distances below this share of the largest squared lengths are rounding."""
 
 
 def one_thread() -> AbstractContextManager[object]:
@@ -25,6 +26,13 @@ def one_thread() -> AbstractContextManager[object]:
     """
     limits: AbstractContextManager[object] = _libraries().limit(limits=1, user_api="blas")
     return limits
+
+
+def threads() -> int:
+    """Threads that linear algebra may use now: the processor's cores, or what OMP_NUM_THREADS says."""
+    return max(
+        (int(each["num_threads"]) for each in _libraries().info() if each["user_api"] == "blas"), default=1
+    )
 
 
 @cache
@@ -71,7 +79,7 @@ def squared_distances(rows: Floats, columns: Floats, piece: int = ROWS) -> Itera
         own = (part**2).sum(1)
         left = np.column_stack([-2 * part, own, np.ones(len(part))])
         squared = np.matmul(left, right, out=room[: len(part)])
-        np.putmask(squared, squared < _ROUNDING * (own.max() + lengths.max()), 0)
+        np.putmask(squared, squared < ROUNDING * (own.max() + lengths.max()), 0)
         yield slice(start, start + len(part)), squared
 
 

@@ -9,8 +9,8 @@ from cytoforge.evaluation.distances import (
     check_features,
     nearest_other,
     one_thread,
-    squared_distances,
 )
+from cytoforge.evaluation.products import Between, between, within
 
 
 def precision_recall_density_coverage(real: Floats, fake: Floats, k: int = 5) -> dict[str, float]:
@@ -37,19 +37,22 @@ def precision_recall_density_coverage(real: Floats, fake: Floats, k: int = 5) ->
         Naeem et al., Reliable fidelity and diversity metrics, ICML 2020 (https://arxiv.org/abs/2002.09797).
     """
     check_features(real, fake)
-    real_radii, fake_radii = nearest_other(real, k), nearest_other(fake, k)
-    holding = np.zeros(len(fake))
-    recalled = covered = 0
-    for part, squared in squared_distances(real, fake):
-        inside = squared < real_radii[part, None]
-        holding += inside.sum(0)
-        covered += int(inside.any(1).sum())
-        recalled += int((squared < fake_radii).any(1).sum())
+    radii = within(real, k).nearest[:, -1], within(fake, k).nearest[:, -1]
+    return shares_in_balls(between(real, fake, radii), k)
+
+
+def shares_in_balls(found: Between, k: int) -> dict[str, float]:
+    """The four shares of `precision_recall_density_coverage`.
+
+    Args:
+        found: real against synthetic rows, with balls.
+        k: neighbours that a ball reaches to.
+    """
     return {
-        "precision": float((holding > 0).mean()),
-        "recall": recalled / len(real),
-        "density": float(holding.mean() / k),
-        "coverage": covered / len(real),
+        "precision": float((found.holding > 0).mean()),
+        "recall": float(found.recalled.mean()),
+        "density": float(found.holding.mean() / k),
+        "coverage": float(found.covered.mean()),
     }
 
 
@@ -126,8 +129,23 @@ def repeated_share(real: Floats, fake: Floats, nearness: float = 0.5) -> float:
         DataError: the shapes do not fit.
     """
     check_features(real, fake)
-    limit = nearness**2 * float(np.median(nearest_other(real)))
-    return float((nearest_other(fake) <= limit).mean())
+    return share_of_twins(nearest_other(real), nearest_other(fake), nearness)
+
+
+def share_of_twins(real_nearest: Floats, fake_nearest: Floats, nearness: float = 0.5) -> float:
+    """`repeated_share` where the nearest neighbours are known.
+
+    Args:
+        real_nearest: (N,) squared distance of each real image to its nearest other.
+        fake_nearest: (M,) the same among synthetic images.
+        nearness: 0 to 1.
+
+    Example:
+        >>> share_of_twins(np.array([4.0, 4.0, 9.0]), np.array([0.0, 1.0, 2.0, 25.0]))  # nearer than 1
+        0.5
+    """
+    limit = nearness**2 * float(np.median(real_nearest))
+    return float((fake_nearest <= limit).mean())
 
 
 def _unit(features: Floats) -> Floats:

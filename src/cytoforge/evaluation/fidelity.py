@@ -3,11 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
-from cytoforge.evaluation.distances import ROWS, Floats, check_features, one_thread
+from cytoforge.evaluation.distances import Floats, check_features, one_thread
+from cytoforge.evaluation.products import between, kernel, within
+
+
+@dataclass(frozen=True)
+class KernelSums:
+    """Row sums of the kernel (x.y / D + 1)^3, no row with itself.
+
+    Attributes:
+        real_real: (N,) of each real row with the other real ones.
+        real_fake: (N,) of each real row with the synthetic ones.
+        fake_real: (M,) of each synthetic row with the real ones.
+        fake_fake: (M,) of each synthetic row with the other synthetic ones.
+    """
+
+    real_real: Floats
+    real_fake: Floats
+    fake_real: Floats
+    fake_fake: Floats
+
+    def distance(self) -> float:
+        """The kernel distance."""
+        n, m = len(self.real_real), len(self.fake_fake)
+        inside = self.real_real.sum() / (n * (n - 1)) + self.fake_fake.sum() / (m * (m - 1))
+        return float(inside - 2 * self.real_fake.sum() / (n * m))
 
 
 def frechet_distance(real: Floats, fake: Floats) -> float:
@@ -62,7 +87,7 @@ def kernel_distance(real: Floats, fake: Floats) -> float:
         Binkowski et al., Demystifying MMD GANs, ICLR 2018 (https://arxiv.org/abs/1801.01401), equation 4.
     """
     check_features(real, fake)
-    return _discrepancy(*_kernel_rows(real, fake))
+    return _kernel_sums(real, fake).distance()
 
 
 def kernel_distance_interval(
@@ -89,12 +114,24 @@ def kernel_distance_interval(
         DataError: the shapes do not fit.
     """
     check_features(real, fake)
-    rows = _kernel_rows(real, fake)
-    parts = _members(groups, len(real))
-    variance = _jackknife_variance(_without_real(real, rows, parts))
-    variance += _jackknife_variance(_without_fake(rows))
+    return jackknife(real, _kernel_sums(real, fake), groups, level)
+
+
+def jackknife(
+    real: Floats, sums: KernelSums, groups: Sequence[str] | None = None, level: float = 0.95
+) -> tuple[float, float, float]:
+    """`kernel_distance_interval` where the sums of the kernel are known.
+
+    Args:
+        real: (N, D).
+        sums: of these real and some synthetic rows.
+        groups: (N,) the photo or patient of each real row; None where each row stands for itself.
+        level: coverage.
+    """
+    variance = _jackknife_variance(_without_real(real, sums, _members(groups, len(real))))
+    variance += _jackknife_variance(_without_fake(sums))
     half = float(stats.norm.ppf(0.5 + level / 2) * np.sqrt(variance))
-    value = _discrepancy(*rows)
+    value = sums.distance()
     return value, value - half, value + half
 
 
@@ -112,43 +149,9 @@ def _small_factor(centred: Floats) -> Floats:
     return np.asarray(np.linalg.qr(centred, mode="r"))
 
 
-def _kernel(first: Floats, second: Floats, out: Floats | None = None) -> Floats:
-    """(x.y / D + 1)^3 of all pairs (N, M), in the first of the two layers of `out` where it is given."""
-    values = np.matmul(first / first.shape[1], second.T, out=None if out is None else out[0, : len(first)])
-    values += 1
-    squared = np.multiply(values, values, out=None if out is None else out[1, : len(first)])
-    values *= squared
-    return values
-
-
-def _kernel_rows(real: Floats, fake: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-    """Row sums of the kernel: real-real and fake-fake without diagonal, real-fake by row and by column."""
-    real_real, _ = _sums(real, real)
-    real_fake, fake_real = _sums(real, fake)
-    fake_fake, _ = _sums(fake, fake)
-    return real_real - _diagonal(real), real_fake, fake_real, fake_fake - _diagonal(fake)
-
-
-def _sums(first: Floats, second: Floats) -> tuple[Floats, Floats]:
-    """Sums of the kernel between two sets: for each of the first (N,), for each of the second (M,)."""
-    room = np.empty((2, min(ROWS, len(first)), len(second)))
-    by_row, by_column = np.empty(len(first)), np.zeros(len(second))
-    for start in range(0, len(first), ROWS):
-        values = _kernel(first[start : start + ROWS], second, room)
-        by_row[start : start + ROWS] = values.sum(1)
-        by_column += values.sum(0)
-    return by_row, by_column
-
-
-def _diagonal(features: Floats) -> Floats:
-    values: Floats = ((features**2).sum(1) / features.shape[1] + 1) ** 3
-    return values
-
-
-def _discrepancy(real_real: Floats, real_fake: Floats, fake_real: Floats, fake_fake: Floats) -> float:
-    n, m = len(real_real), len(fake_fake)
-    within = real_real.sum() / (n * (n - 1)) + fake_fake.sum() / (m * (m - 1))
-    return float(within - 2 * real_fake.sum() / (n * m))
+def _kernel_sums(real: Floats, fake: Floats) -> KernelSums:
+    across = between(real, fake)
+    return KernelSums(within(real).kernel, across.kernel_real, across.kernel_fake, within(fake).kernel)
 
 
 def _members(groups: Sequence[str] | None, count: int) -> list[np.ndarray]:
@@ -159,30 +162,30 @@ def _members(groups: Sequence[str] | None, count: int) -> list[np.ndarray]:
     return np.split(order, np.cumsum(np.bincount(code))[:-1])
 
 
-def _without_real(real: Floats, rows: tuple[Floats, ...], parts: list[np.ndarray]) -> Floats:
+def _without_real(real: Floats, sums: KernelSums, parts: list[np.ndarray]) -> Floats:
     """The discrepancy with each real group left out: (groups,)."""
-    real_real, real_fake, _, fake_fake = rows
-    m = len(fake_fake)
+    m = len(sums.fake_fake)
     values = []
     for part in parts:
         n = len(real) - len(part)
-        block = real[part]
-        inside = _kernel(block, block).sum() - _diagonal(block).sum() if len(part) > 1 else 0.0
-        within = real_real.sum() - 2 * real_real[part].sum() + inside
-        between = real_fake.sum() - real_fake[part].sum()
+        inside = 0.0
+        if len(part) > 1:
+            block = kernel(real[part] @ real[part].T, real.shape[1])
+            inside = block.sum() - np.trace(block)
+        within_real = sums.real_real.sum() - 2 * sums.real_real[part].sum() + inside
+        across = sums.real_fake.sum() - sums.real_fake[part].sum()
         if n > 1:
-            values.append(within / (n * (n - 1)) - 2 * between / (n * m))
+            values.append(within_real / (n * (n - 1)) - 2 * across / (n * m))
     return np.array(values)
 
 
-def _without_fake(rows: tuple[Floats, ...]) -> Floats:
+def _without_fake(sums: KernelSums) -> Floats:
     """The discrepancy, less its unchanging real-real part, with each synthetic row left out: (M,)."""
-    real_real, _, fake_real, fake_fake = rows
-    n, m = len(real_real), len(fake_fake) - 1
+    n, m = len(sums.real_real), len(sums.fake_fake) - 1
     if m < 2:
         return np.array([])
-    within = (fake_fake.sum() - 2 * fake_fake) / (m * (m - 1))
-    values: Floats = within - 2 * (fake_real.sum() - fake_real) / (n * m)
+    within_fake = (sums.fake_fake.sum() - 2 * sums.fake_fake) / (m * (m - 1))
+    values: Floats = within_fake - 2 * (sums.fake_real.sum() - sums.fake_real) / (n * m)
     return values
 
 

@@ -109,7 +109,19 @@ def floors(
     Returns:
         A floor for each name; none where there are no divisions.
     """
-    tables = [scores(features[first], features[second]) for first, second in divisions]
+    return floors_of([scores(features[first], features[second]) for first, second in divisions])
+
+
+def floors_of(tables: Sequence[dict[str, float]]) -> dict[str, Floor]:
+    """Floors from scores that are known.
+
+    Args:
+        tables: the named scores of each division.
+
+    Example:
+        >>> floors_of([{"a": 1.0}, {"a": 3.0}])["a"].mean
+        2.0
+    """
     return {name: _floor([table[name] for table in tables]) for name in (tables[0] if tables else {})}
 
 
