@@ -20,6 +20,7 @@ def generate(
     truncation: float = 1.0,
     checkpoint: Literal["best", "newest"] = "best",
     device: Literal["cpu", "cuda"] = "cpu",
+    masks: Path | None = None,
 ) -> Outcome:
     """Make synthetic cells from a trained run; the same command again goes on after an interruption.
 
@@ -32,6 +33,7 @@ def generate(
         truncation: more than 0, at most 1; below 1, images are more alike and more typical.
         checkpoint: best by the score measured in training, or newest.
         device: where to compute.
+        masks: data set or synthetic set with masks/<class>/, for methods that draw cells from masks.
     """
     from cytoforge.stages.generate import generate as write_set
 
@@ -44,6 +46,7 @@ def generate(
         truncation=truncation,
         checkpoint=checkpoint,
         device=device,
+        masks=masks,
     )
     facts = {"out": made.folder, "images": made.images, "made": made.made, "kept": made.kept}
     kept = f", {made.kept} of them from before" if made.kept else ""

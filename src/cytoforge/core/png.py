@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ def encode_png(image: NDArray[np.uint8], marks: Mapping[str, str]) -> bytes:
     """A PNG file with `marks` and the hash of its pixels as text.
 
     Args:
-        image: (H, W, 3).
+        image: (H, W, 3), or a mask (H, W).
         marks: keyword -> text, unicode allowed.
 
     Example:
@@ -39,15 +40,15 @@ def encode_png(image: NDArray[np.uint8], marks: Mapping[str, str]) -> bytes:
     return buffer.getvalue()
 
 
-def decode_png(content: bytes) -> tuple[NDArray[np.uint8], dict[str, str]]:
-    """Pixels (H, W, 3) and text of a PNG file.
+def decode_png(content: bytes, mode: Literal["RGB", "L"] = "RGB") -> tuple[NDArray[np.uint8], dict[str, str]]:
+    """Pixels and text of a PNG file: (H, W, 3), or (H, W) of a mask, whose mode is "L".
 
     Raises:
-        DataError: it is no RGB PNG, is damaged, or is larger than any picture of ours.
+        DataError: it is no PNG of that mode, is damaged, or is larger than any picture of ours.
     """
     try:
         with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
-            if picture.width * picture.height > MOST_PIXELS or picture.mode != "RGB":
+            if picture.width * picture.height > MOST_PIXELS or picture.mode != mode:
                 raise DataError(f"it is a {picture.width}x{picture.height} {picture.mode} picture")
             picture.load()
             text = {str(key): str(value) for key, value in picture.info.items() if isinstance(value, str)}

@@ -19,7 +19,7 @@ from cytoforge.data.contours import NUCLEUS, UNKNOWN, rasterise, read_contour
 from cytoforge.data.images import decode, decode_bytes, quiet_decoders, read_bytes, size_of
 from cytoforge.data.layouts import LAYOUTS, contour_names, detect
 
-__all__ = ["Cell", "CellSet", "Fault", "decode", "open_cells", "read_image", "read_mask"]
+__all__ = ["Cell", "CellSet", "Fault", "decode", "open_cells", "read_image", "read_mask", "read_mask_file"]
 
 _MASK_LEVELS = {(0, 255): (0, 1), (0, 127, 255): (0, 1, 2), (0, 128, 255): (0, 1, 2)}
 
@@ -85,10 +85,32 @@ def read_mask(cell: Cell) -> NDArray[np.uint8] | None:
     size = size_of(cell.path)
     if cell.mask.suffix.lower() == ".dat":
         return _contour_mask(cell, size)
-    mask = _mask_levels(cell.mask)
+    mask = read_mask_file(cell.mask)
     if mask.shape != size:
         raise DataError(f"{cell.mask}: the mask has {mask.shape} px but its image has {size} (height, width)")
     return mask
+
+
+def read_mask_file(path: Path) -> NDArray[np.uint8]:
+    """Index values of a mask picture (H, W), as for `read_mask`; understands 0/255 and 0/128/255 too.
+
+    Raises:
+        DataError: the file is damaged or holds other values.
+    """
+    levels = _mask_values(path)
+    values = tuple(int(value) for value in np.unique(levels))
+    if max(values) <= UNKNOWN:
+        return levels.astype(np.uint8)
+    known = next((key for key in _MASK_LEVELS if set(values) <= set(key)), None)
+    if known is None:
+        shown = ", ".join(str(value) for value in values[:6])
+        raise DataError(
+            f"{path}: mask values {shown}{', ...' if len(values) > 6 else ''}; expected 0 background, "
+            f"1 cytoplasm, {NUCLEUS} nucleus, {UNKNOWN} unknown (or 0/255, or 0/128/255)"
+        )
+    table = np.zeros(256, np.uint8)
+    table[list(known)] = _MASK_LEVELS[known]
+    return table[levels]
 
 
 def mask_files(cell: Cell) -> tuple[Path, ...]:
@@ -149,24 +171,6 @@ def _contours(cell: Cell) -> dict[str, Path | None]:
         beside = [path for path in contour_names(cell.path, photo, number, part) if path.is_file()]
         found[part] = next((path for path in beside if path.parent == cell.mask.parent), None)
     return found
-
-
-def _mask_levels(path: Path) -> NDArray[np.uint8]:
-    """Index values of a mask picture; 0/255 and 0/128/255 renderings are understood."""
-    levels = _mask_values(path)
-    values = tuple(int(value) for value in np.unique(levels))
-    if max(values) <= UNKNOWN:
-        return levels.astype(np.uint8)
-    known = next((key for key in _MASK_LEVELS if set(values) <= set(key)), None)
-    if known is None:
-        shown = ", ".join(str(value) for value in values[:6])
-        raise DataError(
-            f"{path}: mask values {shown}{', ...' if len(values) > 6 else ''}; expected 0 background, "
-            f"1 cytoplasm, {NUCLEUS} nucleus, {UNKNOWN} unknown (or 0/255, or 0/128/255)"
-        )
-    table = np.zeros(256, np.uint8)
-    table[list(known)] = _MASK_LEVELS[known]
-    return table[levels]
 
 
 def _mask_values(path: Path) -> NDArray[np.int64]:

@@ -31,6 +31,7 @@ _FOREIGN = frozenset({
     ".svs", ".ndpi", ".mrxs", ".czi", ".lif", ".raw", ".nef", ".cr2", ".ppm", ".pgm", ".pbm", ".npy",
 })
 # fmt: on
+_MASK_BELOW = re.compile(r"masks/(.+/.+)")
 _MASK_BESIDE = re.compile(r"(.+?)[-_.]mask", re.IGNORECASE)
 _HERLEV = re.compile(r"(\d+)-(\d+)-(\d+)")
 _SIPAKMED = re.compile(r"(\d+)_(\d+)")
@@ -48,7 +49,8 @@ class Found:
 def folders(root: Path) -> Found:
     """One folder per class; `train/`, `val/` and `test/` above the classes are kept as split.
 
-    A mask lies beside its image as `<stem>_mask.<extension>`. Each image is a group of its own.
+    A mask lies beside its image as `<stem>_mask.<extension>`, or as in a synthetic set at
+    `masks/<class>/<stem>.<extension>`. Each image is a group of its own.
     """
     files, faults = _image_files(root)
     images, masks = _split_off_masks(files)
@@ -246,11 +248,12 @@ def _refusal(path: Path, name: str) -> str | None:
 
 
 def _split_off_masks(files: Mapping[str, Path]) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Images by name, and masks beside them by the name of their image without extension."""
+    """Images by name, and their masks by the name of the image without extension."""
     stems = {str(PurePosixPath(name).with_suffix("")) for name in files}
     images, masks = {}, {}
     for name, path in files.items():
-        match = _MASK_BESIDE.fullmatch(str(PurePosixPath(name).with_suffix("")))
+        stem = str(PurePosixPath(name).with_suffix(""))
+        match = _MASK_BELOW.fullmatch(stem) or _MASK_BESIDE.fullmatch(stem)
         if match is not None and match[1] in stems:
             masks[match[1]] = path
         else:

@@ -45,7 +45,8 @@ and do not mix them into clinical records.**
 
 Images are {side} x {side} px, RGB, PNG. `{CONTACT}` shows some of each class, `{INTERPOLATION}` how images
 change from one seed to the next, with the same noise in every class. `{MANIFEST}` lists every file with
-class, seed and SHA-256. Each PNG carries the text `Synthetic=true`, its class, seed and generator.
+class, seed and SHA-256. Each PNG carries the text `Synthetic=true`, its class, seed and
+generator.{_masks(manifest)}
 
 ## What it was made from
 | | |
@@ -71,12 +72,28 @@ Each image depends on the network, its class and its seed only. With the run fol
 
 ```
 cytoforge generate RUN --out again --class {_shell(manifest)} --seeds {_example(manifest)} \\
-    --checkpoint {header.checkpoint}{"" if header.truncation == 1 else f" --truncation {header.truncation!r}"}
+    --checkpoint {header.checkpoint}{_options(manifest)}
 ```
 
 Bits are equal with the same versions and thread count: {versions};
 {header.threads} thread(s), {header.device}. `cytoforge verify SET` finds what is missing, changed or added.
 """
+
+
+def _options(manifest: Manifest) -> str:
+    header = manifest.header
+    truncation = "" if header.truncation == 1 else f" --truncation {header.truncation!r}"
+    return truncation + (" --masks MASKS" if header.masks_sha256 else "")
+
+
+def _masks(manifest: Manifest) -> str:
+    if not any(entry.mask for entry in manifest.images):
+        return ""
+    origin = "given masks" if manifest.header.masks_sha256 else "masks that the generator drew first"
+    return (
+        f"\n`masks/` holds what each image was drawn from ({origin}): 0 background, 1 cytoplasm, 2 nucleus."
+        "\nHow well image and mask agree must be measured, it is not promised."
+    )
 
 
 def _training(run: Run) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -24,9 +25,12 @@ from cytoforge.core.method import Method
 from cytoforge.core.png import decode_png, encode_png
 from cytoforge.core.progress import progress
 from cytoforge.core.run import Run
+from cytoforge.data.cache import mask_channels, mask_levels
+from cytoforge.data.transform import Preparation
 from cytoforge.methods.catalogue import rebuild
 from cytoforge.sampling.card import card
-from cytoforge.sampling.pictures import labelled_rows, slerp
+from cytoforge.sampling.conditions import MaskFolder, open_masks
+from cytoforge.sampling.pictures import labelled_rows, painted_masks, slerp
 from cytoforge.sampling.provenance import (
     CARD,
     CONTACT,
@@ -40,6 +44,8 @@ from cytoforge.sampling.provenance import (
     image_file,
     image_marks,
     mark_fault,
+    mask_file,
+    mask_marks,
     read_manifest,
     set_marks,
     write_manifest,
@@ -52,9 +58,25 @@ MICRO_BATCH = 8
 SEEDS_PER_CLASS = 1_000_000
 """Class k takes its default seeds from k times this number, so that no two images share their noise."""
 
+Hashes = tuple[str, str | None]
+"""SHA-256 of an image file and of its mask's."""
+
 _MOST_SEEDS = 10_000_000
 _CONTACT_COLUMNS = 10
 _STEPS = 4
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Images and what they were drawn from.
+
+    Attributes:
+        images: (N, R, R, 3) uint8.
+        masks: (N, R, R) uint8, 0 background, 1 cytoplasm, 2 nucleus; None for methods without masks.
+    """
+
+    images: NDArray[np.uint8]
+    masks: NDArray[np.uint8] | None
 
 
 @dataclass(frozen=True)
@@ -77,7 +99,11 @@ class Generator:
         return self.shape.classes
 
     def images(
-        self, label: int | Sequence[int], seeds: Sequence[int], truncation: float = 1.0
+        self,
+        label: int | Sequence[int],
+        seeds: Sequence[int],
+        truncation: float = 1.0,
+        masks: NDArray[np.uint8] | None = None,
     ) -> NDArray[np.uint8]:
         """The images of a class (or of one class each) and some seeds.
 
@@ -89,18 +115,39 @@ class Generator:
             label: index of the class, or (N,) of them.
             seeds: (N,) non-negative integers.
             truncation: factor in (0, 1] on the noise; below 1, images are more alike and more typical.
+            masks: (N, R, R) to draw from; 0 background, 1 cytoplasm, 2 nucleus. None asks the
+                method.
 
         Returns:
             (N, R, R, 3)
+
+        Raises:
+            ConfigError: the method needs masks, draws none itself and was given none.
         """
+        return self.draw(label, seeds, truncation, masks).images
+
+    def draw(
+        self,
+        label: int | Sequence[int],
+        seeds: Sequence[int],
+        truncation: float = 1.0,
+        masks: NDArray[np.uint8] | None = None,
+    ) -> Drawn:
+        """As `images`, with the masks that they were drawn from."""
         if not len(seeds):
-            return np.zeros((0, self.shape.resolution, self.shape.resolution, 3), np.uint8)
+            side = self.shape.resolution
+            none = np.zeros((0, side, side), np.uint8) if self.shape.mask_channels else None
+            return Drawn(np.zeros((0, side, side, 3), np.uint8), none)
         labels = np.broadcast_to(np.asarray(label, np.int64), len(seeds))
         noise = self.method.noise(np.asarray(seeds, np.int64)) * truncation
-        return self.from_noise(noise, labels, [int(seed) % MICRO_BATCH for seed in seeds])
+        return self._from_noise(noise, labels, [int(seed) % MICRO_BATCH for seed in seeds], masks)
 
     def from_noise(
-        self, noise: Tensor, labels: NDArray[np.int64], places: Sequence[int] | None = None
+        self,
+        noise: Tensor,
+        labels: NDArray[np.int64],
+        places: Sequence[int] | None = None,
+        masks: NDArray[np.uint8] | None = None,
     ) -> NDArray[np.uint8]:
         """Images from noise that no seed gives, such as a blend of two.
 
@@ -108,31 +155,53 @@ class Generator:
             noise: (N, ...) as the method draws it.
             labels: (N,)
             places: (N,) place of each image in its micro-batch; in turn where not given.
+            masks: as for `images`.
 
         Returns:
             (N, R, R, 3)
         """
         places = places or [index % MICRO_BATCH for index in range(len(labels))]
-        images = np.empty((len(labels), self.shape.resolution, self.shape.resolution, 3), np.uint8)
+        return self._from_noise(noise, labels, places, masks).images
+
+    def _from_noise(
+        self,
+        noise: Tensor,
+        labels: NDArray[np.int64],
+        places: Sequence[int],
+        masks: NDArray[np.uint8] | None,
+    ) -> Drawn:
+        side = self.shape.resolution
+        images = np.empty((len(labels), side, side, 3), np.uint8)
+        drawn = np.empty((len(labels), side, side), np.uint8) if self.shape.mask_channels else None
         for batch in _batches(places):
             rows = [batch.get(place, next(iter(batch.values()))) for place in range(MICRO_BATCH)]
-            made = self._sample(noise[rows], torch.from_numpy(labels[rows]))
+            given = None if masks is None else mask_channels(masks[rows])
+            made = self._sample(noise[rows], torch.from_numpy(labels[rows]), given)
             for place, index in batch.items():
-                images[index] = made[place]
-        return images
+                images[index] = made.images[place]
+                if drawn is not None and made.masks is not None:
+                    drawn[index] = made.masks[place]
+        return Drawn(images, drawn)
 
-    def _sample(self, noise: Tensor, labels: Tensor) -> NDArray[np.uint8]:
+    def _sample(self, noise: Tensor, labels: Tensor, masks: Tensor | None) -> Drawn:
         with (
             torch.inference_mode(),
             torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False),
         ):
-            made = self.method.sample(noise.to(self.device), labels.to(self.device))
+            noise, labels = noise.to(self.device), labels.to(self.device)
+            condition = self.method.masks(noise, labels) if masks is None else masks.to(self.device)
+            if condition is None and self.shape.mask_channels:
+                raise ConfigError(
+                    f"{self.method.name} draws images from masks and makes none itself; add --masks FOLDER: "
+                    "a data set in the paired layout, or a synthetic set with masks."
+                )
+            made = self.method.sample(noise, labels, condition)
         if not torch.isfinite(made).all():
             raise CheckpointError(
                 "the network gives NaN or infinite pixels: its training had diverged. Use another checkpoint "
                 "(--checkpoint best or newest), or train again."
             )
-        return to_uint8(made)
+        return Drawn(to_uint8(made), None if condition is None else mask_levels(condition))
 
 
 @dataclass(frozen=True)
@@ -175,6 +244,7 @@ def generate(
     truncation: float = 1.0,
     checkpoint: str = "best",
     device: str = "cpu",
+    masks: Path | None = None,
 ) -> Made:
     """Write a synthetic set, or add to one that the same generator began.
 
@@ -188,6 +258,8 @@ def generate(
         truncation: as for `Generator.images`, in (0, 1].
         checkpoint: "best" or "newest".
         device: "cpu" or "cuda".
+        masks: folder with masks of each class to draw from, see `conditions.open_masks`; None leaves them to
+            the method.
 
     Raises:
         CheckpointError: the run has no usable checkpoint.
@@ -196,31 +268,41 @@ def generate(
     """
     loaded = load_checkpoint(run.checkpoints, checkpoint)
     generator = _generator(run, loaded, device)
-    header = _header(run, out, loaded, truncation=truncation, checkpoint=checkpoint, device=device)
+    source = _source(run, masks)
+    header = _header(
+        run, out, loaded, truncation=truncation, checkpoint=checkpoint, device=device, source=source
+    )
     _check_wanted(wanted, truncation, header)
     before = _earlier(out, header)
     header = before.header
     asked = {image_file(header.folders, label, seed): (label, seed) for label, seed in wanted}
     asked |= {entry.file: (entry.label, entry.seed) for entry in before.images}
-    planned = {file: _entry(header, *pair) for file, pair in asked.items()}
+    masked = bool(generator.shape.mask_channels)
+    planned = {file: _entry(header, *pair, masked) for file, pair in asked.items()}
     planned |= {entry.file: entry for entry in before.images}
     _remove_leftovers(out)
-    kept = {file: sha for file, entry in planned.items() if (sha := _intact(out, header, entry)) is not None}
+    kept = {
+        file: hashes for file, entry in planned.items() if (hashes := _intact(out, header, entry)) is not None
+    }
     write_manifest(out, Manifest(header, tuple(_hashed(planned, kept))))
     with _threads(header.threads):
-        made = _make(generator, header, out, [entry for file, entry in planned.items() if file not in kept])
+        missing = [entry for file, entry in planned.items() if file not in kept]
+        made = _make(generator, header, out, missing, source)
         images = tuple(_hashed(planned, {**kept, **made}))
-        companions = _companions(generator, run, out, Manifest(header, images))
+        companions = _companions(generator, run, out, Manifest(header, images), source)
     write_manifest(out, Manifest(header, images, companions))
     return Made(out, len(images), len(made), len(kept))
 
 
-def interpolation(generator: Generator, truncation: float = 1.0) -> dict[str, NDArray[np.uint8]]:
+def interpolation(
+    generator: Generator, truncation: float = 1.0, source: MaskFolder | None = None
+) -> dict[str, NDArray[np.uint8]]:
     """How images change between three seeds, the same noise in each class.
 
     Args:
         generator: a trained method.
         truncation: as for `Generator.images`.
+        source: where masks come from; the first mask of each class stays the same.
 
     Returns:
         class -> (9, R, R, 3); images 0, 4 and 8 are those of seeds 0, 1 and 2.
@@ -230,9 +312,16 @@ def interpolation(generator: Generator, truncation: float = 1.0) -> dict[str, ND
     ways = [slerp(start, end, shares)[:-1] for start, end in pairwise(keys)]
     noise = torch.cat([*ways, keys[-1:]])
     return {
-        name: generator.from_noise(noise, np.full(len(noise), label))
+        name: generator.from_noise(
+            noise, np.full(len(noise), label), masks=_same_mask(source, name, len(noise))
+        )
         for label, name in enumerate(generator.classes)
+        if source is None or source.files[name]
     }
+
+
+def _same_mask(source: MaskFolder | None, label: str, count: int) -> NDArray[np.uint8] | None:
+    return None if source is None else np.repeat(source.of(label, 0)[None], count, axis=0)
 
 
 def default_seeds(classes: Sequence[str], per_class: int) -> list[tuple[str, int]]:
@@ -293,8 +382,24 @@ def _generator(run: Run, loaded: Checkpoint, device: str) -> Generator:
     return Generator(method, shape, torch.device(device))
 
 
+def _source(run: Run, masks: Path | None) -> MaskFolder | None:
+    if masks is None:
+        return None
+    if not run.config["mask_channels"]:
+        raise ConfigError(f"--masks: {run.config['method']} draws no images from masks; leave it out.")
+    preparation = Preparation.model_validate(run.config["preparation"])
+    return open_masks(masks, run.config["classes"], preparation)
+
+
 def _header(
-    run: Run, out: Path, loaded: Checkpoint, *, truncation: float, checkpoint: str, device: str
+    run: Run,
+    out: Path,
+    loaded: Checkpoint,
+    *,
+    truncation: float,
+    checkpoint: str,
+    device: str,
+    source: MaskFolder | None,
 ) -> Header:
     packages = ("cytoforge", "torch", "numpy", "pillow")
     classes = tuple(run.config["classes"])
@@ -313,6 +418,7 @@ def _header(
         versions={"python": platform.python_version(), **{name: version(name) for name in packages}},
         threads=torch.get_num_threads(),
         device=device,
+        masks_sha256=None if source is None else source.sha256,
     )
 
 
@@ -353,39 +459,70 @@ def _earlier(out: Path, header: Header) -> Manifest:
     return replace(before, header=before.header.model_copy(update={"run": header.run}))
 
 
-def _entry(header: Header, label: str, seed: int) -> Entry:
+def _entry(header: Header, label: str, seed: int, masked: bool) -> Entry:
     file = image_file(header.folders, label, seed)
     return Entry.model_validate(
-        {"file": file, "class": label, "seed": seed, "truncation": header.truncation, "sha256": None}
+        {
+            "file": file,
+            "class": label,
+            "seed": seed,
+            "truncation": header.truncation,
+            "sha256": None,
+            "mask": mask_file(file) if masked else None,
+        }
     )
 
 
-def _intact(out: Path, header: Header, entry: Entry) -> str | None:
-    """Hash of the file where it is what it should be, None where it must be made (again)."""
-    path = out / entry.file
+def _intact(out: Path, header: Header, entry: Entry) -> Hashes | None:
+    """Hashes of image and mask where both are what they should be, None where they must be made (again)."""
+    marks = image_marks(header, entry.label, entry.seed)
+    image = _intact_file(out / entry.file, entry.sha256, marks, "RGB")
+    if entry.mask is None or image is None:
+        return None if image is None else (image, None)
+    marks = mask_marks(header, entry.label, entry.seed)
+    mask = _intact_file(out / entry.mask, entry.mask_sha256, marks, "L")
+    return None if mask is None else (image, mask)
+
+
+def _intact_file(
+    path: Path, stated: str | None, marks: Mapping[str, str], mode: Literal["RGB", "L"]
+) -> str | None:
     if path.is_symlink() or not path.is_file():
         return None
     content = path.read_bytes()
     sha256 = sha256_bytes(content)
-    if entry.sha256 is not None:
-        return sha256 if sha256 == entry.sha256 else None
-    return None if mark_fault(content, image_marks(header, entry.label, entry.seed)) else sha256
+    if stated is not None:
+        return sha256 if sha256 == stated else None
+    return None if mark_fault(content, marks, mode) else sha256
 
 
-def _make(generator: Generator, header: Header, out: Path, entries: Sequence[Entry]) -> dict[str, str]:
-    """Make and write the images; file -> hash."""
-    hashes: dict[str, str] = {}
+def _make(
+    generator: Generator, header: Header, out: Path, entries: Sequence[Entry], source: MaskFolder | None
+) -> dict[str, Hashes]:
+    """Make and write images and masks; file -> hashes."""
+    hashes: dict[str, Hashes] = {}
     with progress("cells", len(entries)) as advance:
         for batch in _batches([entry.seed % MICRO_BATCH for entry in entries]):
             group = [entries[index] for index in batch.values()]
             labels = [header.classes.index(entry.label) for entry in group]
-            images = generator.images(labels, [entry.seed for entry in group], header.truncation)
-            for entry, image in zip(group, images, strict=True):
-                content = encode_png(image, image_marks(header, entry.label, entry.seed))
-                _write(out / entry.file, content)
-                hashes[entry.file] = sha256_bytes(content)
+            given = (
+                None if source is None else np.stack([source.of(entry.label, entry.seed) for entry in group])
+            )
+            drawn = generator.draw(labels, [entry.seed for entry in group], header.truncation, given)
+            for row, entry in enumerate(group):
+                mask = None
+                if entry.mask is not None and drawn.masks is not None:
+                    content = encode_png(drawn.masks[row], mask_marks(header, entry.label, entry.seed))
+                    mask = _written(out / entry.mask, content)
+                content = encode_png(drawn.images[row], image_marks(header, entry.label, entry.seed))
+                hashes[entry.file] = (_written(out / entry.file, content), mask)
             advance(len(group))
     return hashes
+
+
+def _written(path: Path, content: bytes) -> str:
+    _write(path, content)
+    return sha256_bytes(content)
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -394,12 +531,14 @@ def _write(path: Path, content: bytes) -> None:
     write_atomic(path, content)
 
 
-def _companions(generator: Generator, run: Run, out: Path, manifest: Manifest) -> tuple[Companion, ...]:
+def _companions(
+    generator: Generator, run: Run, out: Path, manifest: Manifest, source: MaskFolder | None
+) -> tuple[Companion, ...]:
     """Write the pictures and the card."""
     header = manifest.header
     pictures = {
         CONTACT: labelled_rows(_first_images(out, manifest)),
-        INTERPOLATION: labelled_rows(interpolation(generator, header.truncation)),
+        INTERPOLATION: labelled_rows(interpolation(generator, header.truncation, source)),
     }
     contents = {name: encode_png(image, set_marks(header)) for name, image in pictures.items()}
     contents[CARD] = card(manifest, run).encode()
@@ -409,21 +548,27 @@ def _companions(generator: Generator, run: Run, out: Path, manifest: Manifest) -
 
 
 def _first_images(out: Path, manifest: Manifest) -> dict[str, NDArray[np.uint8]]:
-    """The images with the lowest seeds of each class that has some, as files hold them."""
+    """The images with the lowest seeds of each class that has some, as files hold them; masks below them."""
     rows = {}
     for name in manifest.header.classes:
         entries = sorted(
             (entry for entry in manifest.images if entry.label == name), key=lambda entry: entry.seed
         )
         if entries:
-            files = [(out / entry.file).read_bytes() for entry in entries[:_CONTACT_COLUMNS]]
-            rows[name] = np.stack([decode_png(content)[0] for content in files])
+            shown = entries[:_CONTACT_COLUMNS]
+            rows[name] = np.stack([decode_png((out / entry.file).read_bytes())[0] for entry in shown])
+            masks = [(out / entry.mask).read_bytes() for entry in shown if entry.mask is not None]
+            if masks:
+                rows[f"masks: {name}"] = painted_masks(
+                    np.stack([decode_png(content, "L")[0] for content in masks])
+                )
     return rows
 
 
-def _hashed(planned: dict[str, Entry], hashes: dict[str, str]) -> Iterator[Entry]:
+def _hashed(planned: dict[str, Entry], hashes: dict[str, Hashes]) -> Iterator[Entry]:
     for file, entry in sorted(planned.items()):
-        yield entry.model_copy(update={"sha256": hashes.get(file)})
+        image, mask = hashes.get(file, (None, None))
+        yield entry.model_copy(update={"sha256": image, "mask_sha256": mask})
 
 
 def _batches(places: Sequence[int]) -> list[dict[int, int]]:
@@ -448,6 +593,7 @@ def _remove_leftovers(out: Path) -> None:
     for path in [
         *out.glob(".*.png.*"),
         *out.glob("*/.*.png.*"),
+        *out.glob("masks/*/.*.png.*"),
         *out.glob(f".{MANIFEST}.*"),
         *out.glob(f".{CARD}.*"),
     ]:

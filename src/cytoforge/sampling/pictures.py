@@ -18,6 +18,7 @@ GAP = 4
 _CELL = 128
 _FONT = 18
 _LONGEST = 28
+_MASK_COLOURS = np.array([(255, 255, 255), (236, 178, 200), (74, 60, 140), (200, 200, 200)], np.uint8)
 
 
 def labelled_rows(rows: Mapping[str, NDArray[np.uint8]], note: str = "synthetic") -> NDArray[np.uint8]:
@@ -46,6 +47,11 @@ def labelled_rows(rows: Mapping[str, NDArray[np.uint8]], note: str = "synthetic"
         top += strip.shape[0] + GAP
     pen.text((left, top + GAP), note, (120, 120, 120), _font(_FONT - 4), anchor="la")
     return np.asarray(sheet)
+
+
+def painted_masks(masks: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Masks (N, H, W) of 0, 1 and 2 as pictures (N, H, W, 3): white, rose cytoplasm, blue nucleus."""
+    return _MASK_COLOURS[masks]
 
 
 def slerp(start: Tensor, end: Tensor, shares: Tensor) -> Tensor:

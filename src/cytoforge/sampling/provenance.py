@@ -5,6 +5,7 @@ set/manifest.jsonl                 a header, one line for each file, a seal over
     CARD.md                        the same for people
     contact.png interpolation.png
     <class>/<class>_<seed>.png     with marks as PNG text
+    masks/<class>/<class>_<seed>.png   where images are drawn from masks: 0 background, 1 cytoplasm, 2 nucleus
 ```
 
 Marks and hashes find damage, mix-ups and forgotten files. They are no signature: who wants to forge can.
@@ -56,6 +57,7 @@ class Header(BaseModel):
         versions: package -> version.
         threads: of the processor; other counts may change last bits.
         device: kind of processor, "cpu" or "cuda".
+        masks_sha256: hash of the masks that were given to draw from, None where there were none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -78,6 +80,7 @@ class Header(BaseModel):
     versions: dict[str, str]
     threads: int
     device: str = "cpu"
+    masks_sha256: str | None = None
 
 
 class Entry(BaseModel):
@@ -89,6 +92,8 @@ class Entry(BaseModel):
         seed: what its noise is drawn from.
         truncation: as in the header.
         sha256: hash of the file, None while it is planned and not made yet.
+        mask: path of the mask that it was drawn from, None where there is none.
+        mask_sha256: hash of that file.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
@@ -99,6 +104,8 @@ class Entry(BaseModel):
     seed: int
     truncation: float
     sha256: str | None
+    mask: str | None = None
+    mask_sha256: str | None = None
 
 
 class Companion(BaseModel):
@@ -168,9 +175,24 @@ def image_file(folders: Mapping[str, str], label: str, seed: int) -> str:
     return f"{folders[label]}/{folders[label]}_{seed:08d}.png"
 
 
+def mask_file(file: str) -> str:
+    """Path of an image's mask inside its set.
+
+    Example:
+        >>> mask_file("Parabasal/Parabasal_00000007.png")
+        'masks/Parabasal/Parabasal_00000007.png'
+    """
+    return f"masks/{file}"
+
+
 def image_marks(header: Header, label: str, seed: int) -> dict[str, str]:
     """PNG text of one image, besides the hash of its pixels."""
     return {**set_marks(header), "Class": label, "Seed": str(seed)}
+
+
+def mask_marks(header: Header, label: str, seed: int) -> dict[str, str]:
+    """PNG text of the mask of one image, besides the hash of its pixels."""
+    return {**image_marks(header, label, seed), "Content": "mask: 0 background, 1 cytoplasm, 2 nucleus"}
 
 
 def set_marks(header: Header) -> dict[str, str]:
@@ -193,8 +215,12 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     """
     position = {name: index for index, name in enumerate(manifest.header.classes)}
     images = sorted(manifest.images, key=lambda entry: (position[entry.label], entry.seed))
-    records = [manifest.header, *images, *sorted(manifest.companions, key=lambda companion: companion.file)]
-    lines = "".join(_line(record.model_dump(by_alias=True)) for record in records)
+    records: list[Header | Entry | Companion] = [
+        manifest.header,
+        *images,
+        *sorted(manifest.companions, key=lambda companion: companion.file),
+    ]
+    lines = "".join(_line(_fields(record)) for record in records)
     seal = {"kind": "seal", "lines": len(records), "sha256": sha256_bytes(lines.encode())}
     write_atomic(folder / MANIFEST, lines + _line(seal))
 
@@ -272,6 +298,17 @@ def _image_problems(folder: Path, manifest: Manifest) -> Iterator[Problem]:
         reason = _fault(folder, entry.file, entry.sha256, expected)
         if reason is not None:
             yield Problem(entry.file, reason)
+        if entry.mask is not None:
+            yield from _mask_problems(folder, header, entry, entry.mask)
+
+
+def _mask_problems(folder: Path, header: Header, entry: Entry, mask: str) -> Iterator[Problem]:
+    if mask != mask_file(entry.file):
+        yield Problem(mask, f"it is not where the mask of {entry.file} belongs")
+        return
+    reason = _fault(folder, mask, entry.mask_sha256, mask_marks(header, entry.label, entry.seed), "L")
+    if reason is not None:
+        yield Problem(mask, reason)
 
 
 def _companion_problems(folder: Path, manifest: Manifest) -> Iterator[Problem]:
@@ -291,7 +328,13 @@ def _companion_problems(folder: Path, manifest: Manifest) -> Iterator[Problem]:
             yield Problem(companion.file, reason)
 
 
-def _fault(folder: Path, file: str, sha256: str | None, marks: Mapping[str, str] | None) -> str | None:
+def _fault(
+    folder: Path,
+    file: str,
+    sha256: str | None,
+    marks: Mapping[str, str] | None,
+    mode: Literal["RGB", "L"] = "RGB",
+) -> str | None:
     """What is wrong with one file, None for nothing; `marks` is None for files that are no pictures."""
     if sha256 is None:
         return "it is planned but was not made: run the same command again"
@@ -303,18 +346,19 @@ def _fault(folder: Path, file: str, sha256: str | None, marks: Mapping[str, str]
     content = path.read_bytes()
     if sha256_bytes(content) != sha256:
         return "its bytes differ from the manifest's"
-    return None if marks is None else mark_fault(content, marks)
+    return None if marks is None else mark_fault(content, marks, mode)
 
 
-def mark_fault(content: bytes, marks: Mapping[str, str]) -> str | None:
+def mark_fault(content: bytes, marks: Mapping[str, str], mode: Literal["RGB", "L"] = "RGB") -> str | None:
     """What keeps a PNG file from being the picture that `marks` describes, None for nothing.
 
     Args:
         content: bytes of the file.
         marks: expected text, without the hash of the pixels.
+        mode: "L" for a mask.
     """
     try:
-        image, text = decode_png(content)
+        image, text = decode_png(content, mode)
     except DataError as error:
         return str(error)
     for keyword, value in {**marks, PIXELS: pixel_hash(image)}.items():
@@ -327,6 +371,7 @@ def mark_fault(content: bytes, marks: Mapping[str, str]) -> str | None:
 
 def _extra(folder: Path, manifest: Manifest) -> Iterator[Problem]:
     named = {MANIFEST, *_names(manifest.images), *_names(manifest.companions)}
+    named |= {entry.mask for entry in manifest.images if entry.mask is not None}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if (path.is_symlink() or not path.is_dir()) and name not in named:
@@ -343,6 +388,12 @@ def _leaves(folder: Path, file: str) -> bool:
     if pure.is_absolute() or ".." in pure.parts:
         return True
     return not (folder / file).resolve().is_relative_to(folder.resolve()) or (folder / file).is_symlink()
+
+
+def _fields(record: Header | Entry | Companion) -> dict[str, Any]:
+    """A record as the manifest states it; images without a mask say nothing of masks."""
+    unmasked = isinstance(record, Entry) and record.mask is None
+    return record.model_dump(by_alias=True, exclude={"mask", "mask_sha256"} if unmasked else None)
 
 
 def _line(record: Mapping[str, Any]) -> str:

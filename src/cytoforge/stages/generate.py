@@ -20,6 +20,7 @@ def generate(
     truncation: float = 1.0,
     checkpoint: str = "best",
     device: str = "cpu",
+    masks: Path | None = None,
 ) -> Made:
     """Write synthetic cells with manifest, data card, contact sheet and interpolation.
 
@@ -34,6 +35,7 @@ def generate(
         truncation: factor in (0, 1] on the noise; below 1, images are more alike and more typical.
         checkpoint: "best" by the score measured while training, or "newest".
         device: "cpu" or "cuda".
+        masks: folder with masks/<class>/ to draw from, for methods that draw from masks.
 
     Raises:
         CheckpointError: `run` is no run folder or has no intact checkpoint.
@@ -42,7 +44,9 @@ def generate(
     """
     opened = Run.open(run)
     wanted = _wanted(tuple(opened.config["classes"]), per_class, label, seeds)
-    return write_set(opened, out, wanted, truncation=truncation, checkpoint=checkpoint, device=device)
+    return write_set(
+        opened, out, wanted, truncation=truncation, checkpoint=checkpoint, device=device, masks=masks
+    )
 
 
 def _wanted(
