@@ -1,7 +1,13 @@
 import pytest
 import torch
 
-from cytoforge.losses.penalty import gradient_norms, gradient_penalty, interpolate, zero_centred_penalty
+from cytoforge.losses.penalty import (
+    clip_weights,
+    gradient_norms,
+    gradient_penalty,
+    interpolate,
+    zero_centred_penalty,
+)
 
 
 def linear(weights):
@@ -38,3 +44,13 @@ def test_gradient_reaches_the_critic():
         lambda x: (x * weight).sum(1), torch.rand(4, 1), torch.rand(4, 1), torch.rand(4)
     ).backward()
     assert float(weight.grad) == pytest.approx(4.0)
+
+
+def test_clipping_leaves_small_weights():
+    critic = torch.nn.Linear(2, 1)
+    torch.nn.init.constant_(critic.bias, -5.0)
+    with torch.no_grad():
+        critic.weight.copy_(torch.tensor([[0.005, 0.5]]))
+    clip_weights(critic, 0.01)
+    torch.testing.assert_close(critic.weight.detach(), torch.tensor([[0.005, 0.01]]))
+    assert float(critic.bias.detach()) == pytest.approx(-0.01)

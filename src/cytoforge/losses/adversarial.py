@@ -6,8 +6,11 @@ Adding a family is two functions and one line in `FAMILIES`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -69,6 +72,32 @@ def hinge_discriminator(real: Tensor, fake: Tensor) -> Tensor:
     return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
 
 
+def least_squares_discriminator(real: Tensor, fake: Tensor) -> Tensor:
+    """E[(real - 1)^2] / 2 + E[fake^2] / 2.
+
+    Example:
+        >>> import torch
+        >>> float(least_squares_discriminator(torch.tensor([3.0, 1.0]), torch.tensor([0.0, 2.0])))
+        2.0
+
+    Reference:
+        Mao et al., Least squares generative adversarial networks, 2017, equation 9 (labels 0 and 1).
+        https://arxiv.org/abs/1611.04076
+    """
+    return ((real - 1).square().mean() + fake.square().mean()) / 2
+
+
+def least_squares_generator(real: Tensor, fake: Tensor) -> Tensor:
+    """E[(fake - 1)^2] / 2; reference as for the discriminator.
+
+    Example:
+        >>> import torch
+        >>> float(least_squares_generator(torch.zeros(2), torch.tensor([3.0, 1.0])))
+        1.0
+    """
+    return (fake - 1).square().mean() / 2
+
+
 def wasserstein_critic(real: Tensor, fake: Tensor) -> Tensor:
     """E[fake] - E[real], minus the critic's estimate of the Wasserstein-1 distance.
 
@@ -113,10 +142,167 @@ def relativistic_generator(real: Tensor, fake: Tensor) -> Tensor:
     return F.softplus(real - fake).mean()
 
 
+def relativistic_hinge_discriminator(real: Tensor, fake: Tensor) -> Tensor:
+    """E[max(0, 1 - (real - fake))] over pairs.
+
+    Example:
+        >>> import torch
+        >>> float(relativistic_hinge_discriminator(torch.tensor([3.0, 0.0]), torch.tensor([0.0, 1.0])))
+        1.0
+
+    Reference:
+        Jolicoeur-Martineau, The relativistic discriminator, 2018, equations 6 and 7 (pairs).
+        https://arxiv.org/abs/1807.00734
+    """
+    return F.relu(1 - (real - fake)).mean()
+
+
+def relativistic_hinge_generator(real: Tensor, fake: Tensor) -> Tensor:
+    """E[max(0, 1 - (fake - real))] over pairs; reference as for the discriminator."""
+    return relativistic_hinge_discriminator(fake, real)
+
+
+def relativistic_least_squares_discriminator(real: Tensor, fake: Tensor) -> Tensor:
+    """E[(real - fake - 1)^2] over pairs; reference as for the hinge.
+
+    Example:
+        >>> import torch
+        >>> float(relativistic_least_squares_discriminator(torch.tensor([3.0]), torch.tensor([0.0])))
+        4.0
+    """
+    return (real - fake - 1).square().mean()
+
+
+def relativistic_least_squares_generator(real: Tensor, fake: Tensor) -> Tensor:
+    """E[(fake - real - 1)^2] over pairs."""
+    return relativistic_least_squares_discriminator(fake, real)
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """An f-divergence as two functions of a score v.
+
+    Attributes:
+        activation: g(v), which brings a score into the domain of the conjugate f*.
+        conjugate: f*(g(v)), written out so that no logarithm of an exponential is taken.
+
+    Reference:
+        Nowozin, Cseke and Tomioka, f-GAN, 2016, tables 2 and 6. https://arxiv.org/abs/1606.00709
+    """
+
+    activation: Callable[[Tensor], Tensor]
+    conjugate: Callable[[Tensor], Tensor]
+
+    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
+        """-E[g(real)] + E[f*(g(fake))]: minus the lower bound of the divergence, equation 6.
+
+        Example:
+            Kullback-Leibler: g(v) = v, f*(t) = exp(t - 1).
+
+            >>> import torch
+            >>> float(DIVERGENCES["kl"].discriminator(torch.tensor([3.0]), torch.tensor([1.0])))
+            -2.0
+        """
+        return self.conjugate(fake).mean() - self.activation(real).mean()
+
+    def generator(self, real: Tensor, fake: Tensor) -> Tensor:
+        """-E[g(fake)], section 3.2: its gradient does not vanish when the discriminator is sure.
+
+        Example:
+            >>> import torch
+            >>> float(DIVERGENCES["pearson"].generator(torch.zeros(1), torch.tensor([3.0])))
+            -3.0
+        """
+        return -self.activation(fake).mean()
+
+
+_LN2 = math.log(2)
+
+DIVERGENCES: dict[str, Divergence] = {
+    "kl": Divergence(lambda v: v, lambda v: torch.exp(v - 1)),
+    "reverse-kl": Divergence(lambda v: -torch.exp(-v), lambda v: v - 1),
+    "pearson": Divergence(lambda v: v, lambda v: v.square() / 4 + v),
+    "squared-hellinger": Divergence(lambda v: 1 - torch.exp(-v), lambda v: torch.exp(v) - 1),
+    "jensen-shannon": Divergence(lambda v: _LN2 - F.softplus(-v), lambda v: F.softplus(v) - _LN2),
+}
+
 FAMILIES: dict[str, tuple[DiscriminatorLoss, GeneratorLoss]] = {
     "minimax": (minimax_discriminator, minimax_generator),
     "non-saturating": (minimax_discriminator, non_saturating_generator),
+    "least-squares": (least_squares_discriminator, least_squares_generator),
     "hinge": (hinge_discriminator, wasserstein_generator),
     "wasserstein": (wasserstein_critic, wasserstein_generator),
     "relativistic": (relativistic_discriminator, relativistic_generator),
+    "relativistic-hinge": (relativistic_hinge_discriminator, relativistic_hinge_generator),
+    "relativistic-least-squares": (
+        relativistic_least_squares_discriminator,
+        relativistic_least_squares_generator,
+    ),
+    **{f"f-{name}": (found.discriminator, found.generator) for name, found in DIVERGENCES.items()},
 }
+
+
+def cross_entropy_to(scores: Tensor, targets: Tensor) -> Tensor:
+    """E[binary cross-entropy] between scores and targets of one's own, such as smoothed or flipped labels.
+
+    Args:
+        scores: (N,) logits.
+        targets: (N,) in [0, 1].
+
+    Returns:
+        Scalar; with targets 1 for real and 0 for fake the two sum to `minimax_discriminator`.
+
+    Example:
+        >>> import torch
+        >>> round(float(cross_entropy_to(torch.zeros(2), torch.tensor([0.9, 0.2]))), 6)  # ln 2 at score 0
+        0.693147
+
+    Reference:
+        Salimans et al., Improved techniques for training GANs, 2016, section 3.4 (label smoothing).
+        https://arxiv.org/abs/1606.03498
+    """
+    return F.binary_cross_entropy_with_logits(scores.float(), targets.float())
+
+
+def squares_to(scores: Tensor, targets: Tensor) -> Tensor:
+    """E[(score - target)^2] / 2, least squares to targets of one's own; arguments as for `cross_entropy_to`.
+
+    Example:
+        >>> import torch
+        >>> float(squares_to(torch.tensor([3.0, 1.0]), torch.tensor([1.0, 1.0])))
+        1.0
+    """
+    return (scores - targets).square().mean() / 2
+
+
+TARGETED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "minimax": cross_entropy_to,
+    "non-saturating": cross_entropy_to,
+    "least-squares": squares_to,
+}
+"""Families whose discriminator has a label for each image, which can be smoothed or flipped."""
+
+
+def soft_labels(real: bool, smoothing: Tensor, flips: Tensor, most: float, share: float) -> Tensor:
+    """Labels for a discriminator that must not be too sure.
+
+    Args:
+        real: whether the images are real.
+        smoothing: (N,) uniform in [0, 1), how much of the smoothing each label gets.
+        flips: (N,) uniform in [0, 1); below `share` the label is exchanged.
+        most: largest smoothing; 0.1 gives 0.9 to 1 for real and 0 to 0.1 for fake images.
+        share: of labels that are exchanged.
+
+    Returns:
+        (N,) in [0, 1].
+
+    Example:
+        >>> import torch
+        >>> soft_labels(True, torch.tensor([0.0, 0.5, 0.5]), torch.tensor([0.5, 0.5, 0.01]), 0.1, 0.05)
+        tensor([1.0000, 0.9500, 0.0500])
+
+    Reference:
+        SynCGAN, section on the mask GAN (source 002).
+    """
+    label = 1 - most * smoothing if real else most * smoothing
+    return torch.where(flips < share, 1 - label, label)

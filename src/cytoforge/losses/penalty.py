@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Critic = Callable[[Tensor], Tensor]
 
@@ -80,3 +80,22 @@ def zero_centred_penalty(critic: Critic, images: Tensor) -> Tensor:
         9 and 10. https://arxiv.org/abs/1801.04406
     """
     return gradient_norms(critic, images).square().mean()
+
+
+@torch.no_grad()
+def clip_weights(network: nn.Module, bound: float) -> None:
+    """Put every weight of a critic back into [-bound, bound], in place; do it after each of its steps.
+
+    Example:
+        >>> critic = nn.Linear(1, 1)
+        >>> _ = nn.init.constant_(critic.weight, 3.0)
+        >>> clip_weights(critic, 0.01)
+        >>> round(float(critic.weight.detach()), 4)
+        0.01
+
+    Reference:
+        Arjovsky, Chintala and Bottou, Wasserstein GAN, 2017, algorithm 1 (bound 0.01).
+        https://arxiv.org/abs/1701.07875
+    """
+    for parameter in network.parameters():
+        parameter.clamp_(-bound, bound)
