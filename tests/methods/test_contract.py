@@ -63,6 +63,13 @@ NARROW = {"latent": 8, "generator_channels": 4, "critic_channels": 4, "most_chan
 
 CASES: dict[str, Case] = {
     "wgan-gp": Case(NARROW, (Opponents("critic"),)),
+    "cgan-dense": Case({"latent": 8, "channels": 8, "dropout": 0.0}, (Opponents(),), resolution=16),
+    "cgan": Case(
+        {"latent": 8, "generator_channels": 4, "discriminator_channels": 8, "most_channels": 8},
+        (Opponents(),),
+    ),
+    "cvae-source": Case({"latent": 8, "channels": 8}, mixes=True, resolution=16),
+    "cvae": Case({"latent": 8, "channels": 4, "most_channels": 8}),
 }
 
 CLASSES = ("red", "blue")

@@ -8,9 +8,13 @@ from cytoforge.core.batch import DataShape
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.method import Method
 from cytoforge.core.settings import checked, suggestion
+from cytoforge.methods.cgan import CGAN, DenseCGAN
+from cytoforge.methods.cvae import CVAE, SourceCVAE
 from cytoforge.methods.wgan_gp import WGANGP
 
-METHODS: dict[str, type[Method]] = {method.name: method for method in (WGANGP,)}
+METHODS: dict[str, type[Method]] = {
+    method.name: method for method in (WGANGP, DenseCGAN, CGAN, SourceCVAE, CVAE)
+}
 
 
 def method_type(name: str) -> type[Method]:
