@@ -18,8 +18,8 @@ class PaintingUNet(nn.Module):
 
     Halved by 4 x 4 convolutions of stride 2 until one pixel is left, then doubled; each doubling sees the
     features of its own size on the way down. At 256 px with 3 channels in and out, batch norm and none at
-    the innermost pixel it has 54,413,955 trainable parameters; with 5 channels in, batch norm at the innermost
-    pixel too and statistics counted, 54,427,907, as source 003 prints.
+    the innermost pixel it has 54,413,955 trainable parameters; with 5 channels in, batch norm there too and
+    statistics counted, 54,427,907, as source 003 prints.
 
     Args:
         inputs: channels in.

@@ -1,0 +1,193 @@
+"""Masks become images, a discriminator sees both: what pix2pix and SynCGAN share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from cytoforge.core.batch import Batch, DataShape
+from cytoforge.core.errors import ConfigError
+from cytoforge.core.method import MethodConfig
+from cytoforge.core.randomness import normal
+from cytoforge.data.augment import Policy, augment, augment_masks
+from cytoforge.data.crop import random_crop
+from cytoforge.losses.adversarial import FAMILIES
+from cytoforge.losses.penalty import zero_centred_penalty
+from cytoforge.networks.mask_gan import class_planes
+from cytoforge.networks.patchgan import Norm, PatchGAN, VanillaDiscriminator
+from cytoforge.networks.unet_pix2pix import PaintingUNet, Upsampling
+
+Networks = Mapping[str, nn.Module]
+
+
+class PaintingConfig(MethodConfig):
+    """Settings of the part that paints an image onto a mask."""
+
+    width: int = Field(64, ge=4, description="generator channels after the first halving")
+    most_width: int = Field(512, ge=4, description="upper bound of the generator's channels")
+    norm: Norm = Field("batch", description="norm in the generator")
+    upsampling: Upsampling = Field("transposed", description="how the generator doubles the size")
+    dropout: float = Field(0.5, ge=0, lt=1, description="in the three innermost doublings, while training")
+    noise_channels: int = Field(1, ge=0, description="channels of noise beside the mask")
+    class_planes: bool = Field(True, description="show the class to both networks, as planes of their input")
+    discriminator: Literal["patch", "vanilla"] = Field(
+        "patch", description="a score for each patch, or one for the image"
+    )
+    discriminator_width: int = Field(64, ge=4, description="its channels after the first halving")
+    discriminator_norm: Norm = Field("batch", description="norm in the discriminator")
+    loss: Literal["minimax", "non-saturating", "least-squares", "hinge", "relativistic"] = Field(
+        "non-saturating", description="family of the adversarial loss"
+    )
+    r1: float = Field(0.0, ge=0, description="weight of the discriminator's squared gradient at real images")
+    reconstruction: Literal["l1", "mse"] = Field("l1", description="distance to the image of the mask")
+    reconstruction_weight: float = Field(100.0, ge=0, description="weight of that distance")
+    mode_seeking: float = Field(
+        0.0, ge=0, description="weight of the pressure on two noises to give two images"
+    )
+    crop: bool = Field(True, description="random crops of 256/286 of the side")
+    augment: Policy = Field(
+        "", description="differentiable augmentation of what the discriminator sees, masks included"
+    )
+    learning_rate: float = Field(2e-4, gt=0, description="Adam's learning rate")
+    betas: tuple[float, float] = Field((0.5, 0.999), description="Adam's decay rates")
+
+
+@dataclass(frozen=True)
+class Painter:
+    """Losses and sampling of a generator on masks and a discriminator on pairs.
+
+    The condition is the mask, planes of the class, and for the generator planes of noise:
+
+        discriminator: L_D(D(image, mask), D(G(mask, noise), mask))
+        generator:     L_G(D(G(mask, noise), mask)) + weight * |image - G(mask, noise)|
+
+    Reference:
+        Isola et al., Image-to-image translation with conditional adversarial networks, 2017, eq. 1 to 4.
+        https://arxiv.org/abs/1611.07004
+        Mao et al., Mode seeking GANs for diverse image synthesis, 2019, equation 3 (mode seeking; here as
+        -log of the ratio, which stays finite). https://arxiv.org/abs/1903.05628
+    """
+
+    config: PaintingConfig
+    shape: DataShape
+
+    def networks(self) -> dict[str, nn.Module]:
+        """The untrained generator and discriminator.
+
+        Raises:
+            ConfigError: the resolution is none that can be halved to one pixel.
+        """
+        config, side = self.config, self.shape.resolution
+        if side not in (32, 64, 128, 256, 512):
+            raise ConfigError(
+                f"masks are painted at a resolution of 32, 64, 128, 256 or 512 px, not {side}; choose one of "
+                "them with --resolution."
+            )
+        condition = self.shape.mask_channels + (len(self.shape.classes) if config.class_planes else 0)
+        generator = PaintingUNet(
+            condition + config.noise_channels,
+            3,
+            side,
+            config.width,
+            config.most_width,
+            config.norm,
+            dropout=config.dropout,
+            upsampling=config.upsampling,
+        )
+        channels, width, norm = 3 + condition, config.discriminator_width, config.discriminator_norm
+        discriminator: nn.Module
+        if config.discriminator == "patch":
+            discriminator = PatchGAN(channels, width, norm=norm)
+        else:
+            discriminator = VanillaDiscriminator(channels, side, width, norm)
+        return {"generator": generator, "discriminator": discriminator}
+
+    @property
+    def noise_shape(self) -> tuple[int, int, int]:
+        """Of one draw."""
+        return (self.config.noise_channels, self.shape.resolution, self.shape.resolution)
+
+    def paint(self, networks: Networks, noise: Tensor, labels: Tensor, masks: Tensor) -> Tensor:
+        """Images (N, 3, R, R) from noise (N, K, R, R), labels (N,) and masks (N, C, R, R)."""
+        condition = self._condition(labels, masks)
+        images: Tensor = networks["generator"](torch.cat([condition, noise.to(condition)], dim=1))
+        return images
+
+    def discriminator_losses(self, networks: Networks, batch: Batch) -> dict[str, Tensor]:
+        """How badly pairs of one batch are told from painted ones."""
+        images, masks = self.pairs(batch)
+        with torch.no_grad():
+            fake = self.paint(networks, self._noise(batch, "discriminator"), batch.labels, masks)
+        real_scores, real, own = self._score(networks, images, masks, batch, "real")
+        fake_scores, _, _ = self._score(networks, fake, masks, batch, "fake")
+        losses = {"discriminator": FAMILIES[self.config.loss][0](real_scores, fake_scores)}
+        if self.config.r1:
+            condition = self._condition(batch.labels, own)
+            losses["r1"] = (self.config.r1 / 2) * zero_centred_penalty(
+                lambda points: _image_scores(
+                    networks["discriminator"](torch.cat([points, condition], dim=1))
+                ),
+                real,
+            )
+        return losses
+
+    def generator_losses(self, networks: Networks, batch: Batch) -> dict[str, Tensor]:
+        """How badly the painted image deceives, and how far it is from the real one."""
+        images, masks = self.pairs(batch)
+        noise = self._noise(batch, "generator")
+        fake = self.paint(networks, noise, batch.labels, masks)
+        scores, _, _ = self._score(networks, fake, masks, batch, "generator")
+        real_scores = scores
+        if self.config.loss == "relativistic":
+            real_scores, _, _ = self._score(networks, images, masks, batch, "generator")
+        losses = {"generator": FAMILIES[self.config.loss][1](real_scores, scores)}
+        if self.config.reconstruction_weight:
+            distance = F.l1_loss if self.config.reconstruction == "l1" else F.mse_loss
+            losses["reconstruction"] = self.config.reconstruction_weight * distance(fake.float(), images)
+        if self.config.mode_seeking:
+            other_noise = self._noise(batch, "mode seeking")
+            other = self.paint(networks, other_noise, batch.labels, masks)
+            ratio = (fake - other).float().abs().mean((1, 2, 3)) / (noise - other_noise).abs().mean((1, 2, 3))
+            losses["mode_seeking"] = -self.config.mode_seeking * torch.log(ratio + 1e-3).mean()
+        return losses
+
+    def pairs(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Images and masks of a batch, cropped at random where asked for."""
+        if batch.masks is None:
+            raise ConfigError(
+                "this method needs cells with masks; make some with: cytoforge mask DATA --out DIR"
+            )
+        if not self.config.crop:
+            return batch.images, batch.masks
+        return random_crop(batch.images, batch.masks, batch.seeds)
+
+    def _condition(self, labels: Tensor, masks: Tensor) -> Tensor:
+        parts = [masks]
+        if self.config.class_planes:
+            parts.append(class_planes(labels, len(self.shape.classes), self.shape.resolution).to(masks))
+        return torch.cat(parts, dim=1)
+
+    def _noise(self, batch: Batch, stream: str) -> Tensor:
+        return normal(batch.seeds, self.noise_shape, stream).to(batch.images.device)
+
+    def _score(
+        self, networks: Networks, images: Tensor, masks: Tensor, batch: Batch, stream: str
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Scores, and the images and masks that the discriminator saw."""
+        if self.config.augment:
+            images = augment(images, self.config.augment, batch.seeds, stream)
+            masks = augment_masks(masks, self.config.augment, batch.seeds, stream)
+        condition = self._condition(batch.labels, masks)
+        scores: Tensor = networks["discriminator"](torch.cat([images, condition], dim=1))
+        return scores, images, masks
+
+
+def _image_scores(scores: Tensor) -> Tensor:
+    """Patch scores (N, 1, h, w) as one score (N,) for each image."""
+    return scores.flatten(1).mean(1)
