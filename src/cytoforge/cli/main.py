@@ -38,6 +38,7 @@ from cytoforge.cli.experiment import experiment
 from cytoforge.cli.generate import generate
 from cytoforge.cli.methods import methods
 from cytoforge.cli.phantom import phantom
+from cytoforge.cli.select import select
 from cytoforge.cli.split import split
 from cytoforge.cli.train import train
 from cytoforge.cli.verify import verify
@@ -53,6 +54,7 @@ VERBS: tuple[Callable[..., Outcome], ...] = (
     generate,
     verify,
     evaluate,
+    select,
     experiment,
     methods,
     bench,

@@ -7,45 +7,34 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from pydantic import ValidationError
 
-from cytoforge.core.errors import ConfigError, DataError
-from cytoforge.core.files import sha256_bytes, sha256_file
-from cytoforge.core.png import decode_png
-from cytoforge.core.run import Run
-from cytoforge.data.cache import CachedCells, cache_directory, open_cache
-from cytoforge.data.cells import Part
-from cytoforge.data.folder import open_cells
-from cytoforge.data.split import Split, check_split
-from cytoforge.data.transform import Preparation
+from cytoforge.core.errors import ConfigError
+from cytoforge.core.files import sha256_file
 from cytoforge.evaluation.classes import confusion, shares_recognised, train_classifier
 from cytoforge.evaluation.comparison import RULES, FeatureSet, K, compare
-from cytoforge.evaluation.copies import CLOSEST, EXTRACTOR, FEWEST, Look, Search, judge, search
+from cytoforge.evaluation.copies import CLOSEST, EXTRACTOR, FEWEST, Search, judge, search
 from cytoforge.evaluation.copies import RULE as COPY_RULE
-from cytoforge.evaluation.features import DEFAULT_EXTRACTOR, Extractor, extract, open_extractor, symmetries
-from cytoforge.evaluation.memorisation import VIEWS, layout
+from cytoforge.evaluation.features import DEFAULT_EXTRACTOR, open_extractor, symmetries
+from cytoforge.evaluation.memorisation import VIEWS
 from cytoforge.evaluation.metrics import ClassCorrectness, Comparison, Copies, Counts, Metrics
 from cytoforge.evaluation.statistics import bootstrap_mean, wilson
 from cytoforge.evaluation.verdicts import RULES as VERDICT_RULES
 from cytoforge.evaluation.verdicts import verdicts, warnings
 from cytoforge.report.build import Evidence, Pair, build_report
-from cytoforge.sampling.provenance import MANIFEST, Header, Manifest, read_manifest
-
-
-@dataclass(frozen=True)
-class _Images:
-    """Images with their classes, names and groups, and what the extractor sees in them."""
-
-    pixels: NDArray[np.uint8]
-    names: tuple[str, ...]
-    features: FeatureSet
-
-    def __len__(self) -> int:
-        return len(self.names)
+from cytoforge.sampling.provenance import MANIFEST, Manifest, read_manifest
+from cytoforge.stages.compared import (
+    Images,
+    find_split,
+    joined,
+    looks_at,
+    part_images,
+    read_set,
+    real_cells,
+    run_of,
+    synthetic_images,
+)
 
 
 @dataclass
@@ -98,18 +87,18 @@ def evaluate(
     if not 0 < alpha < 0.5:
         raise ConfigError(f"the false-alarm rate must lie between 0 and 0.5, got {alpha}.")
     manifest = read_manifest(synthetic)
-    run = _run_of(synthetic, manifest.header)
-    division = _find_split(split, run, manifest.header)
+    run = run_of(synthetic, manifest.header)
+    division = find_split(split, run, manifest.header)
     clock = _Clock()
     with clock.measure("reading"):
-        cached = _real_cells(real, division, manifest.header, run, data_layout, group)
-        pixels = _read_set(synthetic, manifest, cached)
+        cached = real_cells(real, division, manifest.header, run, data_layout, group)
+        pixels = read_set(synthetic, manifest, cached)
     network = open_extractor(extractor)
     with clock.measure("features"):
-        fake = _synthetic(pixels, manifest, cached, network)
-        parts = {part: _part(cached, division, part, network) for part in ("train", "val", "test")}
+        fake = synthetic_images(pixels, manifest, cached, network)
+        parts = {part: part_images(cached, division, part, network) for part in ("train", "val", "test")}
     train, holdout = parts["train"], parts["test"]
-    real_features = _joined([part.features for part in parts.values()])
+    real_features = joined([part.features for part in parts.values()])
     names = cached.shape.classes
     with clock.measure("set scores"):
         overall, notes = compare(holdout.features, fake.features, real_features, names, seed)
@@ -149,118 +138,6 @@ def evaluate(
     return metrics
 
 
-def _run_of(synthetic: Path, header: Header) -> Run | None:
-    path = (synthetic / header.run).resolve()
-    return Run.open(path) if (path / "config.json").is_file() else None
-
-
-def _find_split(given: Path | None, run: Run | None, header: Header) -> Split:
-    """The split of the training; another would put training cells into the holdout."""
-    if given is None and (run is None or not run.split_path.is_file()):
-        raise ConfigError(
-            f"the run of this set is not at {header.run!r} any more, so its split is unknown; "
-            "give the split.json that the generator was trained with: --split RUN/split.json."
-        )
-    path = given if given is not None or run is None else run.split_path
-    assert path is not None
-    split = Split.load(path)
-    if header.split_sha256 is not None and split.sha256 != header.split_sha256:
-        raise ConfigError(
-            f"{path} is not the split that this generator was trained with ({split.sha256[:12]}, expected "
-            f"{header.split_sha256[:12]}): cells it was trained on would count as unseen. Give the "
-            "split.json of its run."
-        )
-    return split
-
-
-def _real_cells(
-    root: Path,
-    split: Split,
-    header: Header,
-    run: Run | None,
-    data_layout: str | None,
-    group: str | None,
-) -> CachedCells:
-    """The real cells, prepared as in training."""
-    trained: dict[str, Any] = {} if run is None else run.config.get("data", {})
-    cells = open_cells(
-        root,
-        data_layout or trained.get("layout") or "auto",
-        trained.get("group") if group is None else group,
-    )
-    if tuple(cells.classes) != header.classes:
-        raise DataError(
-            f"{root} has the classes {', '.join(cells.classes)}, but the set was made for "
-            f"{', '.join(header.classes)}; give the folder that the generator was trained on."
-        )
-    check_split(split, cells)
-    try:
-        preparation = Preparation.model_validate(header.preparation)
-    except ValidationError as error:
-        raise DataError(f"the manifest's preparation cannot be understood: {error}.") from error
-    return open_cache(cells, preparation)
-
-
-def _read_set(synthetic: Path, manifest: Manifest, cached: CachedCells) -> NDArray[np.uint8]:
-    """All images of the set, each checked against its hash: (N, R, R, 3)."""
-    if not manifest.images:
-        raise DataError(f"{synthetic} holds no images; generate some first.")
-    side = cached.shape.resolution
-    pixels = np.empty((len(manifest.images), side, side, 3), np.uint8)
-    for index, entry in enumerate(manifest.images):
-        path = synthetic / entry.file
-        content = path.read_bytes() if path.is_file() else b""
-        if entry.sha256 is None or sha256_bytes(content) != entry.sha256:
-            raise DataError(
-                f"{path} is missing or not as its manifest says; run `cytoforge verify {synthetic}`, "
-                "then generate the set again."
-            )
-        image, _ = decode_png(content)
-        if image.shape != (side, side, 3):
-            raise DataError(
-                f"{path} has {image.shape[1]} x {image.shape[0]} px but real cells were prepared with {side} "
-                "px; numbers of different resolutions cannot be compared. Generate the set again."
-            )
-        pixels[index] = image
-    return pixels
-
-
-def _synthetic(
-    pixels: NDArray[np.uint8], manifest: Manifest, cached: CachedCells, network: Extractor
-) -> _Images:
-    index = {label: position for position, label in enumerate(cached.shape.classes)}
-    labels = np.array([index[entry.label] for entry in manifest.images], np.int64)
-    names = tuple(entry.file for entry in manifest.images)
-    values = extract(pixels, network, cache_directory())
-    return _Images(pixels, names, FeatureSet(values, labels, names, network.name, cached.shape.resolution))
-
-
-def _part(cached: CachedCells, split: Split, part: Part, network: Extractor) -> _Images:
-    """The real cells of one part; empty where the split has none."""
-    wanted = set(split.names(part))
-    kept = np.array([index for index, name in enumerate(cached.names) if name in wanted], np.int64)
-    pixels = cached.read(kept)
-    names = tuple(cached.names[index] for index in kept)
-    features = FeatureSet(
-        extract(pixels, network, cache_directory()),
-        cached.labels[kept],
-        tuple(split.groups[name] for name in names),
-        network.name,
-        cached.shape.resolution,
-    )
-    return _Images(pixels, names, features)
-
-
-def _joined(sets: list[FeatureSet]) -> FeatureSet:
-    return FeatureSet(
-        np.concatenate([each.values for each in sets]),
-        np.concatenate([each.labels for each in sets]),
-        tuple(group for each in sets for group in each.groups),
-        sets[0].extractor,
-        sets[0].resolution,
-    )
-
-
 def _per_class(
     holdout: FeatureSet, fake: FeatureSet, real: FeatureSet, classes: tuple[str, ...], seed: int
 ) -> dict[str, Comparison]:
@@ -274,7 +151,7 @@ def _per_class(
 
 
 def _correctness(
-    train: _Images, holdout: _Images, fake: _Images, classes: tuple[str, ...], seed: int
+    train: Images, holdout: Images, fake: Images, classes: tuple[str, ...], seed: int
 ) -> ClassCorrectness | None:
     if len(train) < 2 or len(np.unique(train.features.labels)) < 2:
         return None
@@ -308,9 +185,9 @@ def _correctness(
 
 
 def _search(
-    train: _Images,
-    holdout: _Images,
-    fake: _Images,
+    train: Images,
+    holdout: Images,
+    fake: Images,
     manifest: Manifest,
     alpha: float,
     clock: _Clock,
@@ -319,31 +196,17 @@ def _search(
     if min(len(train), len(holdout)) < FEWEST:
         return None, None
     with clock.measure("features"):
-        looks = _looks(train, holdout, fake, open_extractor(EXTRACTOR))
+        looks = looks_at(train, holdout, fake, open_extractor(EXTRACTOR))
     with clock.measure("copies"):
         found = search(looks)
         labels, seeds = zip(*((entry.label, entry.seed) for entry in manifest.images), strict=True)
         return found, judge(found, looks[0], fake.names, labels, seeds, train.names, alpha)
 
 
-def _looks(train: _Images, holdout: _Images, fake: _Images, network: Extractor) -> tuple[Look, Look]:
-    """All images in the extractor's features and as coarse pictures, upright and in all symmetries."""
-    coarse = Look(layout(train.pixels), layout(symmetries(holdout.pixels)), layout(symmetries(fake.pixels)))
-    trained = extract(train.pixels, network, cache_directory())
-    return Look(trained, _views(holdout, network), _views(fake, network)), coarse
-
-
-def _views(images: _Images, network: Extractor) -> NDArray[np.float64]:
-    """Features of the eight symmetries: (N, 8, D)."""
-    count, side = images.pixels.shape[:2]
-    turned = symmetries(images.pixels).reshape(count * len(VIEWS), side, side, 3)
-    return extract(turned, network, cache_directory()).reshape(count, len(VIEWS), network.dim)
-
-
 def _evidence(
-    fake: _Images,
-    train: _Images,
-    holdout: _Images,
+    fake: Images,
+    train: Images,
+    holdout: Images,
     found: Search | None,
     copies: Copies | None,
     classes: tuple[str, ...],
@@ -361,7 +224,7 @@ def _evidence(
     )
 
 
-def _pairs(fake: _Images, train: _Images, copies: Copies) -> list[Pair]:
+def _pairs(fake: Images, train: Images, copies: Copies) -> list[Pair]:
     """The closest images beside their training cells, both the same way up."""
     made, trained = ({name: index for index, name in enumerate(images.names)} for images in (fake, train))
     pairs = []

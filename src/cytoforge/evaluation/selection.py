@@ -1,0 +1,150 @@
+"""Which synthetic images to drop: those of doubtful class and those unlike any real cell of their class.
+
+Each rule is calibrated on real training cells that it has not seen: it would lose a stated share of them. So
+a rule drops an image because real cells of its class hardly ever look so, not because it is rare.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedGroupKFold
+
+from cytoforge.core.errors import DataError
+from cytoforge.evaluation.classes import train_classifier
+from cytoforge.evaluation.comparison import FeatureSet
+from cytoforge.evaluation.distances import Floats, squared_distances
+
+FOLDS = 5
+NEIGHBOURS = 5
+FEWEST = 20
+"""With fewer real cells of a class no image of it is dropped."""
+
+RULES = {
+    "class": (
+        "The classifier trained on real training cells gives the class that was asked for less probability "
+        "than it gives the stated share of real cells of that class (cross-validated over photos)."
+    ),
+    "region": (
+        "The image lies outside the region of its class: its distance to a real training cell of the class, "
+        "over that cell's distance to its fifth nearest, smallest over all cells, is larger than for the "
+        "stated share of real cells of other photos."
+    ),
+    "copies": "The copy test flags the image, see the rule of the evaluation.",
+}
+
+
+def class_rejections(train: FeatureSet, fake: FeatureSet, share: float) -> NDArray[np.bool_]:
+    """Images that a classifier of real cells finds less likely of their class than nearly all real cells.
+
+    Args:
+        train: real training cells.
+        fake: synthetic images.
+        share: of real cells that may be lost, 0 to 1.
+
+    Returns:
+        (M,) whether each image is rejected.
+
+    Raises:
+        DataError: fewer than two classes, or a class whose cells are all of one photo.
+    """
+    own = _cross_validated(train)
+    classifier = train_classifier(train.values, train.labels)
+    asked = _probabilities(classifier.predict_proba(fake.values), classifier.classes_, fake.labels)
+    rejected = np.zeros(len(fake), bool)
+    for label in np.unique(fake.labels):
+        real = own[train.labels == label]
+        if len(real) >= FEWEST:
+            rejected |= (fake.labels == label) & (asked < np.quantile(real, share))
+    return rejected
+
+
+def region_rejections(train: FeatureSet, fake: FeatureSet, share: float) -> NDArray[np.bool_]:
+    """Images outside the region that real training cells of their class fill.
+
+    Args:
+        train: real training cells.
+        fake: synthetic images.
+        share: of real cells that may be lost, 0 to 1.
+
+    Returns:
+        (M,) whether each image is rejected.
+
+    Raises:
+        DataError: the cells of a class are all of one photo.
+    """
+    rejected = np.zeros(len(fake), bool)
+    for label in np.unique(fake.labels):
+        real, rows = train.of(int(label)), np.flatnonzero(fake.labels == label)
+        if len(real) < FEWEST:
+            continue
+        usual = np.empty(len(real))
+        for kept, held in _folds(real):
+            usual[held] = remoteness(real.values[kept], real.values[held])
+        rejected[rows] = remoteness(real.values, fake.values[rows]) > np.quantile(usual, 1 - share)
+    return rejected
+
+
+def remoteness(real: Floats, rows: Floats) -> Floats:
+    """How far rows lie from real ones, in units of how sparse the real ones are there.
+
+    Smallest over real rows of the squared distance to it over its own squared distance to its fifth nearest
+    other.
+
+    Args:
+        real: (N, D).
+        rows: (M, D).
+
+    Returns:
+        (M,).
+
+    Example:
+        >>> line = np.arange(6.0)[:, None]  # squared distances to the fifth nearest: 25, 16, 9, 9, 16, 25
+        >>> remoteness(line, np.array([[15.0]])).tolist()  # (15 - 5)^2 / 25
+        [4.0]
+    """
+    radii, found = _radii(real), np.empty(len(rows))
+    for part, squared in squared_distances(rows, real):
+        found[part] = (squared / radii).min(1)
+    return found
+
+
+def _radii(real: Floats) -> Floats:
+    k = min(NEIGHBOURS, len(real) - 1)
+    radii = np.empty(len(real))
+    for part, squared in squared_distances(real, real):
+        radii[part] = np.partition(squared, k, axis=1)[:, k]
+    return np.maximum(radii, np.finfo(float).tiny)
+
+
+def _cross_validated(train: FeatureSet) -> Floats:
+    """Probability of its true class for each real cell, by a classifier that has not seen its photo: (N,)."""
+    found = np.zeros(len(train))
+    for kept, held in _folds(train):
+        if len(np.unique(train.labels[kept])) > 1:
+            classifier = train_classifier(train.values[kept], train.labels[kept])
+            table = classifier.predict_proba(train.values[held])
+            found[held] = _probabilities(table, classifier.classes_, train.labels[held])
+    return found
+
+
+def _folds(cells: FeatureSet) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Kept and held-out rows, no photo on both sides; each row is held out once."""
+    groups = np.asarray(cells.groups)
+    photos = [len(set(groups[cells.labels == label])) for label in np.unique(cells.labels)]
+    if min(photos) < 2:
+        raise DataError(
+            "a class has real cells of one photo only, so its rules cannot be calibrated on cells of others; "
+            "use --rules copies."
+        )
+    folds = StratifiedGroupKFold(min(FOLDS, *photos))
+    yield from folds.split(cells.values, cells.labels, groups)
+
+
+def _probabilities(table: Floats, classes: NDArray[np.int64], labels: NDArray[np.int64]) -> Floats:
+    """The column of each row's label; 0 where the classifier does not know it."""
+    columns = np.searchsorted(classes, labels).clip(max=len(classes) - 1)
+    found: Floats = np.where(classes[columns] == labels, table[np.arange(len(labels)), columns], 0.0)
+    return found

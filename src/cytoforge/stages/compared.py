@@ -1,0 +1,167 @@
+"""A synthetic set and the real cells it imitates, read so that they can be compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from cytoforge.core.errors import ConfigError, DataError
+from cytoforge.core.files import sha256_bytes
+from cytoforge.core.png import decode_png
+from cytoforge.core.run import Run
+from cytoforge.data.cache import CachedCells, cache_directory, open_cache
+from cytoforge.data.cells import Part
+from cytoforge.data.folder import open_cells
+from cytoforge.data.split import Split, check_split
+from cytoforge.data.transform import Preparation
+from cytoforge.evaluation.comparison import FeatureSet
+from cytoforge.evaluation.copies import Look
+from cytoforge.evaluation.features import Extractor, extract, symmetries
+from cytoforge.evaluation.memorisation import VIEWS, layout
+from cytoforge.sampling.provenance import Header, Manifest
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images with their classes, names and groups, and what the extractor sees in them."""
+
+    pixels: NDArray[np.uint8]
+    names: tuple[str, ...]
+    features: FeatureSet
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def run_of(synthetic: Path, header: Header) -> Run | None:
+    """The run that a set names, None where it is not there any more."""
+    path = (synthetic / header.run).resolve()
+    return Run.open(path) if (path / "config.json").is_file() else None
+
+
+def find_split(given: Path | None, run: Run | None, header: Header) -> Split:
+    """The split of the training; another would put training cells into the holdout."""
+    if given is None and (run is None or not run.split_path.is_file()):
+        raise ConfigError(
+            f"the run of this set is not at {header.run!r} any more, so its split is unknown; "
+            "give the split.json that the generator was trained with: --split RUN/split.json."
+        )
+    path = given if given is not None or run is None else run.split_path
+    assert path is not None
+    split = Split.load(path)
+    if header.split_sha256 is not None and split.sha256 != header.split_sha256:
+        raise ConfigError(
+            f"{path} is not the split that this generator was trained with ({split.sha256[:12]}, expected "
+            f"{header.split_sha256[:12]}): cells it was trained on would count as unseen. Give the "
+            "split.json of its run."
+        )
+    return split
+
+
+def real_cells(
+    root: Path,
+    split: Split,
+    header: Header,
+    run: Run | None,
+    data_layout: str | None,
+    group: str | None,
+) -> CachedCells:
+    """The real cells, prepared as in training."""
+    trained: dict[str, Any] = {} if run is None else run.config.get("data", {})
+    cells = open_cells(
+        root,
+        data_layout or trained.get("layout") or "auto",
+        trained.get("group") if group is None else group,
+    )
+    if tuple(cells.classes) != header.classes:
+        raise DataError(
+            f"{root} has the classes {', '.join(cells.classes)}, but the set was made for "
+            f"{', '.join(header.classes)}; give the folder that the generator was trained on."
+        )
+    check_split(split, cells)
+    try:
+        preparation = Preparation.model_validate(header.preparation)
+    except ValidationError as error:
+        raise DataError(f"the manifest's preparation cannot be understood: {error}.") from error
+    return open_cache(cells, preparation)
+
+
+def read_set(synthetic: Path, manifest: Manifest, cached: CachedCells) -> NDArray[np.uint8]:
+    """All images of the set, each checked against its hash: (N, R, R, 3)."""
+    if not manifest.images:
+        raise DataError(f"{synthetic} holds no images; generate some first.")
+    side = cached.shape.resolution
+    pixels = np.empty((len(manifest.images), side, side, 3), np.uint8)
+    for index, entry in enumerate(manifest.images):
+        path = synthetic / entry.file
+        content = path.read_bytes() if path.is_file() else b""
+        if entry.sha256 is None or sha256_bytes(content) != entry.sha256:
+            raise DataError(
+                f"{path} is missing or not as its manifest says; run `cytoforge verify {synthetic}`, "
+                "then generate the set again."
+            )
+        image, _ = decode_png(content)
+        if image.shape != (side, side, 3):
+            raise DataError(
+                f"{path} has {image.shape[1]} x {image.shape[0]} px but real cells were prepared with {side} "
+                "px; numbers of different resolutions cannot be compared. Generate the set again."
+            )
+        pixels[index] = image
+    return pixels
+
+
+def synthetic_images(
+    pixels: NDArray[np.uint8], manifest: Manifest, cached: CachedCells, network: Extractor
+) -> Images:
+    """The images of a set with what `network` sees in them; each is a group of its own."""
+    index = {label: position for position, label in enumerate(cached.shape.classes)}
+    labels = np.array([index[entry.label] for entry in manifest.images], np.int64)
+    names = tuple(entry.file for entry in manifest.images)
+    values = extract(pixels, network, cache_directory())
+    return Images(pixels, names, FeatureSet(values, labels, names, network.name, cached.shape.resolution))
+
+
+def part_images(cached: CachedCells, split: Split, part: Part, network: Extractor) -> Images:
+    """The real cells of one part; empty where the split has none."""
+    wanted = set(split.names(part))
+    kept = np.array([index for index, name in enumerate(cached.names) if name in wanted], np.int64)
+    pixels = cached.read(kept)
+    names = tuple(cached.names[index] for index in kept)
+    features = FeatureSet(
+        extract(pixels, network, cache_directory()),
+        cached.labels[kept],
+        tuple(split.groups[name] for name in names),
+        network.name,
+        cached.shape.resolution,
+    )
+    return Images(pixels, names, features)
+
+
+def joined(sets: list[FeatureSet]) -> FeatureSet:
+    """Several sets as one."""
+    return FeatureSet(
+        np.concatenate([each.values for each in sets]),
+        np.concatenate([each.labels for each in sets]),
+        tuple(group for each in sets for group in each.groups),
+        sets[0].extractor,
+        sets[0].resolution,
+    )
+
+
+def looks_at(train: Images, holdout: Images, fake: Images, network: Extractor) -> tuple[Look, Look]:
+    """All images in the extractor's features and as coarse pictures, upright and in all symmetries."""
+    coarse = Look(layout(train.pixels), layout(symmetries(holdout.pixels)), layout(symmetries(fake.pixels)))
+    trained = extract(train.pixels, network, cache_directory())
+    return Look(trained, _views(holdout, network), _views(fake, network)), coarse
+
+
+def _views(images: Images, network: Extractor) -> NDArray[np.float64]:
+    """Features of the eight symmetries: (N, 8, D)."""
+    count, side = images.pixels.shape[:2]
+    turned = symmetries(images.pixels).reshape(count * len(VIEWS), side, side, 3)
+    return extract(turned, network, cache_directory()).reshape(count, len(VIEWS), network.dim)

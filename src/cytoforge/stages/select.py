@@ -1,0 +1,329 @@
+"""A synthetic set becomes a smaller one without doubtful images, and what each rule does to the scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytoforge.core.errors import ConfigError, DataError
+from cytoforge.core.files import sha256_bytes, sha256_file, write_atomic, write_json
+from cytoforge.core.png import encode_png
+from cytoforge.core.randomness import derive
+from cytoforge.core.run import Run, require_empty
+from cytoforge.core.settings import suggestion
+from cytoforge.data.cache import CachedCells
+from cytoforge.data.cells import Part
+from cytoforge.data.split import Split
+from cytoforge.evaluation.classes import train_classifier
+from cytoforge.evaluation.comparison import FeatureSet, compare
+from cytoforge.evaluation.copies import EXTRACTOR, FEWEST, search
+from cytoforge.evaluation.features import DEFAULT_EXTRACTOR, Extractor, open_extractor
+from cytoforge.evaluation.memorisation import copy_test
+from cytoforge.evaluation.metrics import Comparison
+from cytoforge.evaluation.selection import RULES, class_rejections, region_rejections
+from cytoforge.sampling.card import card
+from cytoforge.sampling.pictures import labelled_rows
+from cytoforge.sampling.provenance import (
+    CARD,
+    CONTACT,
+    INTERPOLATION,
+    MANIFEST,
+    Companion,
+    Manifest,
+    read_manifest,
+    set_marks,
+    write_manifest,
+)
+from cytoforge.stages.compared import (
+    Images,
+    find_split,
+    joined,
+    looks_at,
+    part_images,
+    read_set,
+    real_cells,
+    run_of,
+    synthetic_images,
+)
+
+_COLUMNS = 10
+_SHOWN = ("kernel_distance", "precision", "recall", "density", "coverage", "effective_modes")
+
+Rejected = dict[str, NDArray[np.bool_]]
+"""Rule -> (N,) whether it drops each image."""
+
+
+@dataclass(frozen=True)
+class Selected:
+    """What `select` did.
+
+    Attributes:
+        folder: the set of kept images.
+        kept: their number.
+        dropped: rule -> number of images that it drops.
+        effects: rule, "all", "random" or "none" -> scores of what is kept, as in selection.json.
+    """
+
+    folder: Path
+    kept: int
+    dropped: dict[str, int]
+    effects: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class _Sets:
+    """All images as one extractor sees them."""
+
+    fake: Images
+    train: Images
+    val: Images
+    test: Images
+
+
+def select(
+    synthetic: Path,
+    real: Path,
+    out: Path,
+    *,
+    rules: Sequence[str] = tuple(RULES),
+    share: float = 0.05,
+    alpha: float = 0.01,
+    extractor: str = DEFAULT_EXTRACTOR,
+    judge: str = "mobilenet-v2",
+    split: Path | None = None,
+    data_layout: str | None = None,
+    group: str | None = None,
+    seed: int = 0,
+) -> Selected:
+    """Write `out`/set without the dropped images, `out`/selection.json and `out`/dropped.png.
+
+    The rules learn from training cells only, and a second network judges their effect on holdout cells: a set
+    that was chosen by one network's features always looks better to that network.
+
+    Args:
+        synthetic: set made by generate.
+        real: folder of the real cells that the generator was trained on.
+        out: new or empty folder.
+        rules: some of "class", "region", "copies".
+        share: of real cells that each of the first two rules would lose.
+        alpha: false-alarm rate of the copy test for one image.
+        extractor: network whose features the rules see.
+        judge: network whose features the effects are measured in.
+        split: as for `evaluate`.
+        data_layout: as for `evaluate`.
+        group: as for `evaluate`.
+        seed: of the random selection of as many images, which is measured for comparison.
+
+    Raises:
+        ConfigError: an option makes no sense, a network cannot be had, or nothing would be left.
+        DataError: the set or the real cells cannot be used, or `out` cannot be written.
+    """
+    _check(rules, share, alpha)
+    require_empty(out)
+    manifest = read_manifest(synthetic)
+    run = run_of(synthetic, manifest.header)
+    division = find_split(split, run, manifest.header)
+    cached = real_cells(real, division, manifest.header, run, data_layout, group)
+    pixels = read_set(synthetic, manifest, cached)
+    networks = [open_extractor(name) for name in (extractor, judge)]
+    seen, judged = (_sets(pixels, manifest, cached, division, network) for network in networks)
+    rejected = _rejected(seen, rules, share, alpha)
+    keep = ~np.any(list(rejected.values()), axis=0)
+    if not keep.any():
+        raise ConfigError(f"no image would be left: {_counts(rejected)}. Raise --share or leave rules out.")
+    effects = _effects(judged, rejected, keep, cached.shape.classes, seed)
+    kept = tuple(entry for entry, stays in zip(manifest.images, keep, strict=True) if stays)
+    _write_set(synthetic, out / "set", manifest, kept, pixels[keep], run)
+    _write_dropped(out, seen, rejected, manifest)
+    write_json(
+        out / "selection.json",
+        {
+            "manifest_sha256": sha256_file(synthetic / MANIFEST),
+            "kept_manifest_sha256": sha256_file(out / "set" / MANIFEST),
+            "rules": {name: RULES[name] for name in rules},
+            "share": share,
+            "false_alarm_rate": alpha,
+            "extractor": networks[0].name,
+            "judge": networks[1].name,
+            "images": len(keep),
+            "kept": int(keep.sum()),
+            "classes": _by_class(manifest, keep),
+            "dropped": {
+                name: [
+                    entry.file for entry, drop in zip(manifest.images, rejected[name], strict=True) if drop
+                ]
+                for name in rejected
+            },
+            "effects": effects,
+        },
+    )
+    dropped = {name: int(mask.sum()) for name, mask in rejected.items()}
+    return Selected(out / "set", int(keep.sum()), dropped, effects)
+
+
+def _check(rules: Sequence[str], share: float, alpha: float) -> None:
+    for name in rules:
+        if name not in RULES:
+            raise ConfigError(
+                f"--rules: there is no rule {name!r}.{suggestion(name, RULES)} Rules: {', '.join(RULES)}."
+            )
+    if not rules:
+        raise ConfigError(f"--rules: give one or more of {', '.join(RULES)}.")
+    if not 0 < share < 0.5 or not 0 < alpha < 0.5:
+        raise ConfigError(f"--share and --alpha must lie between 0 and 0.5, got {share} and {alpha}.")
+
+
+def _sets(
+    pixels: NDArray[np.uint8], manifest: Manifest, cached: CachedCells, split: Split, network: Extractor
+) -> _Sets:
+    parts: tuple[Part, ...] = ("train", "val", "test")
+    train, val, test = (part_images(cached, split, part, network) for part in parts)
+    return _Sets(synthetic_images(pixels, manifest, cached, network), train, val, test)
+
+
+def _rejected(sets: _Sets, rules: Sequence[str], share: float, alpha: float) -> Rejected:
+    train, fake = sets.train.features, sets.fake.features
+    found: Rejected = {}
+    if "class" in rules:
+        found["class"] = class_rejections(train, fake, share)
+    if "region" in rules:
+        found["region"] = region_rejections(train, fake, share)
+    if "copies" in rules:
+        found["copies"] = _copies(sets, alpha)
+    return {name: found[name] for name in rules}
+
+
+def _copies(sets: _Sets, alpha: float) -> NDArray[np.bool_]:
+    unseen = _both(sets.val, sets.test)
+    if min(len(sets.train), len(unseen)) < FEWEST:
+        raise DataError(
+            f"the copy test needs {FEWEST} training and {FEWEST} unseen cells, the split has "
+            f"{len(sets.train)} and {len(unseen)}; leave it out with --rules class region."
+        )
+    found = search(looks_at(sets.train, unseen, sets.fake, open_extractor(EXTRACTOR)))
+    return copy_test(found.fake, found.holdout, found.exchanged, alpha).flagged
+
+
+def _both(first: Images, second: Images) -> Images:
+    return Images(
+        np.concatenate([first.pixels, second.pixels]),
+        (*first.names, *second.names),
+        joined([first.features, second.features]),
+    )
+
+
+def _effects(
+    sets: _Sets, rejected: Rejected, keep: NDArray[np.bool_], classes: tuple[str, ...], seed: int
+) -> dict[str, dict[str, Any]]:
+    """Scores of what each rule keeps, of what all keep, and of a random choice of as many of each class."""
+    fake = sets.fake.features
+    chosen = {
+        "none": np.ones(len(fake), bool),
+        **{name: ~mask for name, mask in rejected.items()},
+        "all": keep,
+        "random": _random_choice(fake.labels, keep, seed),
+    }
+    every = joined([sets.train.features, sets.val.features, sets.test.features])
+    right = _recognised(sets.train.features, fake)
+    found = {}
+    for name, mask in chosen.items():
+        kept = fake.part(np.flatnonzero(mask))
+        comparison, _ = compare(sets.test.features, kept, every, classes, seed)
+        accuracy = None if right is None or not mask.any() else float(right[mask].mean())
+        found[name] = {
+            "kept": int(mask.sum()),
+            "share": float(mask.mean()),
+            "class_correct": accuracy,
+            **_numbers(comparison),
+        }
+    return found
+
+
+def _numbers(comparison: Comparison) -> dict[str, dict[str, float | None]]:
+    return {
+        name: {"value": number.value, "floor": number.floor}
+        for name, number in comparison.numbers.items()
+        if name in _SHOWN
+    }
+
+
+def _random_choice(labels: NDArray[np.int64], keep: NDArray[np.bool_], seed: int) -> NDArray[np.bool_]:
+    rng = np.random.default_rng(derive(seed, "random selection"))
+    chosen = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        own = np.flatnonzero(labels == label)
+        chosen[rng.permutation(own)[: int(keep[own].sum())]] = True
+    return chosen
+
+
+def _recognised(train: FeatureSet, fake: FeatureSet) -> NDArray[np.bool_] | None:
+    if len(np.unique(train.labels)) < 2:
+        return None
+    recognised: NDArray[np.int64] = train_classifier(train.values, train.labels).predict(fake.values)
+    right: NDArray[np.bool_] = recognised == fake.labels
+    return right
+
+
+def _by_class(manifest: Manifest, keep: NDArray[np.bool_]) -> dict[str, dict[str, int]]:
+    labels = np.array([entry.label for entry in manifest.images])
+    return {
+        name: {"images": int((labels == name).sum()), "kept": int(keep[labels == name].sum())}
+        for name in manifest.header.classes
+    }
+
+
+def _counts(rejected: Mapping[str, NDArray[np.bool_]]) -> str:
+    return ", ".join(f"{name} drops {int(mask.sum())} of {len(mask)}" for name, mask in rejected.items())
+
+
+def _write_set(
+    source: Path,
+    out: Path,
+    manifest: Manifest,
+    kept: tuple[Any, ...],
+    pixels: NDArray[np.uint8],
+    run: Run | None,
+) -> None:
+    """The kept files as they are, with a manifest, contact sheet and card of their own."""
+    for entry in kept:
+        for file in filter(None, (entry.file, entry.mask)):
+            write_atomic(out / file, (source / file).read_bytes())
+    header = manifest.header
+    if run is not None:
+        header = header.model_copy(update={"run": run.path.resolve().as_posix()})
+    smaller = Manifest(header, kept)
+    labels = np.array([entry.label for entry in kept])
+    rows = {name: pixels[labels == name][:_COLUMNS] for name in header.classes if (labels == name).any()}
+    contents = {CONTACT: encode_png(labelled_rows(rows), set_marks(header))}
+    if (source / INTERPOLATION).is_file():
+        contents[INTERPOLATION] = (source / INTERPOLATION).read_bytes()
+    dropped = len(manifest.images) - len(kept)
+    if run is not None:
+        note = (
+            f"\n## Selection\n{dropped} of {len(manifest.images)} images were dropped by `cytoforge select`: "
+            "frequencies and variety are no longer those of the generator.\n"
+        )
+        contents[CARD] = (card(smaller, run) + note).encode()
+    for name, content in contents.items():
+        write_atomic(out / name, content)
+    companions = tuple(
+        Companion(file=name, sha256=sha256_bytes(content)) for name, content in contents.items()
+    )
+    write_manifest(out, Manifest(header, kept, companions))
+
+
+def _write_dropped(out: Path, sets: _Sets, rejected: Rejected, manifest: Manifest) -> None:
+    """A picture of what each rule drops, up to ten images of each."""
+    rows = {
+        f"{name}: {int(mask.sum())}": sets.fake.pixels[mask][:_COLUMNS]
+        for name, mask in rejected.items()
+        if mask.any()
+    }
+    if rows:
+        picture = labelled_rows(rows, "synthetic; dropped by each rule")
+        write_atomic(out / "dropped.png", encode_png(picture, set_marks(manifest.header)))

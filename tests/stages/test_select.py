@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from cytoforge.core.errors import ConfigError
+from cytoforge.core.files import sha256_bytes
+from cytoforge.core.png import encode_png
+from cytoforge.data.folder import open_cells
+from cytoforge.data.split import Split, split_cells
+from cytoforge.evaluation.features import Extractor
+from cytoforge.sampling.provenance import (
+    Entry,
+    Header,
+    Manifest,
+    class_folders,
+    image_file,
+    image_marks,
+    read_manifest,
+    write_manifest,
+)
+from cytoforge.stages import select as stage
+
+CLASSES = ("bright", "dark")
+SIDE = 32
+
+
+def picture(kind: int, seed: int) -> np.ndarray:
+    """A blotchy cell, bright (0) or dark (1)."""
+    smooth = gaussian_filter(np.random.default_rng([kind, seed]).normal(size=(SIDE, SIDE, 3)), (3, 3, 0))
+    return np.clip(150 - 60 * kind + 40 * smooth / smooth.std(), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def _quick_extractor(monkeypatch) -> None:
+    def embed(levels: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.avg_pool2d(levels, 8).flatten(1)
+
+    monkeypatch.setattr(
+        stage, "open_extractor", lambda name: Extractor(f"{name.split('@')[0]}@{SIDE}", SIDE, 48, embed)
+    )
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("select") / "real cells"
+    for kind, name in enumerate(CLASSES):
+        (root / name).mkdir(parents=True)
+        for seed in range(100):
+            Image.fromarray(picture(kind, seed)).save(root / name / f"{seed // 4:02d}_{seed % 4}.png")
+    split_cells(open_cells(root, group=r"(\w+/\d+)_"), (0.6, 0.1, 0.3)).save(root.parent / "split.json")
+    return root
+
+
+@pytest.fixture
+def made(data, tmp_path) -> Path:
+    """A class of 30 images: 18 honest, 4 of the other class, 4 of noise, 4 mirrored training cells."""
+    split = Split.load(data.parent / "split.json")
+    trained = open_cells(data).select(split.names("train")).cells
+    noise = np.random.default_rng(0).integers(0, 256, (4, SIDE, SIDE, 3), dtype=np.uint8)
+    header = Header(
+        method="wgan-gp",
+        config_sha256="0" * 64,
+        checkpoint="best",
+        checkpoint_sha256="0" * 64,
+        seen=1000,
+        truncation=1.0,
+        preparation={"resolution": SIDE, "fit": "crop", "denoise": 0.0},
+        classes=CLASSES,
+        folders=class_folders(CLASSES),
+        run="../run",
+        split_sha256=split.sha256,
+        versions={"torch": torch.__version__},
+        threads=1,
+    )
+    entries = []
+    for kind, label in enumerate(CLASSES):
+        own = [np.array(Image.open(cell.path)) for cell in trained if cell.label == label][:4]
+        images = [
+            *(picture(kind, 1000 + seed) for seed in range(18)),
+            *(picture(1 - kind, 2000 + seed) for seed in range(4)),
+            *noise,
+            *(np.ascontiguousarray(image[:, ::-1]) for image in own),
+        ]
+        for seed, image in enumerate(images):
+            file = image_file(header.folders, label, seed)
+            content = encode_png(image, image_marks(header, label, seed))
+            (tmp_path / "set" / file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "set" / file).write_bytes(content)
+            entries.append(
+                Entry(file=file, label=label, seed=seed, truncation=1.0, sha256=sha256_bytes(content))
+            )
+    write_manifest(tmp_path / "set", Manifest(header, tuple(entries)))
+    return tmp_path / "set"
+
+
+def test_doubtful_images_go_honest_ones_stay_and_the_effects_are_written(data, made, tmp_path) -> None:
+    done = stage.select(
+        made, data, tmp_path / "out", split=data.parent / "split.json", group=r"(\w+/\d+)_", alpha=0.05
+    )
+    written = json.loads((tmp_path / "out" / "selection.json").read_text(encoding="utf-8"))
+    seeds = {
+        rule: {int(Path(file).stem.rsplit("_")[-1]) for file in files}
+        for rule, files in written["dropped"].items()
+    }
+    assert set(range(18, 22)) <= seeds["class"]
+    assert set(range(22, 26)) <= seeds["region"]
+    assert set(range(26, 30)) <= seeds["copies"]
+    assert len([file for file in written["dropped"]["class"] if int(Path(file).stem[-2:]) < 18]) <= 6
+    kept = read_manifest(done.folder)
+    assert len(kept.images) == done.kept == written["kept"]
+    for entry in kept.images:
+        assert sha256_bytes((done.folder / entry.file).read_bytes()) == entry.sha256
+    effects = written["effects"]
+    assert list(effects) == ["none", "class", "region", "copies", "all", "random"]
+    assert effects["all"]["kept"] == effects["random"]["kept"]
+    assert effects["all"]["class_correct"] > effects["none"]["class_correct"]
+    assert effects["all"]["kernel_distance"]["value"] < effects["random"]["kernel_distance"]["value"]
+    assert (tmp_path / "out" / "dropped.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [({"rules": ("clas",)}, "class"), ({"rules": ()}, "one or more"), ({"share": 0.7}, "between 0 and 0.5")],
+)
+def test_options_without_sense_are_refused(data, made, tmp_path, options, says) -> None:
+    with pytest.raises(ConfigError, match=says):
+        stage.select(made, data, tmp_path / "out", split=data.parent / "split.json", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_occupied_folder_is_refused(data, made) -> None:
+    with pytest.raises(ConfigError, match="not an empty folder"):
+        stage.select(made, data, made, split=data.parent / "split.json")
