@@ -60,16 +60,45 @@ class Case:
 
 
 NARROW = {"latent": 8, "generator_channels": 4, "critic_channels": 4, "most_channels": 8}
+NARROW_GAN = {"latent": 8, "generator_channels": 4, "discriminator_channels": 4, "most_channels": 8}
 
 CASES: dict[str, Case] = {
     "wgan-gp": Case(NARROW, (Opponents("critic"),)),
+    "gan": Case(NARROW_GAN, (Opponents(),)),
+    "ebgan": Case({**NARROW_GAN, "code": 8, "margin": 5.0}, (Opponents(),), mixes=True),
+    "infogan": Case({**NARROW_GAN, "categories": 3}, (Opponents(),)),
     "cgan-dense": Case({"latent": 8, "channels": 8, "dropout": 0.0}, (Opponents(),), resolution=16),
     "cgan": Case(
         {"latent": 8, "generator_channels": 4, "discriminator_channels": 8, "most_channels": 8},
         (Opponents(),),
     ),
     "cvae-source": Case({"latent": 8, "channels": 8}, mixes=True, resolution=16),
+    "diffusion": Case(
+        {"channels": 8, "blocks": 1, "patch": 4, "steps": 2, "condition": "masks", "branch": "control"}
+    ),
     "cvae": Case({"latent": 8, "channels": 4, "most_channels": 8}),
+    "cyclegan": Case(
+        # least squares start with both sides on the way to one half; test_cyclegan tests the directions
+        {"channels": 4, "blocks": 1, "discriminator_channels": 4, "halvings": 2, "buffer": 4},
+        by_class=False,
+        by_noise=False,
+        mixes=True,  # each process has a buffer of its own
+    ),
+    "pix2pix": Case(
+        {
+            **{"width": 4, "most_width": 16, "norm": "instance", "discriminator_width": 4},
+            **{"discriminator_norm": "instance", "dropout": 0.0, "mode_seeking": 0.1, "r1": 0.1},
+        },
+        (Opponents(),),
+    ),
+    "syncgan": Case(
+        {
+            **{"width": 4, "most_width": 16, "norm": "instance", "discriminator_width": 4, "dropout": 0.0},
+            **{"discriminator_norm": "instance", "mask_width": 4, "mask_most_width": 16, "noise_channels": 1},
+            **{"mask_discriminator_width": 4, "mask_norm": "instance", "mask_r1": 0.1},
+        },
+        (Opponents(), Opponents("mask_discriminator", "mask_generator", "mask_generator")),
+    ),
 }
 
 CLASSES = ("red", "blue")

@@ -119,7 +119,7 @@ def test_catalogue_rebuilds_and_suggests():
     assert rebuild(config).config == make().config
     assert all(name == kind.name for name, kind in METHODS.items())
     with pytest.raises(ConfigError, match='Did you mean "wgan-gp"'):
-        method_type("wgan")
+        method_type("wgan-pg")
     with pytest.raises(ConfigError, match="Did you mean"):
         rebuild({**config, "settings": {"latnt": 3}})
     with pytest.raises(ConfigError, match="32, 64, 128 or 256"):

@@ -10,10 +10,31 @@ from cytoforge.core.method import Method
 from cytoforge.core.settings import checked, suggestion
 from cytoforge.methods.cgan import CGAN, DenseCGAN
 from cytoforge.methods.cvae import CVAE, SourceCVAE
+from cytoforge.methods.cyclegan import CycleGAN
+from cytoforge.methods.diffusion import Diffusion
+from cytoforge.methods.ebgan import EBGAN
+from cytoforge.methods.gan import GAN
+from cytoforge.methods.infogan import InfoGAN
+from cytoforge.methods.pix2pix import Pix2Pix
+from cytoforge.methods.syncgan import SynCGAN
 from cytoforge.methods.wgan_gp import WGANGP
 
 METHODS: dict[str, type[Method]] = {
-    method.name: method for method in (WGANGP, DenseCGAN, CGAN, SourceCVAE, CVAE)
+    method.name: method
+    for method in (
+        WGANGP,
+        GAN,
+        EBGAN,
+        InfoGAN,
+        DenseCGAN,
+        CGAN,
+        SourceCVAE,
+        CVAE,
+        Pix2Pix,
+        SynCGAN,
+        CycleGAN,
+        Diffusion,
+    )
 }
 
 

@@ -39,13 +39,19 @@ def widths(resolution: int, channels: int, most: int) -> list[int]:
 class ModulatedBlock(nn.Module):
     """3x3 convolution, pixel norm, then a scale and shift of each channel that the latent code sets.
 
+    With `pixel_noise`, each channel has a learned strength of noise that is added before scale and shift:
+    grain, chromatin and debris need not be computed from the code.
+
     Reference:
         Karras et al., Progressive growing of GANs, 2018, section 4.2 (pixel norm).
         https://arxiv.org/abs/1710.10196
         Perez et al., FiLM, 2018 (scale and shift). https://arxiv.org/abs/1709.07871
+        Karras et al., A style-based generator architecture, 2019, section 2 (noise). https://arxiv.org/abs/1812.04948
     """
 
-    def __init__(self, inputs: int, outputs: int, code: int, upsample: bool) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, code: int, upsample: bool, pixel_noise: bool = False
+    ) -> None:
         super().__init__()
         self.upsample = upsample
         self.convolution = nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode="replicate", bias=False)
@@ -53,15 +59,19 @@ class ModulatedBlock(nn.Module):
         nn.init.kaiming_normal_(self.convolution.weight, a=0.2)
         nn.init.normal_(self.modulation.weight, std=0.5 * code**-0.5)
         nn.init.zeros_(self.modulation.bias)
+        self.strength = nn.Parameter(torch.full((outputs, 1, 1), 0.1)) if pixel_noise else None
 
-    def forward(self, features: Tensor, code: Tensor) -> Tensor:
-        """Features (N, C, H, W) and code (N, K) become (N, C', H or 2H, W or 2W)."""
+    def forward(self, features: Tensor, code: Tensor, pixels: Tensor | None = None) -> Tensor:
+        """Features (N, C, H, W), code (N, K), noise (N, 1, R, R) become (N, C', H or 2H, W or 2W)."""
         if self.upsample:
             features = F.interpolate(features, scale_factor=2.0, mode="bilinear", align_corners=False)
         features = self.convolution(features)
         scale, shift = self.modulation(code).to(features.dtype)[:, :, None, None].chunk(2, dim=1)
         length = features.square().mean(dim=1, keepdim=True).add(1e-4).rsqrt()
-        return F.leaky_relu(features * length * (1 + scale) + shift, 0.2)
+        features = features * length
+        if self.strength is not None and pixels is not None:
+            features = features + (self.strength * _at_side(pixels, features.shape[-1])).to(features.dtype)
+        return F.leaky_relu(features * (1 + scale) + shift, 0.2)
 
 
 class ConvolutionalGenerator(nn.Module):
@@ -73,12 +83,24 @@ class ConvolutionalGenerator(nn.Module):
         latent: length of the noise.
         channels: width at full resolution; see `widths`.
         most_channels: upper bound of the width.
+        pixel_noise: take noise for each pixel besides the latent code.
+
+    Attributes:
+        noise_length: numbers that `forward` takes for each image.
     """
 
     def __init__(
-        self, resolution: int, classes: int, latent: int = 128, channels: int = 32, most_channels: int = 256
+        self,
+        resolution: int,
+        classes: int,
+        latent: int = 128,
+        channels: int = 32,
+        most_channels: int = 256,
+        pixel_noise: bool = False,
     ) -> None:
         super().__init__()
+        self.latent, self.resolution = latent, resolution
+        self.noise_length = latent + pixel_noise * resolution**2
         code = 128
         sizes = widths(resolution, channels, most_channels)
         self.embedding = nn.Embedding(classes, latent)
@@ -88,21 +110,24 @@ class ConvolutionalGenerator(nn.Module):
         self.mapping = nn.Sequential(first, nn.LeakyReLU(0.2), second, nn.LeakyReLU(0.2))
         self.start = nn.Linear(2 * latent, sizes[0] * COARSEST**2)
         self.blocks = nn.ModuleList(
-            ModulatedBlock(inputs, outputs, code, upsample=level > 0)
+            ModulatedBlock(inputs, outputs, code, upsample=level > 0, pixel_noise=pixel_noise)
             for level, (inputs, outputs) in enumerate(zip([sizes[0], *sizes], sizes, strict=False))
         )
         self.output = nn.Conv2d(sizes[-1], 3, 3, padding=1, padding_mode="replicate")
 
     def forward(self, noise: Tensor, labels: Tensor) -> Tensor:
-        """Noise (N, latent) standard normal and labels (N,) become images (N, 3, H, W) in [-1, 1].
+        """Noise (N, noise_length) standard normal and labels (N,) become images (N, 3, H, W) in [-1, 1].
 
-        Shorter noise (truncation) moves an image towards its class: the noise is not normalised here.
+        Shorter noise (truncation) moves an image towards its class: the latent part is not normalised here.
+        The part for pixels is, since less grain would not be more typical.
         """
+        noise, pixels = noise[:, : self.latent], noise[:, self.latent :]
+        field = _unit(pixels).unflatten(1, (1, self.resolution, -1)) if pixels.shape[1] else None
         latent = torch.cat([noise, _unit(self.embedding(labels))], dim=1)
         code = self.mapping(latent)
         features = self.start(latent).unflatten(1, (-1, COARSEST, COARSEST))
         for block in self.blocks:
-            features = block(features, code)
+            features = block(features, code, field)
         return torch.tanh(self.output(features))
 
 
@@ -135,10 +160,24 @@ class ConvolutionalCritic(nn.Module):
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """Images (N, 3, H, W) in [-1, 1] and labels (N,) become scores (N,)."""
-        features = self.body(images).flatten(1)
+        return self.scores(self.features(images), labels)
+
+    def features(self, images: Tensor) -> Tensor:
+        """What the convolutions see in the images: (N, F)."""
+        features: Tensor = self.body(images).flatten(1)
+        return features
+
+    def scores(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Scores (N,) of features (N, F) and labels (N,)."""
         projection = (features * self.embedding(labels)).sum(dim=1)
         scores: Tensor = self.score(features)[:, 0] + projection
         return scores.float()
+
+
+def _at_side(pixels: Tensor, side: int) -> Tensor:
+    """White noise (N, 1, R, R) at a coarser side, its variance kept."""
+    factor = pixels.shape[-1] // side
+    return F.avg_pool2d(pixels, factor) * factor if factor > 1 else pixels
 
 
 def _unit(vectors: Tensor) -> Tensor:

@@ -1,0 +1,199 @@
+"""GAN whose latent codes must be readable from its images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+from torch.optim import Adam, Optimizer
+
+from cytoforge.core.batch import Batch, DataShape
+from cytoforge.core.errors import ConfigError
+from cytoforge.core.method import Method, MethodConfig, Turn
+from cytoforge.core.randomness import normal
+from cytoforge.data.augment import Policy, augment
+from cytoforge.losses.adversarial import minimax_discriminator, non_saturating_generator
+from cytoforge.losses.information import categorical_information, continuous_information
+from cytoforge.losses.penalty import zero_centred_penalty
+from cytoforge.networks.convolutional import ConvolutionalGenerator
+from cytoforge.networks.recogniser import Recognised, RecognisingDiscriminator
+
+
+class InfoGANConfig(MethodConfig):
+    """Settings of `infogan`."""
+
+    labelled: bool = Field(True, description="whether generator and discriminator are told the class")
+    latent: int = Field(64, ge=1, description="length of the noise without meaning")
+    categories: int = Field(5, ge=2, description="values of the categorical code")
+    continuous: int = Field(2, ge=1, description="number of continuous codes, uniform in -1..1")
+    information: float = Field(1.0, ge=0, description="weight of the information about the category")
+    continuous_information: float = Field(0.1, ge=0, description="weight of that about continuous codes")
+    generator_channels: int = Field(64, ge=4, description="generator width at full resolution")
+    discriminator_channels: int = Field(64, ge=4, description="discriminator width at half resolution")
+    most_channels: int = Field(512, ge=4, description="upper bound of the width")
+    r1: float = Field(1.0, ge=0, description="weight of the discriminator's squared gradient at real images")
+    learning_rate: float = Field(2e-4, gt=0, description="Adam's learning rate of both networks")
+    betas: tuple[float, float] = Field((0.0, 0.99), description="Adam's decay rates")
+    augment: Policy = Field("", description="differentiable augmentation, for example translation,cutout")
+
+
+class InfoGAN(Method):
+    """A GAN that finds, without being told, what cells differ in: one categorical and some continuous codes.
+
+    A recogniser Q, which shares the discriminator's convolutions, reads the codes back from the image. Both
+    players gain from the lower bound of the information between code and image, H(c) + E[log Q(c | image)],
+    which is logged with its weight and a minus:
+
+        discriminator: E[softplus(-D(real))] + E[softplus(D(fake))] + R1 - information
+        generator:     E[softplus(-D(fake))] - information
+
+    The noise is standard normal throughout. The category is the largest of `categories` of its numbers, a
+    continuous code is its number's place in the normal distribution, so that truncation leaves categories
+    alone and moves the other codes to their middle. With `labelled=false` classes are neither seen nor asked
+    for, as in the paper; with the class given, codes describe what cells of one class differ in.
+
+    Reference:
+        Chen et al., InfoGAN, 2016, equations 5 and 6. https://arxiv.org/abs/1606.03657
+    """
+
+    name = "infogan"
+    config_type = InfoGANConfig
+    averaged = ("generator",)
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "cpu": {"generator_channels": 32, "discriminator_channels": 32, "most_channels": 256, "batch": 32},
+        "paper": {"labelled": False, "r1": 0.0, "betas": (0.5, 0.999)},
+    }
+
+    def __init__(self, config: MethodConfig, shape: DataShape) -> None:
+        assert isinstance(config, InfoGANConfig)
+        if shape.resolution not in (32, 64, 128, 256):
+            raise ConfigError(
+                f"infogan works at a resolution of 32, 64, 128 or 256 px, not {shape.resolution}; "
+                "choose one of them with --resolution."
+            )
+        self.config = config
+        side, most = shape.resolution, config.most_channels
+        classes = len(shape.classes) if config.labelled else 1
+        length = config.latent + config.categories + config.continuous
+        self.networks = {
+            "generator": ConvolutionalGenerator(side, classes, length, config.generator_channels, most),
+            "discriminator": RecognisingDiscriminator(
+                side, classes, config.categories, config.continuous, config.discriminator_channels, most
+            ),
+        }
+
+    def turns(self) -> tuple[Turn, ...]:
+        """Alternating: the discriminator with its recogniser, then the generator."""
+        return (
+            Turn("discriminator", self.discriminator_losses),
+            Turn("generator", self.generator_losses),
+        )
+
+    def optimizers(self) -> dict[str, Optimizer]:
+        """Adam for both."""
+        return {
+            name: Adam(network.parameters(), self.config.learning_rate, self.config.betas, fused=True)
+            for name, network in self.networks.items()
+        }
+
+    def noise(self, seeds: NDArray[Any] | Tensor) -> Tensor:
+        """Standard normal (N, latent + categories + continuous)."""
+        config = self.config
+        return normal(seeds, (config.latent + config.categories + config.continuous,), "latent")
+
+    def codes(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """What the noise says: categories (N,) and continuous codes (N, D) in [-1, 1]."""
+        _, categories, continuous = self._parts(noise)
+        return categories.argmax(dim=1), torch.erf(continuous / math.sqrt(2))
+
+    def with_code(self, noise: Tensor, category: int | None = None, **continuous: float) -> Tensor:
+        """The noise with some codes set, for pictures that walk along one of them.
+
+        Args:
+            noise: (N, ...) as `noise` gives it.
+            category: of all images; None leaves each its own.
+            continuous: c0=0.5 sets the first continuous code, and so on; inside (-1, 1).
+        """
+        latent, categories, codes = (part.clone() for part in self._parts(noise))
+        if category is not None:
+            categories = (
+                F.one_hot(torch.tensor(category), self.config.categories).to(noise).expand_as(categories)
+            )
+        for name, value in continuous.items():
+            codes[:, int(name.removeprefix("c"))] = math.sqrt(2) * torch.erfinv(torch.tensor(value))
+        return torch.cat([latent, categories, codes], dim=1)
+
+    def sample(self, noise: Tensor, labels: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Images (N, 3, H, W) from noise and labels (N,), which count only with `labelled`."""
+        latent = self._parts(noise)[0]
+        categories, continuous = self.codes(noise)
+        chosen = F.one_hot(categories, self.config.categories).to(latent)
+        # variance 1 for each input, whatever it means
+        count = self.config.categories
+        chosen = (chosen - 1 / count) * count / math.sqrt(count - 1)
+        images: Tensor = self.networks["generator"](
+            torch.cat([latent, chosen, continuous * math.sqrt(3)], dim=1), self._classes(labels)
+        )
+        return images
+
+    def recognise(self, images: Tensor, labels: Tensor) -> Recognised:
+        """Scores of images (N, 3, H, W) of classes (N,), and which codes Q reads from them."""
+        found: Recognised = self.networks["discriminator"](images, self._classes(labels))
+        return found
+
+    def discriminator_losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Cross-entropy, R1, and minus the information that the recogniser finds in generated cells."""
+        noise = self._noise(batch, "discriminator")
+        with torch.no_grad():
+            fake = self.sample(noise, batch.labels)
+        real, fake = self._augment(batch.images, batch, "real"), self._augment(fake, batch, "fake")
+        found = self.recognise(torch.cat([real, fake]), batch.labels.repeat(2))
+        losses = {"discriminator": minimax_discriminator(*found.scores.chunk(2))}
+        if self.config.r1:
+            steepness = zero_centred_penalty(lambda images: self.recognise(images, batch.labels).scores, real)
+            losses["r1"] = self.config.r1 / 2 * steepness
+        half = Recognised(*(part[len(batch) :] for part in found))
+        return {**losses, **self._information(half, noise, "recogniser")}
+
+    def generator_losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Cross-entropy with the answer "real", and minus the information."""
+        noise = self._noise(batch, "generator")
+        fake = self._augment(self.sample(noise, batch.labels), batch, "generator")
+        found = self.recognise(fake, batch.labels)
+        losses = {"generator": non_saturating_generator(found.scores, found.scores)}
+        return {**losses, **self._information(found, noise, "generator")}
+
+    def _information(self, found: Recognised, noise: Tensor, who: str) -> dict[str, Tensor]:
+        categories, continuous = self.codes(noise)
+        category = categorical_information(found.category, categories)
+        codes = continuous_information(found.means, found.log_deviations, continuous)
+        return {
+            f"{who} category": -self.config.information * category,
+            f"{who} codes": -self.config.continuous_information * codes,
+        }
+
+    def _parts(self, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        config = self.config
+        latent, categories, codes = torch.split(
+            noise, [config.latent, config.categories, config.continuous], dim=1
+        )
+        return latent, categories, codes
+
+    def _noise(self, batch: Batch, stream: str) -> Tensor:
+        config = self.config
+        length = config.latent + config.categories + config.continuous
+        return normal(batch.seeds, (length,), stream).to(batch.images.device)
+
+    def _classes(self, labels: Tensor) -> Tensor:
+        return labels if self.config.labelled else torch.zeros_like(labels)
+
+    def _augment(self, images: Tensor, batch: Batch, stream: str) -> Tensor:
+        if not self.config.augment:
+            return images
+        return augment(images, self.config.augment, batch.seeds, stream)
