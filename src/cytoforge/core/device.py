@@ -36,3 +36,10 @@ def gains_from_bf16() -> bool:
 def fastest_precision() -> str:
     """Lightning Fabric's name of the number format that this machine gains from."""
     return "bf16-mixed" if gains_from_bf16() else "32-true"
+
+
+def has_bf16_instructions(device: torch.device) -> bool:
+    """Whether a device computes in bfloat16 itself: what it says, not what a clock measures."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

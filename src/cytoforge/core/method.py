@@ -49,8 +49,10 @@ class Method(ABC):
         name: word on the command line.
         config_type: the settings' class.
         presets: name -> settings, of the method or of the loop, that replace defaults.
-        averaged: networks of which a moving average is kept and used for sampling.
+        averaged: networks of which a moving average is kept and used for sampling; others may be named.
         needs_masks: whether training needs cells with masks.
+        frozen_in_refinement: what `train --from` leaves as it is unless told otherwise: patterns of
+            `<network>/<parameter>`.
     """
 
     name: ClassVar[str]
@@ -58,6 +60,7 @@ class Method(ABC):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     averaged: ClassVar[tuple[str, ...]] = ()
     needs_masks: ClassVar[bool] = False
+    frozen_in_refinement: ClassVar[tuple[str, ...]] = ()
 
     networks: dict[str, nn.Module]
 
@@ -94,6 +97,17 @@ class Method(ABC):
 
         Returns:
             (N, 2, H, W) in {0, 1}, cytoplasm and nucleus, or None.
+        """
+        return None
+
+    def source_labels(self, labels: Tensor) -> Tensor | None:
+        """For images of these classes, the classes whose images `sample` takes for its condition.
+
+        Args:
+            labels: (N,) classes to be drawn.
+
+        Returns:
+            (N,), or None for methods that do not translate images.
         """
         return None
 
