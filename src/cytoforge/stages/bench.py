@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
@@ -23,6 +23,7 @@ from cytoforge.core.device import fastest_precision
 from cytoforge.core.progress import progress
 from cytoforge.core.run import Run
 from cytoforge.losses.penalty import gradient_penalty
+from cytoforge.losses.sobolev import sobolev
 from cytoforge.methods.wgan_gp import WGANGP, WGANGPConfig
 from cytoforge.stages.train import plan
 from cytoforge.training.loop import Loop
@@ -118,6 +119,7 @@ class PlainStep:
     def __init__(self, method: WGANGP, cells: RandomCells, batch: int) -> None:
         self.generator, self.critic = method.networks["generator"], method.networks["critic"]
         self.config, self.cells, self.batch = method.config, cells, batch
+        self.noise_length = method.noise_length
         rate, betas = method.config.learning_rate, method.config.betas
         self.generator_optimizer = torch.optim.Adam(self.generator.parameters(), rate, betas)
         self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), rate, betas)
@@ -130,7 +132,8 @@ class PlainStep:
             torch.from_numpy(self.cells.images[chosen]).permute(0, 3, 1, 2).contiguous().float() / 127.5 - 1
         )
         labels = torch.from_numpy(self.cells.labels[chosen])
-        fake = self.generator(torch.randn(self.batch, self.config.latent), labels).detach()
+        real = sobolev(real, self.config.sobolev)
+        fake = self._generated(labels).detach()
         every = self.config.penalty_every
         penalty = gradient_penalty(
             lambda images: self.critic(images, labels[::every]),
@@ -148,10 +151,14 @@ class PlainStep:
         self.critic_optimizer.step()
         self.taken += 1
         if self.taken % self.config.critic_steps == 0:
-            fake = self.generator(torch.randn(self.batch, self.config.latent), labels)
+            fake = self._generated(labels)
             self.generator_optimizer.zero_grad()
             (-self.critic(fake, labels).mean()).backward()
             self.generator_optimizer.step()
+
+    def _generated(self, labels: Tensor) -> Tensor:
+        images = self.generator(torch.randn(self.batch, self.noise_length), labels)
+        return sobolev(images, self.config.sobolev)
 
 
 class OperationCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
