@@ -33,6 +33,8 @@ def train(
     set_: Annotated[tuple[str, ...], Parameter(name="--set", negative="")] = (),
     config: Path | None = None,
     resume: Annotated[bool, Parameter(negative="")] = False,
+    start: Annotated[Path | None, Parameter(name="--from")] = None,
+    freeze: Annotated[tuple[str, ...] | None, Parameter(negative="")] = None,
     processes: int = 1,
 ) -> Outcome:
     """Train a generative model on a folder of labelled cells.
@@ -52,6 +54,8 @@ def train(
         set_: settings as key=value; `cytoforge methods` lists them. May be repeated.
         config: YAML file with these options; options given here win.
         resume: go on with the run in --run where there is one.
+        start: refine this run: start from its weights and settings; the data and its classes may be others.
+        freeze: what a refinement leaves as it is, as NETWORK/PARAMETER with * and ?; "none" for nothing.
         processes: number of processes on this machine; use torchrun for several machines.
     """
     asked = _asked(config, locals())
@@ -69,6 +73,8 @@ def train(
         seed=asked.get("seed", 0),
         settings=asked["settings"],
         resume=resume,
+        start=start,
+        freeze=() if freeze == ("none",) else freeze,
         **wanted,
     )
     return _outcome(done.path)

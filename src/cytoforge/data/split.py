@@ -176,6 +176,34 @@ def check_split(split: Split, cells: CellSet, hashes: Mapping[str, str] | None =
         )
 
 
+def keep_parts(split: Split, before: Split) -> Split:
+    """The split with every group that an earlier split had in training put into training again.
+
+    Groups of which the earlier split held cells back stay held back. Cells are recognised by content, so this
+    works where folders were renamed or joined.
+
+    Args:
+        split: new division.
+        before: division that a model was trained with.
+    """
+    parts_before = {before.hashes[name]: part for name, part in before.parts.items()}
+    part_of: dict[str, Part] = {}
+    for name in split.parts:
+        earlier = parts_before.get(split.hashes[name])
+        known = part_of.get(split.groups[name])
+        if earlier == "train" or (earlier is not None and known is None):
+            part_of[split.groups[name]] = earlier
+    parts = {name: part_of.get(split.groups[name], part) for name, part in split.parts.items()}
+    return split.model_copy(update={"parts": parts})
+
+
+def trained_on(split: Split, before: Split) -> tuple[str, ...]:
+    """Cells held back by `split` whose content `before` had in training; sorted names."""
+    trained = {before.hashes[name] for name in before.names("train")}
+    held = [name for name, part in split.parts.items() if part != "train"]
+    return tuple(sorted(name for name in held if split.hashes[name] in trained))
+
+
 def require_trainable(split: Split, cells: CellSet) -> None:
     """Make sure that every class can be learned.
 

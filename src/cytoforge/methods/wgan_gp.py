@@ -66,6 +66,8 @@ class WGANGP(Method):
     averaged = ("generator",)
     # Mo et al., Freeze the discriminator, 2020: its lower layers. https://arxiv.org/abs/2002.10964
     frozen_in_refinement = ("critic/body.0.*", "critic/body.2.*")
+    # Mo et al., Freeze the discriminator, 2020: its lower layers. https://arxiv.org/abs/2002.10964
+    frozen_in_refinement = ("critic/body.0.*", "critic/body.2.*")
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {},
         "cpu": {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +15,7 @@ from lightning_fabric import Fabric
 from pydantic import BaseModel, create_model
 
 from cytoforge.core.batch import DataShape
+from cytoforge.core.checkpoint import load_checkpoint
 from cytoforge.core.device import fastest_precision
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.method import Method, MethodConfig
@@ -23,13 +24,14 @@ from cytoforge.core.run import Run, require_empty
 from cytoforge.core.settings import checked, suggestion
 from cytoforge.data.cache import MASK_CHANNELS, CachedCells, open_cache
 from cytoforge.data.folder import CellSet, open_cells
-from cytoforge.data.split import Split, check_split, require_trainable
+from cytoforge.data.split import Split, check_split, keep_parts, require_trainable, trained_on
 from cytoforge.data.transform import Preparation
 from cytoforge.evaluation.features import open_extractor
 from cytoforge.evaluation.monitor import Monitor
 from cytoforge.methods.catalogue import method_type
 from cytoforge.stages.split import split as split_folder
 from cytoforge.training.loop import Loop, LoopConfig, Measure, Until
+from cytoforge.training.warm_start import frozen_parameters, starting_tensors, warm_start
 
 MINUTES = 20.0
 """How long a training lasts where neither images nor minutes are given."""
@@ -47,6 +49,30 @@ class Plan:
     settings: MethodConfig
     loop: LoopConfig
     preparation: Preparation
+
+
+@dataclass(frozen=True)
+class _Base:
+    """The run that a refinement starts from: its folder, its preset and all its settings."""
+
+    path: Path
+    preset: str
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Everything that decides what a new run is."""
+
+    chosen: Plan
+    loop: LoopConfig
+    cells: CellSet
+    path: Path
+    seed: int
+    split: Path | None
+    resume: bool
+    base: _Base | None
+    frozen: tuple[str, ...]
 
 
 def plan(method: str, preset: str | None, settings: Mapping[str, Any]) -> Plan:
@@ -100,6 +126,8 @@ def train(
     group: str | None = None,
     extractor: str = "efficientnet-lite0",
     resume: bool = False,
+    start: Path | None = None,
+    freeze: Sequence[str] | None = None,
 ) -> Run:
     """Train until enough images have been seen.
 
@@ -118,6 +146,8 @@ def train(
         group: regular expression that finds a cell's group in its path.
         extractor: network whose features give the curve; "" measures nothing.
         resume: go on with the run in `run`; starts it where there is none.
+        start: run of the same method whose weights and settings to start from; its classes may be others.
+        freeze: patterns of `<network>/<parameter>` to leave as `start` has them; None takes the method's own.
 
     Returns:
         The run.
@@ -129,6 +159,9 @@ def train(
         KeyboardInterrupt: stopped by the user, saved.
     """
     wanted = {**(settings or {}), **({"resolution": resolution} if resolution is not None else {})}
+    base = _base(start, run, method, resume)
+    if base is not None:
+        wanted, preset = {**base.settings, **wanted}, preset or base.preset
     chosen = plan(method, preset, wanted)
     if not resume:
         require_empty(run)
@@ -137,15 +170,20 @@ def train(
     fabric = _fabric(loop)
     torch.manual_seed(derive(seed, "weights"))
     model = chosen.method(chosen.settings, _shape(chosen, cells))
-    folder = _started(chosen, loop, cells, run, seed, split, resume, fabric)
+    frozen = _frozen(model, base, freeze)
+    folder = _started(_Asked(chosen, loop, cells, run, seed, split, resume, base, frozen), fabric)
     loop = LoopConfig.model_validate(folder.config["loop"])
     parts = Split.load(folder.split_path)
     cached = open_cache(cells, chosen.preparation)
     measure = _measure(cached, parts, extractor) if fabric.is_global_zero else None
     shown = cached.select(parts.names("train"))
     shown = shown.with_masks() if _uses_masks(chosen) else shown.without_masks()
-    trainer = Loop(model, shown, loop, folder, seed, fabric, measure)
-    if resume and any(folder.checkpoints.glob("[0-9]*")):
+    going_on = resume and any(folder.checkpoints.glob("[0-9]*"))
+    if base is not None and not going_on:
+        _load(model, chosen, cells.classes, base)
+    frozen_names = frozen_parameters(model.networks, folder.config.get("frozen", ()))
+    trainer = Loop(model, shown, loop, folder, seed, fabric, measure, frozen_names)
+    if going_on:
         trainer.resume()
     trainer.train(Until(images, MINUTES if images is None and minutes is None else minutes))
     return folder
@@ -194,47 +232,91 @@ def _fabric(loop: LoopConfig) -> Fabric:
     return fabric
 
 
-def _started(
-    chosen: Plan,
-    loop: LoopConfig,
-    cells: CellSet,
-    path: Path,
-    seed: int,
-    split: Path | None,
-    resume: bool,
-    fabric: Fabric,
-) -> Run:
+def _base(start: Path | None, run: Path, method: str, resume: bool) -> _Base | None:
+    """The run to start from. Its own config is enough to go on, even if the other run is gone by then."""
+    if start is None:
+        return None
+    going_on = resume and (run / "config.json").is_file()
+    source = Run.open(run if going_on else start)
+    if source.config["method"] != method:
+        raise ConfigError(
+            f"{start} is a run of {source.config['method']}, not of {method}; a refinement keeps the method."
+        )
+    config = source.config
+    loop = {name: value for name, value in config["loop"].items() if name != "precision"}
+    settings = {**config["settings"], **loop, **config["preparation"]}
+    return _Base(start.resolve(), config["preset"], settings)
+
+
+def _frozen(model: Method, base: _Base | None, freeze: Sequence[str] | None) -> tuple[str, ...]:
+    if base is None:
+        if freeze:
+            raise ConfigError("--freeze makes sense with --from only: there are no weights to keep.")
+        return ()
+    patterns = tuple(model.frozen_in_refinement if freeze is None else freeze)
+    frozen_parameters(model.networks, patterns)
+    return patterns
+
+
+def _load(model: Method, chosen: Plan, classes: tuple[str, ...], base: _Base) -> None:
+    """Start `model` from the base's best weights."""
+    run = Run.open(base.path)
+    tensors = load_checkpoint(run.checkpoints, "best").tensors
+    shape = DataShape(
+        chosen.preparation.resolution, (*classes, "one more"), len(MASK_CHANNELS) * _uses_masks(chosen)
+    )
+    with torch.random.fork_rng(devices=[]):
+        larger = chosen.method(chosen.settings, shape)
+    warm_start(
+        model.networks, larger.networks, starting_tensors(model, tensors), run.config["classes"], classes
+    )
+
+
+def _started(asked: _Asked, fabric: Fabric) -> Run:
     """The run folder with its split, made by the first process only."""
+    path, cells = asked.path, asked.cells
     if fabric.is_global_zero:
-        if resume and (path / "config.json").exists():
+        if asked.resume and (path / "config.json").exists():
             run = Run.open(path)
             parts = Split.load(run.split_path)
-            _compare(run, _config(chosen, loop, cells, seed, parts))
+            _compare(run, _config(asked, parts))
             check_split(parts, cells)
         else:
-            parts = _split(cells, seed, split)
+            parts = _split(cells, asked.seed, asked.split, asked.base)
             require_trainable(parts, cells)
-            run = Run.create(path, _config(chosen, loop, cells, seed, parts))
+            run = Run.create(path, _config(asked, parts))
             parts.save(run.split_path)
     fabric.barrier()
     return Run.open(path)
 
 
-def _split(cells: CellSet, seed: int, split: Path | None) -> Split:
+def _split(cells: CellSet, seed: int, split: Path | None, base: _Base | None) -> Split:
+    """The split that was given or a new one; nothing that the base was trained on is held back."""
+    parts = split_folder(cells, seed=seed) if split is None else Split.load(split)
+    if split is not None:
+        check_split(parts, cells)
+    if base is None:
+        return parts
+    before = Split.load(Run.open(base.path).split_path)
     if split is None:
-        return split_folder(cells, seed=seed)
-    parts = Split.load(split)
-    check_split(parts, cells)
+        return keep_parts(parts, before)
+    if known := trained_on(parts, before):
+        raise ConfigError(
+            f"{split} holds back {len(known)} cells that {base.path} was trained on (first: {known[0]}), so "
+            "they are not unseen. Leave --split out, or use that run's split."
+        )
     return parts
 
 
-def _config(chosen: Plan, loop: LoopConfig, cells: CellSet, seed: int, split: Split) -> dict[str, Any]:
+def _config(asked: _Asked, split: Split) -> dict[str, Any]:
+    chosen, cells = asked.chosen, asked.cells
+    refined = {} if asked.base is None else {"base": str(asked.base.path), "frozen": list(asked.frozen)}
     return {
         "method": chosen.method.name,
         "preset": chosen.preset,
-        "seed": seed,
+        "seed": asked.seed,
         "settings": chosen.settings.model_dump(mode="json"),
-        "loop": loop.model_dump(mode="json"),
+        "loop": asked.loop.model_dump(mode="json"),
         "preparation": chosen.preparation.model_dump(mode="json"),
         "classes": list(cells.classes),
         "mask_channels": _shape(chosen, cells).mask_channels,
@@ -246,6 +328,7 @@ def _config(chosen: Plan, loop: LoopConfig, cells: CellSet, seed: int, split: Sp
             "torch": version("torch"),
             "python": platform.python_version(),
         },
+        **refined,
     }
 
 

@@ -129,6 +129,7 @@ class Loop:
         seed: of order, noise and augmentation.
         fabric: device, precision and processes.
         measure: numbers for the curve and for the choice of the best checkpoint, or None.
+        frozen: `<network>/<parameter>` that training leaves as they are.
     """
 
     def __init__(
@@ -140,18 +141,24 @@ class Loop:
         seed: int,
         fabric: Fabric,
         measure: Measure | None = None,
+        frozen: frozenset[str] = frozenset(),
     ) -> None:
         self.method, self.data, self.config, self.run = method, data, config, run
-        self.seed, self.fabric, self.measure = seed, fabric, measure
+        self.seed, self.fabric, self.measure, self.frozen = seed, fabric, measure, frozen
         self.sampler = Sampler(data.labels, seed, config.balanced)
         self.modules = dict(method.networks)
         for module in self.modules.values():
             module.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = Average(
-            {name: self.modules[name] for name in method.averaged}, config.average_half_life
+            {name: self.modules[name] for name in method.averaged if name in self.modules},
+            config.average_half_life,
         )
         self.wrapped: dict[str, Any] = {}
         self.optimizers: dict[str, Any] = {}
+        for name, module in self.modules.items():
+            for key, parameter in module.named_parameters():
+                if f"{name}/{key}" in frozen:
+                    parameter.requires_grad_(requires_grad=False)
         for name, optimizer in method.optimizers().items():
             self.wrapped[name], self.optimizers[name] = fabric.setup(self.modules[name], optimizer)
         self.seen = self.steps = 0
@@ -225,16 +232,22 @@ class Loop:
     def _condition(
         self, method: Method, noise: Tensor, labels: Tensor, seeds: NDArray[np.int64]
     ) -> Tensor | None:
-        """Masks to draw with: the method's own, else of training cells of the class, chosen by seed."""
-        drawn = method.masks(noise, labels)
+        """What to draw from: the method's own masks, else masks or images of training cells."""
+        drawn, sources = method.masks(noise, labels), method.source_labels(labels)
+        if sources is not None:
+            return self._cells(sources, seeds).images.to(self.fabric.device)
         if drawn is not None or not self.data.shape.mask_channels:
             return drawn
+        masks = self._cells(labels, seeds).masks
+        assert masks is not None
+        return masks.to(self.fabric.device)
+
+    def _cells(self, labels: Tensor, seeds: NDArray[np.int64]) -> Batch:
+        """A training cell of each class, chosen by seed."""
         members = [np.flatnonzero(self.data.labels == label) for label in labels.cpu().numpy()]
         chosen = [derive("mask", int(seed)) % len(own) for own, seed in zip(members, seeds, strict=True)]
         cells = np.array([own[place] for own, place in zip(members, chosen, strict=True)])
-        masks = self.data.batch(cells, seeds).masks
-        assert masks is not None
-        return masks.to(self.fabric.device)
+        return self.data.batch(cells, seeds)
 
     def _batch(self) -> Batch:
         """This process's share of the next images."""
@@ -255,8 +268,8 @@ class Loop:
         """One network's move; only it gets gradients."""
         network, optimizer = self.wrapped[turn.network], self.optimizers[turn.network]
         self.method.networks = {**self.modules, turn.network: network}
-        for name, module in self.modules.items():
-            module.requires_grad_(name == turn.network)
+        for name in self.modules:
+            self._require_gradients(name, name == turn.network)
         optimizer.zero_grad()
         size = len(batch) // self.config.accumulate
         for part in range(self.config.accumulate):
@@ -270,6 +283,10 @@ class Loop:
             self.fabric.clip_gradients(network, optimizer, max_norm=self.config.clip)
         optimizer.step()
         self.method.networks = dict(self.modules)
+
+    def _require_gradients(self, name: str, moves: bool) -> None:
+        for key, parameter in self.modules[name].named_parameters():
+            parameter.requires_grad_(moves and f"{name}/{key}" not in self.frozen)
 
     def _autocast(self) -> torch.autocast:
         """Our own: under Fabric's, a gradient inside a loss (a penalty) is refused."""

@@ -1,0 +1,128 @@
+"""A model starts from the weights of another that knew other classes; parts of it may stay as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+
+import torch
+from torch import Tensor, nn
+
+from cytoforge.core.errors import CheckpointError, ConfigError
+from cytoforge.core.method import Method
+
+
+def starting_tensors(method: Method, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of a checkpoint to start from, `<network>/<parameter>`: the average where one is kept.
+
+    Args:
+        method: any method of the same kind as the checkpoint's.
+        tensors: of the checkpoint, see `training.state.pack`.
+    """
+    found = {}
+    for name in method.networks:
+        prefix = f"{'average' if name in method.averaged else 'network'}/{name}/"
+        for key, tensor in tensors.items():
+            if key.startswith(prefix):
+                found[f"{name}/{key.removeprefix(prefix)}"] = tensor
+    return found
+
+
+@torch.no_grad()
+def warm_start(
+    networks: Mapping[str, nn.Module],
+    larger: Mapping[str, nn.Module],
+    tensors: Mapping[str, Tensor],
+    before: Sequence[str],
+    now: Sequence[str],
+) -> None:
+    """Copy weights into networks, in place, class by class where they belong to classes.
+
+    Which axis of a parameter counts classes is seen by comparison with the same networks for one class more.
+    The classes' part stands last on that axis (one-hot labels are appended to what they condition). Known
+    classes keep their weights, new ones start from the mean of all known ones.
+
+    Args:
+        networks: for the classes `now`.
+        larger: the same for one class more.
+        tensors: `<network>/<parameter>` -> weights for the classes `before`.
+        before: names of the classes that the weights know.
+        now: names of the classes that the networks shall know.
+
+    Raises:
+        CheckpointError: weights are missing, left over, or have other sizes than classes explain.
+    """
+    own = {f"{name}/{key}": value for name, module in networks.items() for key, value in _state(module)}
+    more = {f"{name}/{key}": value for name, module in larger.items() for key, value in _state(module)}
+    if own.keys() != tensors.keys():
+        odd = sorted(own.keys() ^ tensors.keys())[0]
+        raise CheckpointError(f"the run to start from has other parts than this model (first: {odd}).")
+    for key, target in own.items():
+        source = tensors[key].to(target)
+        axis = _class_axis(target, more[key])
+        if axis is None:
+            _check(key, source, target)
+            target.copy_(source)
+        else:
+            size = more[key].shape[axis] - target.shape[axis]
+            _copy_classes(key, source.movedim(axis, 0), target.movedim(axis, 0), size, before, now)
+
+
+def frozen_parameters(networks: Mapping[str, nn.Module], patterns: Iterable[str]) -> frozenset[str]:
+    """Names `<network>/<parameter>` that match any of some patterns with `*` and `?`.
+
+    Args:
+        networks: of the model.
+        patterns: such as "critic/body.0.*".
+
+    Raises:
+        ConfigError: a pattern matches nothing, or all parameters of a network that has a turn would match.
+
+    Example:
+        >>> sorted(frozen_parameters({"critic": nn.Linear(2, 1)}, ["critic/b*"]))
+        ['critic/bias']
+    """
+    names = [f"{name}/{key}" for name, module in networks.items() for key, _ in module.named_parameters()]
+    found: set[str] = set()
+    for pattern in patterns:
+        matching = {name for name in names if fnmatchcase(name, pattern)}
+        if not matching:
+            raise ConfigError(
+                f"--freeze {pattern}: no parameter has such a name. Some of them: {', '.join(names[:6])}."
+            )
+        found |= matching
+    return frozenset(found)
+
+
+def _state(module: nn.Module) -> Iterable[tuple[str, Tensor]]:
+    return module.state_dict().items()
+
+
+def _class_axis(target: Tensor, larger: Tensor) -> int | None:
+    """The axis whose length depends on the number of classes."""
+    for axis, (own, more) in enumerate(zip(target.shape, larger.shape, strict=True)):
+        if own != more:
+            return axis
+    return None
+
+
+def _check(key: str, source: Tensor, target: Tensor) -> None:
+    if source.shape != target.shape:
+        raise CheckpointError(
+            f"{key} has size {tuple(source.shape)} in the run to start from, but {tuple(target.shape)} here; "
+            "keep that run's settings and resolution."
+        )
+
+
+def _copy_classes(
+    key: str, source: Tensor, target: Tensor, size: int, before: Sequence[str], now: Sequence[str]
+) -> None:
+    """Rows of the first axis: what is common to all classes, then `size` rows of each class."""
+    common = len(target) - size * len(now)
+    if common < 0 or len(source) != common + size * len(before) or source.shape[1:] != target.shape[1:]:
+        _check(key, source, target)
+        raise CheckpointError(f"{key} does not show which of its {len(source)} rows belong to which class.")
+    target[:common].copy_(source[:common])
+    known = list(torch.split(source[common:], size))
+    for name, rows in zip(now, torch.split(target[common:], size), strict=True):
+        rows.copy_(known[before.index(name)] if name in before else torch.stack(known).mean(0))

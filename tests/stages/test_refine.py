@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cytoforge.core.checkpoint import load_checkpoint
+from cytoforge.core.errors import ConfigError
+from cytoforge.data.split import Split
+from cytoforge.stages.train import train
+
+SMALL = {"latent": 8, "generator_channels": 4, "critic_channels": 4, "most_channels": 8, "batch": 16}
+GROUP = r"(\w+/\d+)_"
+
+
+def go(data, run, images=48, **options):
+    return train("wgan-gp", data, run, images=images, extractor="", group=GROUP, **options)
+
+
+@pytest.fixture(scope="module")
+def base(tiny_cells, tmp_path_factory):
+    return go(tiny_cells, tmp_path_factory.mktemp("refine") / "base", resolution=32, settings=SMALL)
+
+
+@pytest.fixture(scope="module")
+def more_cells(tiny_cells, tmp_path_factory):
+    """The same cells under other folder names, and a third class that sorts between them."""
+    root = tmp_path_factory.mktemp("more") / "cells"
+    for name in ("blue", "red"):
+        shutil.copytree(tiny_cells / name, root / name)
+    (root / "green").mkdir()
+    generator = np.random.default_rng(1)
+    for index in range(40):
+        picture = generator.integers(0, 160, (40, 36, 3), np.uint8)
+        picture[8:30, 8:28, 1] = 220
+        Image.fromarray(picture).save(root / "green" / f"{index // 4:03d}_{index % 4:02d}.png")
+    return root
+
+
+def test_a_refinement_takes_weights_settings_and_holdout_and_keeps_what_is_frozen(
+    base, more_cells, tmp_path
+) -> None:
+    run = go(more_cells, tmp_path / "more", start=base.path)
+    assert run.config["classes"] == ["blue", "green", "red"]
+    assert run.config["settings"] == base.config["settings"]
+    assert run.config["frozen"] == ["critic/body.0.*", "critic/body.2.*"]
+    before, after = (load_checkpoint(each.checkpoints).tensors for each in (base, run))
+    for key in ("body.0.weight", "body.2.bias"):
+        assert torch.equal(before[f"network/critic/{key}"], after[f"network/critic/{key}"])
+    key = "network/critic/body.4.weight"
+    assert not torch.equal(before[key], after[key])
+    assert (before[key] - after[key]).abs().max() < 0.05
+    old, new = Split.load(base.split_path), Split.load(run.split_path)
+    trained = {old.hashes[name] for name in old.names("train")}
+    assert trained.isdisjoint(new.hashes[name] for part in ("val", "test") for name in new.names(part))
+    held = {old.hashes[name] for name in old.names("test")}
+    assert held <= {new.hashes[name] for name in new.names("test")}
+
+
+def test_a_refinement_goes_on_exactly_where_it_was(base, more_cells, tmp_path) -> None:
+    whole = go(more_cells, tmp_path / "whole", 64, start=base.path)
+    go(more_cells, tmp_path / "parts", 32, start=base.path)
+    parts = go(more_cells, tmp_path / "parts", 64, start=base.path, resume=True)
+    first, second = (load_checkpoint(each.checkpoints).tensors for each in (whole, parts))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_what_cannot_be_refined_is_refused(base, tiny_cells, tmp_path) -> None:
+    with pytest.raises(ConfigError, match="no parameter"):
+        go(tiny_cells, tmp_path / "a", start=base.path, freeze=("critic/nose",))
+    with pytest.raises(ConfigError, match="--from only"):
+        go(tiny_cells, tmp_path / "b", freeze=("critic/*",), resolution=32, settings=SMALL)
+    other = Split.load(base.split_path)
+    swapped = {"train": "test", "test": "train", "val": "val"}
+    other.model_copy(update={"parts": {name: swapped[part] for name, part in other.parts.items()}}).save(
+        tmp_path / "split.json"
+    )
+    with pytest.raises(ConfigError, match="not unseen"):
+        go(tiny_cells, tmp_path / "c", start=base.path, split=tmp_path / "split.json")
+    assert not (tmp_path / "c" / "config.json").exists()

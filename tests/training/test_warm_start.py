@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from cytoforge.core.errors import CheckpointError, ConfigError
+from cytoforge.training.warm_start import frozen_parameters, warm_start
+
+
+def networks(classes: int) -> dict[str, nn.Module]:
+    """One axis of classes in each of three usual places, and a part that knows none."""
+    return {
+        "g": nn.ModuleDict(
+            {
+                "embedding": nn.Embedding(classes, 3),
+                "one_hot": nn.Linear(4 + classes, 2),
+                "head": nn.Linear(2, 2 * classes),
+                "body": nn.Conv2d(3, 3, 3),
+            }
+        )
+    }
+
+
+def weights(classes: int) -> dict[str, torch.Tensor]:
+    return {f"g/{key}": value.clone() for key, value in networks(classes)["g"].state_dict().items()}
+
+
+def test_known_classes_keep_their_rows_new_ones_get_the_mean_in_any_order() -> None:
+    before = weights(2)
+    after = networks(3)
+    warm_start(after, networks(4), before, ("a", "b"), ("b", "new", "a"))
+    got = after["g"].state_dict()
+    old = before["g/embedding.weight"]
+    torch.testing.assert_close(got["embedding.weight"], torch.stack([old[1], old.mean(0), old[0]]))
+    old = before["g/one_hot.weight"]
+    torch.testing.assert_close(got["one_hot.weight"][:, :4], old[:, :4])
+    torch.testing.assert_close(
+        got["one_hot.weight"][:, 4:], torch.stack([old[:, 5], old[:, 4:].mean(1), old[:, 4]], 1)
+    )
+    old = before["g/head.bias"].reshape(2, 2)
+    torch.testing.assert_close(got["head.bias"].reshape(3, 2), torch.stack([old[1], old.mean(0), old[0]]))
+    torch.testing.assert_close(got["body.weight"], before["g/body.weight"])
+
+
+def test_equal_numbers_of_other_classes_are_matched_by_name() -> None:
+    before, after = weights(2), networks(2)
+    warm_start(after, networks(3), before, ("a", "b"), ("b", "a"))
+    torch.testing.assert_close(
+        after["g"].state_dict()["embedding.weight"], before["g/embedding.weight"].flip(0)
+    )
+
+
+def test_other_sizes_and_parts_are_refused() -> None:
+    before = weights(2)
+    with pytest.raises(CheckpointError, match="settings"):
+        warm_start(
+            networks(2), networks(3), {**before, "g/body.bias": torch.zeros(9)}, ("a", "b"), ("a", "b")
+        )
+    with pytest.raises(CheckpointError, match="other parts"):
+        warm_start(networks(2), networks(3), {**before, "g/extra": torch.zeros(1)}, ("a", "b"), ("a", "b"))
+
+
+def test_a_pattern_that_matches_nothing_is_refused() -> None:
+    assert frozen_parameters(networks(2), ["g/body.*"]) == {"g/body.weight", "g/body.bias"}
+    with pytest.raises(ConfigError, match="no parameter"):
+        frozen_parameters(networks(2), ["g/nose.*"])
