@@ -270,7 +270,7 @@ def paint(masks: Tensor) -> Tensor:
         >>> paint(masks)[0, 0].tolist()
         [[1.0, 0.0, -1.0]]
     """
-    cytoplasm, nucleus = masks.split(1, dim=1)
+    cytoplasm, nucleus = masks[:, :1], masks[:, 1:]
     return (1 - cytoplasm - 2 * nucleus).clamp(-1, 1).expand(-1, 3, -1, -1)
 
 

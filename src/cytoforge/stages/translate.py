@@ -1,0 +1,163 @@
+"""Run of a CycleGAN and cells in, translated cells out, with a check that dark stayed dark."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cytoforge.core.batch import Batch, to_uint8
+from cytoforge.core.errors import ConfigError, DataError
+from cytoforge.core.files import write_atomic, write_json
+from cytoforge.core.png import encode_png
+from cytoforge.core.progress import progress
+from cytoforge.core.run import Run
+from cytoforge.data.cache import CachedCells, open_cache
+from cytoforge.data.folder import open_cells
+from cytoforge.data.transform import Preparation
+from cytoforge.evaluation.polarity import light_correlation, nucleus_contrast, swapped_share
+from cytoforge.methods.cyclegan import CycleGAN, paint
+from cytoforge.sampling.generate import Generator, open_generator
+from cytoforge.sampling.pictures import labelled_rows
+
+BATCH = 16
+SHOWN = 10
+LARGEST_SHARE = 0.1
+"""More swapped images than this, above what real cells have, and the check fails."""
+
+
+@dataclass(frozen=True)
+class Translated:
+    """What `translate` did and found.
+
+    Attributes:
+        images: how many were written.
+        measure: "contrast of nucleus" where masks are the source, else "correlation of light".
+        median: median of the measure; negative where light and dark were exchanged.
+        swapped: share of images with a negative measure.
+        swapped_real: the same share among real cells and their own masks; None between photographs.
+        failed: whether light and dark were exchanged more often than real cells explain.
+    """
+
+    images: int
+    measure: str
+    median: float
+    swapped: float
+    swapped_real: float | None
+    failed: bool
+
+
+def translate(
+    run: Path,
+    data: Path,
+    out: Path,
+    *,
+    to: str | None = None,
+    layout: str = "auto",
+    checkpoint: str = "newest",
+    device: str = "cpu",
+) -> Translated:
+    """Write `<class>/<name>.png` for each cell, translations.png and translate.json.
+
+    Args:
+        run: folder of a training of cyclegan.
+        data: folder of cells; their masks are translated where the run's source is masks, else the images.
+        out: folder for the files.
+        to: class to translate into; the first that is not the run's source where not given.
+        layout: how `data` is laid out.
+        checkpoint: "best" or "newest".
+        device: "cpu" or "cuda".
+
+    Raises:
+        CheckpointError: there is no usable checkpoint.
+        ConfigError: the run is not a CycleGAN's, or has no such class.
+        DataError: the cells cannot be read, or have no masks where masks are the source.
+    """
+    opened = Run.open(run)
+    generator = open_generator(opened, checkpoint, device)
+    method = generator.method
+    if not isinstance(method, CycleGAN):
+        raise ConfigError(f"{method.name} does not translate images; train cyclegan.")
+    cells = open_cache(open_cells(data, layout), Preparation.model_validate(opened.config["preparation"]))
+    if method.source is None:
+        cells = cells.with_masks()
+    target = _target(method, generator.classes, to)
+    starts, made = _translated(generator, cells, target)
+    marks = {"Synthetic": "true", "Generator": method.name}
+    for name, label, image in zip(cells.names, cells.labels, made, strict=True):
+        place = out / cells.shape.classes[label] / f"{Path(name).stem}.png"
+        write_atomic(place, encode_png(image, marks))
+    found = _checked(cells, starts, made, masks=method.source is None)
+    picture = labelled_rows(_rows(cells, starts, made), "above the source, below its translation")
+    write_atomic(out / "translations.png", encode_png(picture, marks))
+    write_json(out / "translate.json", vars(found))
+    return found
+
+
+def _target(method: CycleGAN, classes: tuple[str, ...], to: str | None) -> int:
+    if to is None:
+        return next(label for label in range(len(classes)) if label != method.source)
+    if to not in classes:
+        raise ConfigError(f"--to: the run has no class {to!r}; it has {', '.join(classes)}.")
+    return classes.index(to)
+
+
+def _translated(
+    generator: Generator, cells: CachedCells, target: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """What was translated, as pictures, and the translations, both (N, R, R, 3)."""
+    method, starts, made = generator.method, [], []
+    with torch.inference_mode(), progress("cells", len(cells)) as advance:
+        for part in np.array_split(np.arange(len(cells)), -(-len(cells) // BATCH)):
+            batch = cells.batch(part, part)
+            condition = _condition(method, batch)
+            starts.append(to_uint8(paint(condition) if condition.shape[1] == 2 else condition))
+            labels = torch.full((len(part),), target, device=generator.device)
+            noise = method.noise(part).to(generator.device)
+            made.append(to_uint8(method.sample(noise, labels, condition.to(generator.device))))
+            advance(len(part))
+    return np.concatenate(starts), np.concatenate(made)
+
+
+def _condition(method: object, batch: Batch) -> Tensor:
+    if isinstance(method, CycleGAN) and method.source is None:
+        if batch.masks is None:
+            raise DataError("the cells have no masks, and masks are what this run translates.")
+        return batch.masks
+    return batch.images
+
+
+def _checked(
+    cells: CachedCells, starts: NDArray[np.uint8], made: NDArray[np.uint8], masks: bool
+) -> Translated:
+    if not masks:
+        signs = light_correlation(starts, made)
+        swapped, real = swapped_share(signs), None
+    else:
+        levels = np.asarray(cells.masks)
+        signs = nucleus_contrast(made, levels)
+        swapped, real = swapped_share(signs), swapped_share(nucleus_contrast(cells.images, levels))
+    known = signs[~np.isnan(signs)]
+    return Translated(
+        images=len(made),
+        measure="contrast of nucleus" if masks else "correlation of light",
+        median=float(np.median(known)) if len(known) else 0.0,
+        swapped=0.0 if np.isnan(swapped) else swapped,
+        swapped_real=None if real is None or np.isnan(real) else real,
+        failed=bool(swapped > LARGEST_SHARE + (real or 0.0)),
+    )
+
+
+def _rows(
+    cells: CachedCells, starts: NDArray[np.uint8], made: NDArray[np.uint8]
+) -> dict[str, NDArray[np.uint8]]:
+    rows = {}
+    for label, name in enumerate(cells.shape.classes):
+        own = np.flatnonzero(cells.labels == label)[:SHOWN]
+        if len(own):
+            rows[name], rows[f"{name} →"] = starts[own], made[own]
+    return rows

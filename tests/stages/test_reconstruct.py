@@ -1,0 +1,63 @@
+import json
+
+import numpy as np
+import pytest
+
+from cytoforge.cli.main import run as cytoforge
+from cytoforge.core.errors import ConfigError
+from cytoforge.core.png import decode_png
+from cytoforge.core.run import Run
+from cytoforge.sampling.generate import open_generator
+from cytoforge.sampling.reconstruction import codes, decoded, way_between
+from cytoforge.stages.reconstruct import reconstruct
+from cytoforge.stages.train import train
+
+SMALL = {"batch": 8, "precision": "32-true", "latent": 4}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, tiny_cells):
+    settings = {**SMALL, "channels": 4, "most_channels": 8, "perceptual": 0}
+    return train(
+        "cvae", tiny_cells, tmp_path_factory.mktemp("runs") / "cvae", resolution=32, images=16,
+        preset="default", settings=settings, extractor="",
+    )  # fmt: skip
+
+
+def test_writes_pictures_and_numbers_of_held_out_cells(run, tmp_path, capsys):
+    assert cytoforge(["reconstruct", str(run.path), "--out", str(tmp_path), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert 0 < facts["cells"] < 80
+    assert 0 < facts["error"] < 255
+    assert set(facts["by_class"]) == {"blue", "red"}
+    assert json.loads((tmp_path / "reconstructions.json").read_text())["error"] == facts["error"]
+    for name in ("reconstructions.png", "interpolations.png"):
+        image, marks = decode_png((tmp_path / name).read_bytes())
+        assert image.std() > 5
+        assert marks["Contains"] == "real cells and reconstructions"
+
+
+def test_other_cells_are_taken_whole(run, tiny_cells, tmp_path):
+    import shutil
+
+    shutil.copytree(tiny_cells, tmp_path / "other")
+    assert reconstruct(run.path, tmp_path / "out", data=tmp_path / "other").cells == 80
+
+
+def test_way_between_starts_and_ends_at_the_cells(run):
+    generator = open_generator(Run.open(run.path), "newest")
+    cells = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    way = way_between(generator, cells, 1, steps=3)
+    assert way.shape == (5, 32, 32, 3)
+    np.testing.assert_array_equal(way[[0, -1]], cells)
+    ends = decoded(generator, codes(generator, cells, np.array([1, 1])), np.array([1, 1]))
+    assert np.abs(way[[1, 3]].astype(int) - ends).max() <= 1
+
+
+def test_a_method_without_codes_is_refused(tiny_cells, tmp_path):
+    settings = {"batch": 8, "precision": "32-true", "latent": 4, "channels": 4}
+    made = train(
+        "cgan-dense", tiny_cells, tmp_path / "run", resolution=32, images=8, settings=settings, extractor=""
+    )
+    with pytest.raises(ConfigError, match="cannot reconstruct"):
+        reconstruct(made.path, tmp_path / "out")
