@@ -130,9 +130,7 @@ class Painter:
         if self.config.r1:
             condition = self._condition(batch.labels, own)
             losses["r1"] = (self.config.r1 / 2) * zero_centred_penalty(
-                lambda points: _image_scores(
-                    networks["discriminator"](torch.cat([points, condition], dim=1))
-                ),
+                lambda points: image_scores(networks["discriminator"](torch.cat([points, condition], dim=1))),
                 real,
             )
         return losses
@@ -188,6 +186,6 @@ class Painter:
         return scores, images, masks
 
 
-def _image_scores(scores: Tensor) -> Tensor:
-    """Patch scores (N, 1, h, w) as one score (N,) for each image."""
-    return scores.flatten(1).mean(1)
+def image_scores(scores: Tensor) -> Tensor:
+    """Patch scores (N, ...) as one score (N,) for each image."""
+    return scores.reshape(len(scores), -1).mean(1)

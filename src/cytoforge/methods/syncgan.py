@@ -16,12 +16,11 @@ from torch.optim import Adam, Optimizer
 from cytoforge.core.batch import Batch, DataShape
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.method import Method, MethodConfig, Turn
-from cytoforge.core.randomness import normal
+from cytoforge.core.randomness import normal, uniform
 from cytoforge.data.augment import Policy, augment
-from cytoforge.losses.adversarial import minimax_discriminator, non_saturating_generator
-from cytoforge.losses.label_noise import cross_entropy_discriminator, noisy_targets
+from cytoforge.losses.adversarial import cross_entropy_to, non_saturating_generator, soft_labels
 from cytoforge.losses.penalty import zero_centred_penalty
-from cytoforge.methods.painting import Painter, PaintingConfig
+from cytoforge.methods.painting import Painter, PaintingConfig, image_scores
 from cytoforge.networks.convolutional import ConvolutionalCritic, ConvolutionalGenerator
 from cytoforge.networks.mask_gan import PerClass, WithPlanes
 from cytoforge.networks.patchgan import Norm, PatchGAN
@@ -57,6 +56,7 @@ class SynCGANConfig(PaintingConfig):
     mask_r1: float = Field(0.0, ge=0, description="weight of its squared gradient at real masks")
     mask_augment: Policy = Field("", description="differentiable augmentation of the masks it sees")
     mask_learning_rate: float = Field(2e-4, gt=0, description="Adam's learning rate of the mask GAN")
+    mask_betas: tuple[float, float] = Field((0.5, 0.999), description="Adam's decay rates of the mask GAN")
 
 
 class SynCGAN(Method):
@@ -101,6 +101,8 @@ class SynCGAN(Method):
             "mask_most_width": 128,
             "mask_discriminator_width": 32,
             "mask_r1": 1.0,
+            "mask_learning_rate": 1e-3,
+            "mask_betas": (0.0, 0.9),
             "mask_augment": "translation",
             "batch": 16,
         },
@@ -124,13 +126,11 @@ class SynCGAN(Method):
     def optimizers(self) -> dict[str, Optimizer]:
         """Adam for all."""
         config = self.config
-        rates = {
-            name: config.mask_learning_rate if name.startswith("mask_") else config.learning_rate
-            for name in self.networks
-        }
+        masks = (config.mask_learning_rate, config.mask_betas)
+        cells = (config.learning_rate, config.betas)
         return {
-            name: Adam(self.networks[name].parameters(), rate, config.betas, fused=True)
-            for name, rate in rates.items()
+            name: Adam(network.parameters(), *(masks if name.startswith("mask_") else cells), fused=True)
+            for name, network in self.networks.items()
         }
 
     def noise(self, seeds: NDArray[Any] | Tensor) -> Tensor:
@@ -146,7 +146,7 @@ class SynCGAN(Method):
     def sample(self, noise: Tensor, labels: Tensor, condition: Tensor | None = None) -> Tensor:
         """Images (N, 3, R, R) onto masks (N, 2, R, R); onto masks of its own where none are given."""
         masks = self.masks(noise, labels) if condition is None else condition
-        painters = noise[:, self._mask_noise :].reshape(-1, *self.painter.noise_shape)
+        painters = noise[:, self._mask_noise :].reshape(len(noise), *self.painter.noise_shape)
         return self.painter.paint(self.networks, painters, labels, masks)
 
     def mask_discriminator_losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -157,15 +157,13 @@ class SynCGAN(Method):
         seen = self._seen(_pictures(batch), batch, "real masks")
         real_scores = self._mask_scores(seen, batch.labels)
         fake_scores = self._mask_scores(self._seen(fake, batch, "fake masks"), batch.labels)
-        if config.label_smoothing or config.label_flips:
-            targets = noisy_targets(batch.seeds, config.label_smoothing, config.label_flips, "mask targets")
-            loss = cross_entropy_discriminator(real_scores, fake_scores, *targets)
-        else:
-            loss = minimax_discriminator(real_scores, fake_scores)
-        losses = {"mask_discriminator": loss}
+        losses = {
+            "mask_discriminator": self._cross_entropy(real_scores, batch, real=True)
+            + self._cross_entropy(fake_scores, batch, real=False)
+        }
         if config.mask_r1:
             losses["mask_r1"] = (config.mask_r1 / 2) * zero_centred_penalty(
-                lambda pictures: self._mask_scores(pictures, batch.labels).flatten(1).mean(1), seen
+                lambda pictures: image_scores(self._mask_scores(pictures, batch.labels)), seen
             )
         return losses
 
@@ -214,6 +212,16 @@ class SynCGAN(Method):
     def _mask_scores(self, pictures: Tensor, labels: Tensor) -> Tensor:
         scores: Tensor = self.networks["mask_discriminator"](pictures, labels)
         return scores
+
+    def _cross_entropy(self, scores: Tensor, batch: Batch, real: bool) -> Tensor:
+        """Against soft, sometimes exchanged labels; an image's real and fake label are exchanged together."""
+        config = self.config
+        smoothing, flips = (
+            uniform(batch.seeds, (), stream).to(scores.device)
+            for stream in (f"smoothing of {'real' if real else 'fake'}", "flips")
+        )
+        labels = soft_labels(real, smoothing, flips, config.label_smoothing, config.label_flips)
+        return cross_entropy_to(scores, labels.reshape(-1, *[1] * (scores.ndim - 1)).expand_as(scores))
 
     def _seen(self, pictures: Tensor, batch: Batch, stream: str) -> Tensor:
         """What the mask discriminator is shown of mask pictures."""

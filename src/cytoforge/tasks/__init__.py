@@ -1,0 +1,1 @@
+"""What is done with cells besides making them: supervised, with the contract of the methods."""

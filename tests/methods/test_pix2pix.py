@@ -1,0 +1,141 @@
+import numpy as np
+import pytest
+import torch
+
+from cytoforge.core.batch import Batch, DataShape
+from cytoforge.core.errors import ConfigError
+from cytoforge.data.crop import random_crop
+from cytoforge.methods.pix2pix import Pix2Pix, Pix2PixConfig
+
+SHAPE = DataShape(32, ("a", "b"), 2)
+SMALL = {
+    "width": 4,
+    "most_width": 16,
+    "norm": "instance",
+    "discriminator_width": 4,
+    "discriminator_norm": "instance",
+    "dropout": 0.0,
+}
+
+
+def make(**settings):
+    torch.manual_seed(0)
+    return Pix2Pix(Pix2PixConfig(**{**SMALL, **settings}), SHAPE)
+
+
+def batch(count=8):
+    generator = torch.Generator().manual_seed(1)
+    images = torch.rand(count, 3, 32, 32, generator=generator) * 2 - 1
+    masks = torch.zeros(count, 2, 32, 32)
+    masks[:, 0, 4:28, 4:28] = 1
+    masks[:, :, 12:20, 12:20] = torch.tensor([0.0, 1.0])[:, None, None]
+    return Batch(images, torch.arange(count) % 2, torch.arange(count), masks)
+
+
+def test_defaults_are_the_papers():
+    config = Pix2PixConfig()
+    assert (config.learning_rate, config.betas, config.dropout) == (2e-4, (0.5, 0.999), 0.5)
+    assert (config.reconstruction, config.reconstruction_weight, config.width) == ("l1", 100, 64)
+
+
+def test_reconstruction_by_hand():
+    """A generator that says 0 everywhere is as far from the image as the image is from grey."""
+    method, cells = make(crop=False), batch()
+    for parameter in method.networks["generator"].output.parameters():
+        parameter.data.zero_()
+    losses = method.generator_losses(cells)
+    torch.testing.assert_close(losses["reconstruction"], 100 * cells.images.abs().mean())
+    method = make(crop=False, reconstruction="mse", reconstruction_weight=7)
+    for parameter in method.networks["generator"].output.parameters():
+        parameter.data.zero_()
+    losses = method.generator_losses(cells)
+    torch.testing.assert_close(losses["reconstruction"], 7 * cells.images.square().mean())
+
+
+@pytest.mark.parametrize("kind", ["patch", "vanilla"])
+@pytest.mark.parametrize("loss", ["minimax", "non-saturating", "least-squares", "hinge", "relativistic"])
+def test_every_discriminator_and_loss_gives_finite_gradients(kind, loss):
+    method = make(discriminator=kind, loss=loss, r1=1.0, augment="color,translation,cutout")
+    for turn in method.turns():
+        for name, network in method.networks.items():
+            network.requires_grad_(name == turn.network)
+        sum(turn.losses(batch()).values()).backward()
+        for parameter in method.networks[turn.network].parameters():
+            assert parameter.grad is not None
+            assert parameter.grad.isfinite().all()
+
+
+def test_the_discriminator_sees_the_mask():
+    method, cells = make(crop=False, loss="hinge"), batch()
+    other = Batch(cells.images, cells.labels, cells.seeds, 1 - cells.masks)
+    assert method.discriminator_losses(cells) != method.discriminator_losses(other)
+
+
+def test_mode_seeking_pushes_two_noises_apart():
+    method, cells = make(mode_seeking=1.0, reconstruction_weight=0, crop=False), batch()
+    optimizer = torch.optim.Adam(method.networks["generator"].parameters(), 1e-3)
+
+    def apart():
+        noise = method.noise(np.arange(2))
+        with torch.no_grad():
+            images = method.sample(
+                noise, torch.zeros(2, dtype=torch.long), cells.masks[:1].repeat(2, 1, 1, 1)
+            )
+        return float((images[0] - images[1]).abs().mean())
+
+    before = apart()
+    for _ in range(10):
+        optimizer.zero_grad()
+        method.generator_losses(cells)["mode_seeking"].backward()
+        optimizer.step()
+    assert apart() > 1.5 * before
+
+
+def test_one_pair_is_learned_by_heart():
+    """With one pair and no noise to get in the way, the distance goes to a fifth."""
+    method, cells = make(crop=False, norm="none", learning_rate=3e-3, reconstruction_weight=10), batch(1)
+    images = cells.masks[:, 1:] * 0.8 - cells.masks[:, :1] * 0.5
+    cells = Batch(images.expand(-1, 3, -1, -1).contiguous(), cells.labels, cells.seeds, cells.masks)
+    optimizer = method.optimizers()["generator"]
+    first = float(method.generator_losses(cells)["reconstruction"].detach())
+    for _ in range(60):
+        optimizer.zero_grad()
+        method.generator_losses(cells)["reconstruction"].backward()
+        optimizer.step()
+    assert float(method.generator_losses(cells)["reconstruction"].detach()) < 0.2 * first
+
+
+def test_without_masks_it_says_so():
+    cells = batch()
+    with pytest.raises(ConfigError, match="cytoforge mask"):
+        make().generator_losses(Batch(cells.images, cells.labels, cells.seeds))
+    with pytest.raises(ConfigError, match="--masks FOLDER"):
+        make().sample(make().noise(np.arange(1)), torch.zeros(1, dtype=torch.long))
+    with pytest.raises(ConfigError, match="not 48"):
+        Pix2Pix(Pix2PixConfig(), DataShape(48, ("a", "b"), 2))
+
+
+class TestRandomCrop:
+    def test_image_and_mask_show_the_same_square(self):
+        masks = torch.from_numpy(np.random.default_rng(0).random((6, 2, 8, 8)) > 0.5).float()
+        masks = masks.repeat_interleave(8, 2).repeat_interleave(8, 3)
+        painted = torch.cat([masks, masks[:, :1]], dim=1)
+        images, moved = random_crop(painted, masks, torch.arange(6))
+        assert ((images[:, :2] > 0.5).float() - moved).abs().mean() < 0.02
+        assert not torch.equal(moved, masks)
+        assert set(moved.unique().tolist()) == {0.0, 1.0}
+
+    def test_each_square_is_its_own_and_lies_inside(self):
+        ramp = torch.linspace(-1, 1, 64).expand(20, 3, 64, 64)
+        images, _ = random_crop(ramp, torch.zeros(20, 2, 64, 64), torch.arange(20))
+        left, right = images[:, 0, 0, 0], images[:, 0, 0, -1]
+        torch.testing.assert_close(right - left, torch.full((20,), 2 * 256 / 286), atol=0.01, rtol=0)
+        assert left.min() >= -1
+        assert right.max() <= 1
+        assert left.std() > 0.02
+
+    def test_the_whole_is_left_alone(self):
+        cells = batch()
+        images, masks = random_crop(cells.images, cells.masks, cells.seeds, share=1)
+        assert images is cells.images
+        assert masks is cells.masks
