@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 from skimage.draw import polygon
 
 from cytoforge.core.errors import DataError
+from cytoforge.core.mask import CYTOPLASM, NUCLEUS, UNKNOWN
 
-CYTOPLASM, NUCLEUS, UNKNOWN = 1, 2, 3
+__all__ = ["CYTOPLASM", "NUCLEUS", "UNKNOWN", "rasterise", "read_contour"]
+
 _MAX_POINTS = 100_000
 _SLACK = 2.0
 

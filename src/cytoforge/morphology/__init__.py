@@ -1,0 +1,1 @@
+"""What pathologists measure: size, form, intensity and texture of nucleus and cytoplasm."""
