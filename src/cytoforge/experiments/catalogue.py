@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.settings import suggestion
-
-Scale = Literal["smoke", "full"]
-"""`smoke` shows in minutes on two cores that everything works, `full` is what numbers are reported from."""
+from cytoforge.experiments import gan_failures, gan_families
+from cytoforge.experiments.scale import Scale
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,12 @@ class Experiment:
     run: Callable[[Path | None, Path, Scale], dict[str, Any]]
 
 
-EXPERIMENTS: dict[str, Experiment] = {}
+EXPERIMENTS: dict[str, Experiment] = {
+    "gan-families": Experiment("Every adversarial loss on the same cells, side by side.", gan_families.run),
+    "gan-failures": Experiment(
+        "How adversarial training fails, each failure beside its cure.", gan_failures.run
+    ),
+}
 
 
 def experiment_of(name: str) -> Experiment:

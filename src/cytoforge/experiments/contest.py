@@ -1,0 +1,300 @@
+"""Several methods trained alike on the same cells, measured alike and drawn side by side."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from cytoforge.core.errors import CheckpointError, TrainingError
+from cytoforge.core.files import write_atomic
+from cytoforge.core.png import encode_png
+from cytoforge.core.run import Run
+from cytoforge.data.cache import open_cache
+from cytoforge.data.folder import open_cells
+from cytoforge.data.split import Split
+from cytoforge.data.transform import Preparation
+from cytoforge.evaluation.diversity import pairwise_distance, precision_recall_density_coverage
+from cytoforge.evaluation.features import Extractor, extract
+from cytoforge.evaluation.fidelity import kernel_distance
+from cytoforge.evaluation.memorisation import nearer_to_train
+from cytoforge.sampling.generate import default_seeds, open_generator
+from cytoforge.sampling.pictures import labelled_rows
+from cytoforge.stages.phantom import phantom
+from cytoforge.stages.split import split as split_folder
+from cytoforge.stages.train import train
+
+Numbers = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What every contestant gets.
+
+    Attributes:
+        resolution: side of the images, in pixels.
+        images: training images seen.
+        batch: images in one step.
+        drawn: images of each class that are generated and measured.
+        seed: of everything.
+    """
+
+    resolution: int
+    images: int
+    batch: int
+    drawn: int
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One training.
+
+    Attributes:
+        method: word such as "gan".
+        settings: what differs from the defaults.
+        preset: settings by name.
+    """
+
+    method: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    preset: str = "default"
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The cells that all contestants train on and are measured against.
+
+    Attributes:
+        folder: of the cells.
+        split_path: split.json; training uses its part "train" alone.
+        classes: names.
+        train: (T, R, R, 3).
+        train_features: (T, D).
+        held: (H, R, R, 3) cells that no training sees.
+        held_labels: (H,).
+        held_features: (H, D).
+    """
+
+    folder: Path
+    split_path: Path
+    classes: tuple[str, ...]
+    train: NDArray[np.uint8]
+    train_features: NDArray[np.float64]
+    held: NDArray[np.uint8]
+    held_labels: NDArray[np.int64]
+    held_features: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training gave.
+
+    Attributes:
+        numbers: "kid", "precision", "recall", "coverage", "diversity" (a share of real cells'),
+            "nearer_to_train" (0.5 without copying), "seconds" of training.
+        losses: name -> (images seen, values).
+        images: (classes * drawn, R, R, 3), one class after the other; None where nothing could be drawn.
+        stopped: the alarm that ended the training early, or None.
+    """
+
+    numbers: Numbers
+    losses: dict[str, tuple[list[float], list[float]]]
+    images: NDArray[np.uint8] | None
+    stopped: str | None
+
+
+def cells_for(data: Path | None, out: Path, per_class: int, size: int) -> Path:
+    """The folder of cells: the one that was given, or simulated ones written to `out`/phantom."""
+    if data is not None:
+        return data
+    phantom(out / "phantom", per_class=per_class, size=size)
+    return out / "phantom"
+
+
+def open_cells_of(
+    folder: Path, out: Path, budget: Budget, extractor: Extractor, few: int | None = None
+) -> Cells:
+    """Divide the cells and look at both sides once.
+
+    Args:
+        folder: of the cells.
+        out: where split.json goes.
+        budget: gives resolution and seed.
+        extractor: what the numbers are measured with.
+        few: cells of each class to train on, the others of the training part are put into the test part;
+            None takes all.
+    """
+    opened = open_cells(folder)
+    division = split_folder(opened, seed=budget.seed)
+    if few is not None:
+        division = _fewer(division, few, {cell.name: cell.label for cell in opened.cells})
+    path = out / ("split.json" if few is None else f"split-{few}.json")
+    division.save(path)
+    cached = open_cache(opened, Preparation(resolution=budget.resolution))
+    train_cells = cached.select(division.names("train"))
+    held = cached.select((*division.names("val"), *division.names("test")))
+    seen, unseen = np.asarray(train_cells.images), np.asarray(held.images)
+    return Cells(
+        folder,
+        path,
+        cached.shape.classes,
+        seen,
+        extract(seen, extractor),
+        unseen,
+        held.labels,
+        extract(unseen, extractor),
+    )
+
+
+def compete(entry: Contestant, cells: Cells, run: Path, budget: Budget, extractor: Extractor) -> Outcome:
+    """Train one contestant and measure it.
+
+    Args:
+        entry: what to train.
+        cells: the cells.
+        run: new folder for the run.
+        budget: how long, how large.
+        extractor: what the numbers are measured with.
+    """
+    lines = max(budget.batch, budget.images // 40)
+    settings = {
+        "batch": budget.batch,
+        "log_every": lines,
+        "save_every": max(budget.batch, budget.images // 4),
+        "measure_every": budget.images,
+        "average_half_life": max(1, min(10_000, budget.images // 10)),
+        **entry.settings,
+    }
+    start, stopped = time.monotonic(), None
+    try:
+        train(
+            entry.method, cells.folder, run, resolution=budget.resolution, images=budget.images,
+            seed=budget.seed, preset=entry.preset, settings=settings, split=cells.split_path, extractor="",
+        )  # fmt: skip
+    except TrainingError as error:
+        stopped = str(error)
+    seconds = round(time.monotonic() - start, 1)
+    folder = Run.open(run)
+    try:
+        images = drawn(folder, budget)
+    except CheckpointError:
+        return Outcome({"seconds": seconds}, curves_of(folder), None, stopped or "nothing was saved")
+    numbers = {**measure(images, cells, budget, extractor), "seconds": seconds}
+    return Outcome(numbers, curves_of(folder), images, stopped)
+
+
+def drawn(run: Run, budget: Budget) -> NDArray[np.uint8]:
+    """`budget.drawn` images of each class from the newest checkpoint, one class after the other."""
+    generator = open_generator(run, "newest")
+    wanted = default_seeds(generator.classes, budget.drawn)
+    labels = [generator.classes.index(name) for name, _ in wanted]
+    return generator.images(labels, [seed for _, seed in wanted])
+
+
+def measure(images: NDArray[np.uint8], cells: Cells, budget: Budget, extractor: Extractor) -> Numbers:
+    """Numbers of generated images against cells that no training saw; see `Outcome`."""
+    features = extract(images, extractor)
+    k = min(5, len(cells.held_features) - 1, len(features) - 1)
+    cloud = precision_recall_density_coverage(cells.held_features, features, k)
+    labels = np.repeat(np.arange(len(cells.classes)), budget.drawn)
+    return {
+        "kid": kernel_distance(cells.held_features, features),
+        **{name: cloud[name] for name in ("precision", "recall", "coverage")},
+        "diversity": _spread(features, labels) / _spread(cells.held_features, cells.held_labels),
+        "nearer_to_train": float(nearer_to_train(features, cells.train_features, cells.held_features).mean()),
+    }
+
+
+def floor(cells: Cells) -> Numbers:
+    """The same numbers of real training cells against the cells that are held back: as good as it gets."""
+    k = min(5, len(cells.held_features) - 1, len(cells.train_features) - 1)
+    cloud = precision_recall_density_coverage(cells.held_features, cells.train_features, k)
+    return {
+        "kid": kernel_distance(cells.held_features, cells.train_features),
+        **{name: cloud[name] for name in ("precision", "recall", "coverage")},
+    }
+
+
+def curves_of(run: Run) -> dict[str, tuple[list[float], list[float]]]:
+    """Losses of a run by name: (images seen, values)."""
+    series: dict[str, tuple[list[float], list[float]]] = {}
+    for record in run.read_log():
+        for name, value in record.get("losses", {}).items() if record["kind"] == "losses" else ():
+            seen, values = series.setdefault(name, ([], []))
+            seen.append(float(record["seen"]))
+            values.append(float(value))
+    return series
+
+
+def draw_cells(
+    path: Path, outcomes: Mapping[str, Outcome], cells: Cells, budget: Budget, each: int = 2
+) -> None:
+    """One row of cells for each contestant, the same seeds and classes in each, real ones first."""
+    real = [cells.held[cells.held_labels == label][:each] for label in range(len(cells.classes))]
+    rows = {"real cells": np.concatenate(real)}
+    chosen = [label * budget.drawn + index for label in range(len(cells.classes)) for index in range(each)]
+    for name, outcome in outcomes.items():
+        if outcome.images is not None:
+            rows[name] = outcome.images[chosen]
+    note = f"all but the first row are synthetic; {each} cells of each class: {', '.join(cells.classes)}"
+    write_atomic(path, encode_png(labelled_rows(rows, note), {"Synthetic": "true"}))
+
+
+def draw_curves(path: Path, outcomes: Mapping[str, Outcome]) -> None:
+    """The losses of each contestant over the images seen, one panel each."""
+    columns = 4
+    rows = -(-len(outcomes) // columns)
+    figure = Figure(figsize=(4 * columns, 2.6 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for panel in panels[len(outcomes) :]:
+        panel.set_visible(False)
+    for panel, (name, outcome) in zip(panels, outcomes.items(), strict=False):
+        for loss, (seen, values) in outcome.losses.items():
+            panel.plot(seen, values, label=loss, linewidth=1.2)
+        panel.set_title(name + (" (stopped)" if outcome.stopped else ""), fontsize=9, loc="left")
+        panel.tick_params(labelsize=7)
+        if outcome.losses:
+            panel.legend(fontsize=6, frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+
+
+def table(outcomes: Mapping[str, Numbers], columns: Sequence[str]) -> str:
+    """Numbers as a Markdown table, one row a name.
+
+    Example:
+        >>> print(table({"gan": {"kid": 0.12345}}, ["kid"]))
+        | | kid |
+        |---|---|
+        | gan | 0.123 |
+    """
+    lines = [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    for name, numbers in outcomes.items():
+        cells = [f"{numbers[column]:.3f}" if column in numbers else "" for column in columns]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _fewer(division: Split, few: int, labels: Mapping[str, str]) -> Split:
+    """The split with whole groups of `few` or more training cells a class; the others become test cells."""
+    parts, counts, groups = dict(division.parts), dict[str, int](), dict[str, bool]()
+    for name in division.names("train"):
+        label = labels[name]
+        keep = groups.setdefault(division.groups[name], counts.get(label, 0) < few)
+        counts[label] = counts.get(label, 0) + keep
+        if not keep:
+            parts[name] = "test"
+    return division.model_copy(update={"parts": parts})
+
+
+def _spread(features: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
+    """Mean pairwise distance inside a class, averaged over classes of two or more."""
+    own = [features[labels == label] for label in np.unique(labels)]
+    return float(np.mean([pairwise_distance(rows) for rows in own if len(rows) > 1]))

@@ -1,0 +1,169 @@
+"""How adversarial training fails, each failure beside its cure (source 004).
+
+Source 004 describes the failures in words and gives no numbers. Each is switched on by a preset of
+`gan`, so that a class can repeat it with `cytoforge train gan DATA --preset overpowering-discriminator`
+(or `mode-collapse`, `memorising`), and is detected by a number:
+
+* An overpowering discriminator under the minimax loss: the gradient that reaches a generated image
+  vanishes. The number is its length, beside that of the non-saturating loss with the same two networks.
+* Mode collapse by a generator ten times faster than its discriminator: diversity, the pairwise distance
+  inside a class as a share of real cells', falls, and recall with it.
+* Memorising a handful of cells without augmentation: the share of images nearer to training
+  than to held-back cells rises from 0.5 towards 1, while precision looks better, not worse.
+
+The cures are settings too: the non-saturating loss with R1 and one discriminator step; the relativistic
+pair with R1 and R2 at equal speeds; all training cells with augmentation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cytoforge.core.batch import Batch, to_float
+from cytoforge.core.checkpoint import load_checkpoint
+from cytoforge.core.errors import CheckpointError
+from cytoforge.core.files import write_atomic, write_json
+from cytoforge.core.run import Run
+from cytoforge.evaluation.features import open_extractor
+from cytoforge.experiments.contest import (
+    Budget,
+    Cells,
+    Contestant,
+    Outcome,
+    cells_for,
+    compete,
+    draw_cells,
+    draw_curves,
+    floor,
+    open_cells_of,
+    table,
+)
+from cytoforge.experiments.scale import Scale
+from cytoforge.losses.adversarial import FAMILIES
+from cytoforge.methods.catalogue import rebuild
+from cytoforge.methods.gan import GAN
+from cytoforge.training.state import load_modules
+
+BUDGETS: dict[Scale, Budget] = {
+    "smoke": Budget(resolution=32, images=2_000, batch=32, drawn=20),
+    "full": Budget(resolution=64, images=40_000, batch=32, drawn=100),
+}
+"""Training of each pair's halves; `full` takes about an hour on two cores."""
+
+_NARROW = {"generator_channels": 16, "discriminator_channels": 16, "most_channels": 128}
+_COLUMNS = ("kid", "precision", "recall", "coverage", "diversity", "nearer_to_train", "gradient", "seconds")
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A failure and its cure.
+
+    Attributes:
+        failure: preset of `gan`.
+        cure: settings that take the failure's place.
+        shown_by: the number that tells them apart.
+        few: cells of each class that the failing half trains on; None for all.
+    """
+
+    failure: str
+    cure: dict[str, Any]
+    shown_by: str
+    few: int | None = None
+
+
+LESSONS = (
+    Lesson("overpowering-discriminator", {"loss": "non-saturating", "r1": 1.0, "r2": 0.0}, "gradient"),
+    Lesson("mode-collapse", {"loss": "relativistic"}, "diversity"),
+    Lesson("memorising", {"augment": "translation,cutout"}, "nearer_to_train", few=4),
+)
+
+
+def run(data: Path | None, out: Path, scale: Scale) -> dict[str, Any]:
+    """Train each failure and its cure on the same cells and measure both.
+
+    Args:
+        data: folder of labelled cells, or None for simulated ones.
+        out: folder for result.json, table.md, cells.png, curves.png and the runs.
+        scale: "smoke" takes minutes, "full" hours.
+
+    Returns:
+        What result.json holds.
+    """
+    budget, extractor = BUDGETS[scale], open_extractor()
+    folder = cells_for(data, out, *((40, 48) if scale == "smoke" else (400, 96)))
+    everything = open_cells_of(folder, out, budget, extractor)
+    size = _NARROW if scale == "smoke" else {}
+    outcomes: dict[str, Outcome] = {}
+    for lesson in LESSONS:
+        cells = everything
+        if lesson.few is not None:
+            cells = open_cells_of(folder, out, budget, extractor, few=lesson.few)
+        failing = Contestant("gan", size, lesson.failure)
+        cured = Contestant("gan", {**(size or _like(lesson)), **lesson.cure})
+        for name, entry, place in (
+            (lesson.failure, failing, cells),
+            (f"{lesson.failure}, cured", cured, everything),
+        ):
+            path = out / "runs" / name.replace(", ", "-")
+            outcome = compete(entry, place, path, budget, extractor)
+            outcome.numbers.update(gradients(Run.open(path), place))
+            outcomes[name] = outcome
+    draw_cells(out / "cells.png", outcomes, everything, budget)
+    draw_curves(out / "curves.png", outcomes)
+    numbers = {"real cells (floor)": floor(everything)}
+    numbers.update({name: outcome.numbers for name, outcome in outcomes.items()})
+    write_atomic(out / "table.md", table(numbers, _COLUMNS) + "\n")
+    result = {
+        "experiment": "gan-failures",
+        "scale": scale,
+        "budget": asdict(budget),
+        "extractor": extractor.name,
+        "shown_by": {lesson.failure: lesson.shown_by for lesson in LESSONS},
+        "numbers": numbers,
+        "stopped": {name: outcome.stopped for name, outcome in outcomes.items() if outcome.stopped},
+    }
+    write_json(out / "result.json", result)
+    return result
+
+
+def gradients(run: Run, cells: Cells, count: int = 32) -> dict[str, float]:
+    """How strongly the discriminator of a finished `gan` moves a generated image.
+
+    Args:
+        run: of a `gan`.
+        cells: real cells, which relativistic losses compare with.
+        count: images.
+
+    Returns:
+        Length of the generator loss's gradient, mean over images: "gradient" with the loss of the run,
+        "gradient_non_saturating" with the non-saturating one on the same networks. Empty without checkpoint.
+    """
+    try:
+        checkpoint = load_checkpoint(run.checkpoints)
+    except CheckpointError:
+        return {}
+    method = rebuild(run.config)
+    assert isinstance(method, GAN)
+    load_modules(checkpoint.tensors, "network", method.networks)
+    labels = torch.arange(count) % len(cells.classes)
+    real = Batch(to_float(cells.train[:count]), labels[: len(cells.train)], labels[: len(cells.train)])
+    discriminator = method.networks["discriminator"]
+    with torch.no_grad():
+        images = method.sample(method.noise(torch.arange(len(real))), real.labels)
+        real_scores = discriminator(real.images, real.labels)
+    images.requires_grad_()
+    found = {}
+    for name, family in (("gradient", method.config.loss), ("gradient_non_saturating", "non-saturating")):
+        loss = FAMILIES[family][1](real_scores, discriminator(images, real.labels))
+        (gradient,) = torch.autograd.grad(loss, images)
+        found[name] = len(real) * float(gradient.flatten(1).norm(dim=1).mean())
+    return found
+
+
+def _like(lesson: Lesson) -> dict[str, Any]:
+    """The failing preset's sizes, for a cure that differs in nothing else."""
+    return {name: GAN.presets[lesson.failure][name] for name in _NARROW}
