@@ -1,0 +1,140 @@
+"""Do the masks of a synthetic set show what is in its images? Synthetic set in, agreement.json out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytoforge.core.errors import ConfigError, DataError
+from cytoforge.core.files import sha256_bytes, write_atomic, write_json
+from cytoforge.core.png import decode_png, encode_png
+from cytoforge.data.cache import CachedCells
+from cytoforge.evaluation.triplets import PARTS, Segment, overlaps, summary, train_segmenter
+from cytoforge.sampling.pictures import labelled_rows, painted_masks
+from cytoforge.sampling.provenance import Manifest, read_manifest
+from cytoforge.stages.compared import find_split, read_set, real_cells, run_of
+
+IMAGES = 12_000
+"""Real cells that the segmenter is shown; each counts every time."""
+
+_SHOWN = 10
+
+
+def agreement(
+    synthetic: Path,
+    real: Path,
+    out: Path,
+    *,
+    split: Path | None = None,
+    images: int = IMAGES,
+    layout: str | None = None,
+    group: str | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Dice between given masks and those that a segmenter finds, of synthetic and of unseen real pairs.
+
+    The segmenter learns from the cells that the generator was trained on. Real pairs of the test part say
+    how well it can do; synthetic pairs are compared with that, not with 1.
+
+    Args:
+        synthetic: set with masks.
+        real: folder of the real cells, with masks.
+        out: folder for agreement.json and agreement.png.
+        split: split.json of the training; found by itself while the run folder is where it was.
+        images: training images of the segmenter.
+        layout: of the real folder.
+        group: regular expression that finds a cell's group; as in training where not given.
+        seed: of the segmenter.
+
+    Returns:
+        The content of agreement.json.
+
+    Raises:
+        ConfigError: the set has no masks, or its split is unknown.
+        DataError: the files are not as the manifest says, or real cells have no masks.
+    """
+    manifest = read_manifest(synthetic)
+    if not manifest.images or any(entry.mask is None for entry in manifest.images):
+        raise ConfigError(
+            f"{synthetic} holds images without masks; only sets of methods that draw from masks (pix2pix, "
+            "syncgan) are triplets."
+        )
+    run = run_of(synthetic, manifest.header)
+    parts = find_split(split, run, manifest.header)
+    cells = real_cells(real, parts, manifest.header, run, layout, group)
+    segment = train_segmenter(cells.select(parts.names("train")).with_masks(), images, seed)
+    pixels, masks = read_set(synthetic, manifest, cells), _masks(synthetic, manifest)
+    held = cells.select(parts.names("test") or parts.names("val")).with_masks()
+    found = _report(segment, pixels, masks, [entry.label for entry in manifest.images], None)
+    names = [held.shape.classes[label] for label in held.labels]
+    content: dict[str, Any] = {
+        "kind": "agreement",
+        "segmenter_images": images,
+        "seed": seed,
+        "synthetic": found,
+        "real": _report(segment, held.images, _held_masks(held), names, list(held.groups)),
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "agreement.json", content)
+    picture = _gallery(segment, pixels, masks, manifest)
+    write_atomic(out / "agreement.png", encode_png(picture, {"Synthetic": "true"}))
+    return content
+
+
+def _report(
+    segment: Segment,
+    images: NDArray[np.uint8],
+    masks: NDArray[np.uint8],
+    labels: list[str],
+    groups: list[str] | None,
+) -> dict[str, Any]:
+    """Part -> Dice over all images and by class."""
+    values = overlaps(segment(np.asarray(images)), masks)
+    classes = sorted(set(labels))
+    rows = {name: np.array([label == name for label in labels]) for name in classes}
+    return {
+        part: {
+            **asdict(summary(values[part], groups)),
+            "classes": {name: asdict(summary(values[part][rows[name]])) for name in classes},
+        }
+        for part in PARTS
+    }
+
+
+def _held_masks(cells: CachedCells) -> NDArray[np.uint8]:
+    if cells.masks is None:
+        raise DataError("the real cells have no masks; make some with: cytoforge mask DATA --out DIR")
+    return cells.masks
+
+
+def _masks(synthetic: Path, manifest: Manifest) -> NDArray[np.uint8]:
+    """All masks of the set (N, R, R), each checked against its hash."""
+    masks = []
+    for entry in manifest.images:
+        path = synthetic / str(entry.mask)
+        content = path.read_bytes() if path.is_file() else b""
+        if sha256_bytes(content) != entry.mask_sha256:
+            raise DataError(
+                f"{path} is missing or not as its manifest says; run `cytoforge verify {synthetic}`, then "
+                "generate the set again."
+            )
+        masks.append(decode_png(content, "L")[0])
+    return np.stack(masks)
+
+
+def _gallery(
+    segment: Segment, pixels: NDArray[np.uint8], masks: NDArray[np.uint8], manifest: Manifest
+) -> NDArray[np.uint8]:
+    """Some of each class: the mask that was given, the image, the mask that was found in it."""
+    rows: dict[str, NDArray[np.uint8]] = {}
+    for name in manifest.header.classes:
+        own = [index for index, entry in enumerate(manifest.images) if entry.label == name][:_SHOWN]
+        if own:
+            rows[f"{name}: given"] = painted_masks(masks[own])
+            rows[name] = pixels[own]
+            rows[f"{name}: found"] = painted_masks(segment(pixels[own]))
+    return labelled_rows(rows)
