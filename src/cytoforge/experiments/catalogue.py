@@ -13,7 +13,7 @@ from typing import Any
 
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.settings import suggestion
-from cytoforge.experiments import gan_failures, gan_families
+from cytoforge.experiments import gan_failures, gan_families, sipakmed_generators
 from cytoforge.experiments.scale import Scale
 
 
@@ -32,6 +32,10 @@ class Experiment:
 
 
 EXPERIMENTS: dict[str, Experiment] = {
+    "sipakmed-generators": Experiment(
+        "Dense conditional GAN and variational autoencoder of source 001, and better ones.",
+        sipakmed_generators.run,
+    ),
     "gan-families": Experiment("Every adversarial loss on the same cells, side by side.", gan_families.run),
     "gan-failures": Experiment(
         "How adversarial training fails, each failure beside its cure.", gan_failures.run

@@ -1,22 +1,23 @@
 """The two generators of source 001 on SIPaKMeD, beside a better variant of each.
 
-Source 001 trains a dense conditional GAN and a conditional variational autoencoder on 64 px cells and reports,
-in words, that the autoencoder "performs better than the GAN model, but the generated image is still blurry",
-and one number, "90 loss", without saying of what. `NUMBERS` holds what it fixes.
+Source 001 trains a dense conditional GAN and a conditional variational autoencoder on 64 px cells and
+reports, in words, that the autoencoder "performs better than the GAN model, but the generated image is
+still blurry", and one number, "90 loss", without saying of what. `NUMBERS` holds what it fixes.
 
 What differs from the source, and why:
 
-* Parameters are not given there. Ours are 2,615,927 and 6,879,233 for generator and discriminator, 3,684,480 and
-  13,085,315 for encoder and decoder (five classes, 64 px); `result.json` counts them.
-* "90 loss" cannot be compared: it depends on what is summed and weighed. Our losses are logged one by one, and
-  `pixel` is the sum over an image of squared differences of light from 0 to 1, a common Keras choice under which
-  90 would be a root mean squared error of 22 grey levels. That error on held-back cells is reported.
-* Where the text is silent (initial weights, slopes, dropout in the discriminator, learning rates, batch, weights
-  of the losses, strides in the decoder) the networks' docstrings say what was chosen.
+* Parameters are not given there. Ours are 2,615,927 and 6,879,233 for generator and discriminator,
+  3,684,480 and 13,085,315 for encoder and decoder (five classes, 64 px); `result.json` counts them.
+* "90 loss" cannot be compared: it depends on what is summed and weighed. Our losses are logged one by one,
+  and `pixel` is the sum over an image of squared differences of light from 0 to 1, a common Keras choice
+  under which 90 would be a root mean squared error of 22 grey levels. That error on held-back cells is
+  reported.
+* Where the text is silent (initial weights, slopes, dropout in the discriminator, learning rates, batch,
+  weights of the losses, strides in the decoder) the networks' docstrings say what was chosen.
 * The discriminator gives logits, and the loss applies the sigmoid: the same function, without overflow.
 * The perceptual network is EfficientNet-Lite0, whose weights need no download; the source's VGG-16 is
-  `perceptual_network=vgg16`. As one of the contestants is trained against EfficientNet-Lite0, the numbers come
-  from MobileNetV2 where it is installed; `judge` says which network it was.
+  `perceptual_network=vgg16`. As one of the contestants is trained against EfficientNet-Lite0, the numbers
+  come from MobileNetV2 where it is installed; `judge` says which network it was.
 * Training and measured cells come from different photos; the source divides by cell, if at all.
 * Source 001 has 4,049 cells (its table's 813 superficial-intermediate cells should be 831).
 """
