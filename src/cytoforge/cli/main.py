@@ -38,9 +38,11 @@ from cytoforge.cli.experiment import experiment
 from cytoforge.cli.generate import generate
 from cytoforge.cli.methods import methods
 from cytoforge.cli.phantom import phantom
+from cytoforge.cli.reconstruct import reconstruct
 from cytoforge.cli.select import select
 from cytoforge.cli.split import split
 from cytoforge.cli.train import train
+from cytoforge.cli.translate import translate
 from cytoforge.cli.verify import verify
 from cytoforge.core.errors import CytoforgeError
 
@@ -53,6 +55,8 @@ VERBS: tuple[Callable[..., Outcome], ...] = (
     train,
     generate,
     verify,
+    reconstruct,
+    translate,
     evaluate,
     select,
     experiment,
