@@ -5,7 +5,7 @@ Source 004 describes the failures in words and gives no numbers. Each is switche
 (or `mode-collapse`, `memorising`), and is detected by a number:
 
 * An overpowering discriminator under the minimax loss: the gradient that reaches a generated image
-  vanishes. The number is its length, beside that of the non-saturating loss with the same two networks.
+  vanishes. The number is its length as a share of the non-saturating loss's with the same two networks.
 * Mode collapse by a generator ten times faster than its discriminator: diversity, the pairwise distance
   inside a class as a share of real cells', falls, and recall with it.
 * Memorising a handful of cells without augmentation: the share of images nearer to training
@@ -55,7 +55,16 @@ BUDGETS: dict[Scale, Budget] = {
 """Training of each pair's halves; `full` takes about an hour on two cores."""
 
 _NARROW = {"generator_channels": 16, "discriminator_channels": 16, "most_channels": 128}
-_COLUMNS = ("kid", "precision", "recall", "coverage", "diversity", "nearer_to_train", "gradient", "seconds")
+_COLUMNS = (
+    "kid",
+    "precision",
+    "recall",
+    "coverage",
+    "diversity",
+    "nearer_to_train",
+    "gradient_share",
+    "seconds",
+)
 
 
 @dataclass(frozen=True)
@@ -76,7 +85,7 @@ class Lesson:
 
 
 LESSONS = (
-    Lesson("overpowering-discriminator", {"loss": "non-saturating", "r1": 1.0, "r2": 0.0}, "gradient"),
+    Lesson("overpowering-discriminator", {"loss": "non-saturating", "r1": 1.0, "r2": 0.0}, "gradient_share"),
     Lesson("mode-collapse", {"loss": "relativistic"}, "diversity"),
     Lesson("memorising", {"augment": "translation,cutout"}, "nearer_to_train", few=4),
 )
@@ -140,7 +149,8 @@ def gradients(run: Run, cells: Cells, count: int = 32) -> dict[str, float]:
 
     Returns:
         Length of the generator loss's gradient, mean over images: "gradient" with the loss of the run,
-        "gradient_non_saturating" with the non-saturating one on the same networks. Empty without checkpoint.
+        "gradient_non_saturating" with the non-saturating one on the same networks, "gradient_share" their
+        ratio. Empty without checkpoint.
     """
     try:
         checkpoint = load_checkpoint(run.checkpoints)
@@ -161,6 +171,7 @@ def gradients(run: Run, cells: Cells, count: int = 32) -> dict[str, float]:
         loss = FAMILIES[family][1](real_scores, discriminator(images, real.labels))
         (gradient,) = torch.autograd.grad(loss, images)
         found[name] = len(real) * float(gradient.flatten(1).norm(dim=1).mean())
+    found["gradient_share"] = found["gradient"] / found["gradient_non_saturating"]
     return found
 
 

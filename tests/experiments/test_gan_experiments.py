@@ -1,0 +1,120 @@
+"""The experiments' own arithmetic; the experiments as a whole run with the slow tests."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from cytoforge.core.run import Run
+from cytoforge.data.split import Split
+from cytoforge.evaluation.features import Extractor
+from cytoforge.experiments import gan_failures, gan_families
+from cytoforge.experiments.contest import (
+    Budget,
+    Contestant,
+    _fewer,
+    compete,
+    draw_cells,
+    draw_curves,
+    floor,
+    open_cells_of,
+)
+from cytoforge.experiments.gan_failures import LESSONS, gradients
+from cytoforge.experiments.gan_families import contestants, mutual_information
+from cytoforge.losses.adversarial import FAMILIES
+from cytoforge.methods.gan import GAN
+from cytoforge.stages.train import plan
+
+BUDGET = Budget(resolution=32, images=32, batch=8, drawn=4)
+SMALL = {"latent": 8, "generator_channels": 4, "discriminator_channels": 4, "most_channels": 8}
+EYE = Extractor("mean colours", 8, 12, lambda levels: torch.nn.functional.adaptive_avg_pool2d(levels, 2))
+
+
+@pytest.fixture(scope="module")
+def cells(tiny_cells, tmp_path_factory):
+    return open_cells_of(tiny_cells, tmp_path_factory.mktemp("contest"), BUDGET, EYE)
+
+
+def test_training_and_held_cells_are_apart(cells):
+    assert len(cells.train) + len(cells.held) == 80
+    assert cells.train_features.shape == (len(cells.train), 12)
+    assert floor(cells)["recall"] > 0.5
+
+
+def test_few_cells_to_train_on(tiny_cells, tmp_path):
+    few = open_cells_of(tiny_cells, tmp_path, BUDGET, EYE, few=3)
+    assert (len(few.train), len(few.held)) == (6, 74)
+
+
+def test_few_cells_keep_whole_groups():
+    names = [f"a/{photo}_{cell}" for photo in range(3) for cell in range(2)]
+    division = Split(
+        seed=0,
+        fractions=(1.0, 0.0, 0.0),
+        parts=dict.fromkeys(names, "train"),
+        groups={name: name.split("_")[0] for name in names},
+        hashes=dict.fromkeys(names, "0"),
+    )
+    fewer = _fewer(division, 3, dict.fromkeys(names, "a"))
+    assert fewer.names("train") == ("a/0_0", "a/0_1", "a/1_0", "a/1_1")
+    assert fewer.names("test") == ("a/2_0", "a/2_1")
+
+
+def test_a_contest_measures_and_draws(cells, tmp_path):
+    outcome = compete(Contestant("gan", SMALL), cells, tmp_path / "run", BUDGET, EYE)
+    assert outcome.stopped is None
+    assert outcome.images.shape == (8, 32, 32, 3)
+    wanted = {"kid", "precision", "recall", "coverage", "diversity", "nearer_to_train", "seconds"}
+    assert set(outcome.numbers) == wanted
+    assert set(outcome.losses) == {"discriminator", "r1", "r2", "generator"}
+    draw_cells(tmp_path / "cells.png", {"gan": outcome}, cells, BUDGET)
+    draw_curves(tmp_path / "curves.png", {"gan": outcome})
+    assert (tmp_path / "cells.png").stat().st_size > 1000
+    found = gradients(Run.open(tmp_path / "run"), cells, count=8)
+    assert found["gradient"] > 0
+    assert found["gradient_share"] == pytest.approx(found["gradient"] / found["gradient_non_saturating"])
+
+
+def test_an_alarm_is_a_result(cells, tmp_path):
+    losing = Contestant("gan", {**SMALL, "divergence": 1e-6})
+    outcome = compete(losing, cells, tmp_path / "run", BUDGET, EYE)
+    assert "diverged" in outcome.stopped
+    assert outcome.images is None
+    draw_curves(tmp_path / "curves.png", {"gan": outcome})
+
+
+def test_a_sure_discriminator_starves_the_minimax_generator():
+    """At a score of -5 the minimax gradient is sigma(-5) / sigma(5), not a hundredth of the other."""
+    lengths = []
+    for family in ("minimax", "non-saturating"):
+        score = torch.tensor([-5.0], requires_grad=True)
+        FAMILIES[family][1](score, score).backward()
+        lengths.append(abs(float(score.grad)))
+    assert lengths[0] / lengths[1] == pytest.approx(np.exp(-5), rel=1e-3)
+
+
+def test_every_family_takes_part_with_settings_that_exist():
+    for scale in ("smoke", "full"):
+        entries = contestants(scale)
+        assert set(FAMILIES) - {"wasserstein"} <= set(entries)
+        for entry in entries.values():
+            plan(entry.method, entry.preset, entry.settings)
+    assert {lesson.failure for lesson in LESSONS} <= set(GAN.presets)
+
+
+def test_mutual_information_of_independent_labels_is_zero():
+    first, second = np.repeat([0, 1], 50), np.tile([0, 1], 50)
+    assert mutual_information(first, second) == pytest.approx(0, abs=1e-12)
+    assert mutual_information(first, first) == pytest.approx(np.log(2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", [gan_families, gan_failures])
+def test_smoke_scale_as_a_whole(module, tmp_path, monkeypatch):
+    monkeypatch.setitem(module.BUDGETS, "smoke", Budget(32, 64, 16, 4))
+    module.run(None, tmp_path, "smoke")
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert len(result["numbers"]) > len(result["stopped"]) + 1
+    for name in ("cells.png", "curves.png", "table.md"):
+        assert (tmp_path / name).is_file()
