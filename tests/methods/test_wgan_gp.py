@@ -37,9 +37,12 @@ def test_defaults_are_the_papers():
 
 
 @pytest.mark.parametrize("turn", [0, 1])
-@pytest.mark.parametrize("augmented", ["", "color,translation,cutout"])
-def test_finite_gradients_for_the_right_network_only(turn, augmented):
-    method = make(augment=augmented)
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"augment": "color,translation,cutout"}, {"augment": "cutout", "sobolev": 1.0, "pixel_noise": True}],
+)
+def test_finite_gradients_for_the_right_network_only(turn, settings):
+    method = make(**settings)
     move = method.turns()[turn]
     for name, network in method.networks.items():
         network.requires_grad_(name == move.network)
@@ -55,8 +58,9 @@ def test_finite_gradients_for_the_right_network_only(turn, augmented):
                 assert parameter.grad is None, key
 
 
-def test_critic_turn_widens_the_gap_and_generator_turn_narrows_it():
-    method = make(learning_rate=1e-3)
+@pytest.mark.parametrize("sobolev", [0.0, 1.0])
+def test_critic_turn_widens_the_gap_and_generator_turn_narrows_it(sobolev):
+    method = make(learning_rate=1e-3, sobolev=sobolev)
     optimizers = method.optimizers()
     critic, generator = method.turns()
 
