@@ -10,6 +10,7 @@ from PIL import Image
 from cytoforge.core.checkpoint import load_checkpoint
 from cytoforge.core.errors import ConfigError
 from cytoforge.data.split import Split
+from cytoforge.stages.forgetting import forgetting
 from cytoforge.stages.train import train
 
 SMALL = {"latent": 8, "generator_channels": 4, "critic_channels": 4, "most_channels": 8, "batch": 16}
@@ -81,3 +82,31 @@ def test_what_cannot_be_refined_is_refused(base, tiny_cells, tmp_path) -> None:
     with pytest.raises(ConfigError, match="not unseen"):
         go(tiny_cells, tmp_path / "c", start=base.path, split=tmp_path / "split.json")
     assert not (tmp_path / "c" / "config.json").exists()
+
+
+def test_forgetting_is_measured_for_each_class_of_the_first_run(
+    base, tiny_cells, more_cells, tmp_path
+) -> None:
+    run = go(more_cells, tmp_path / "more", start=base.path)
+    small = {"per_class": 10, "extractor": "efficientnet-lite0@32"}
+    found = forgetting(run.path, tmp_path / "out", **small)
+    assert set(found) == {"blue", "red"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"forgetting.json", "forgetting.png"}
+    same = forgetting(base.path, tmp_path / "same", base=base.path, real=tiny_cells, **small)
+    for name, item in same.items():
+        assert item.before == item.after
+        assert item.moved == pytest.approx(0, abs=1e-9)
+        assert not item.forgotten
+        assert found[name].moved > 0
+    with pytest.raises(ConfigError, match="--base"):
+        forgetting(base.path, tmp_path / "none", **small)
+
+
+@pytest.mark.slow
+def test_a_class_that_is_gone_is_forgotten(base, tiny_cells, more_cells, tmp_path) -> None:
+    shutil.copytree(more_cells, tmp_path / "cells")
+    shutil.rmtree(tmp_path / "cells" / "red")
+    run = go(tmp_path / "cells", tmp_path / "without", 16, start=base.path)
+    found = forgetting(run.path, tmp_path / "out", per_class=10, extractor="efficientnet-lite0@32")
+    assert found["red"].forgotten
+    assert found["red"].after is None

@@ -35,6 +35,7 @@ from cytoforge.cli.demo import demo
 from cytoforge.cli.doctor import doctor
 from cytoforge.cli.evaluate import evaluate
 from cytoforge.cli.experiment import experiment
+from cytoforge.cli.forgetting import forgetting
 from cytoforge.cli.generate import generate
 from cytoforge.cli.methods import methods
 from cytoforge.cli.phantom import phantom
@@ -59,6 +60,7 @@ VERBS: tuple[Callable[..., Outcome], ...] = (
     translate,
     evaluate,
     select,
+    forgetting,
     experiment,
     methods,
     bench,

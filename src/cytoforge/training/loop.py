@@ -158,7 +158,7 @@ class Loop:
         for name, module in self.modules.items():
             for key, parameter in module.named_parameters():
                 if f"{name}/{key}" in frozen:
-                    parameter.requires_grad_(requires_grad=False)
+                    parameter.requires_grad = False
         for name, optimizer in method.optimizers().items():
             self.wrapped[name], self.optimizers[name] = fabric.setup(self.modules[name], optimizer)
         self.seen = self.steps = 0

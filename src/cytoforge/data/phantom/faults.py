@@ -19,7 +19,7 @@ FAULTS: dict[str, str] = {
     "recurring": "the same cell again in an overlapping photo: other light, focus and crop",
     "blurred": "far out of focus",
     "overexposed": "washed out by too much light",
-    "mislabelled": "a cell of another class in this class's folder",
+    "mislabelled": "a cell of another, clearly different class in this class's folder",
     "truncated": "a file that ends in the middle",
     "wrong_stain": "a stain that does not belong to the set",
     "leak": "one photo's cells on both sides of the published split",
@@ -27,6 +27,15 @@ FAULTS: dict[str, str] = {
 COPIES = ("duplicate", "flipped", "recoloured", "recurring")
 SINGLE = ("blurred", "overexposed", "mislabelled", "truncated", "wrong_stain")
 PHOTOS_PER_SLIDE = 2
+
+# Classes that differ by degree: single cells between them are labelled both ways by experts, so a wrong label
+# is planted between others only. Parabasal cells mature into metaplastic ones; a koilocyte is an intermediate
+# cell with a halo, a dyskeratotic cell often one that keratinises.
+_ALIKE = (
+    {"Parabasal", "Metaplastic"},
+    {"Koilocytotic", "Superficial-Intermediate"},
+    {"Koilocytotic", "Dyskeratotic"},
+)
 
 
 @dataclass(frozen=True)
@@ -140,7 +149,7 @@ def _with_faults(slots: list[Slot], faults: Sequence[str], rng: np.random.Genera
 def _spoiled(slot: Slot, fault: str, rng: np.random.Generator) -> Slot:
     if fault != "mislabelled":
         return replace(slot, fault=fault)
-    label = _any([name for name in CLASSES if name != slot.folder], rng)
+    label = _any([name for name in CLASSES if name != slot.folder and {name, slot.folder} not in _ALIKE], rng)
     # A file that slipped into the wrong folder: it comes from a photo of its own class.
     photo_seed = derive(slot.photo_seed, "elsewhere")
     return replace(slot, fault=fault, label=label, photo_seed=photo_seed, slide_seed=photo_seed)
