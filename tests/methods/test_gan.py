@@ -1,10 +1,14 @@
 from typing import get_args
 
+import numpy as np
 import pytest
 import torch
+from lightning_fabric import Fabric
 
 from cytoforge.core.batch import Batch, DataShape
+from cytoforge.core.checkpoint import load_checkpoint
 from cytoforge.core.errors import ConfigError
+from cytoforge.core.run import Run
 from cytoforge.losses.adversarial import FAMILIES
 from cytoforge.methods.ebgan import EBGAN, EBGANConfig
 from cytoforge.methods.gan import GAN, Family, GANConfig
@@ -13,6 +17,7 @@ from cytoforge.networks.convolutional import ConvolutionalCritic
 from cytoforge.networks.energy_autoencoder import EnergyAutoencoder
 from cytoforge.networks.spectral import spectrally_normalised
 from cytoforge.stages.train import plan
+from cytoforge.training.loop import Loop, LoopConfig, Until
 
 SHAPE = DataShape(32, ("a", "b"))
 SMALL = {"latent": 8, "generator_channels": 4, "discriminator_channels": 4, "most_channels": 8}
@@ -26,6 +31,17 @@ def make(kind=GAN, config=GANConfig, **settings):
 def batch(count=8):
     images = torch.rand(count, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
     return Batch(images, torch.arange(count) % 2, torch.arange(count))
+
+
+class Cells:
+    """Noise, which is enough to compare two trainings."""
+
+    shape = SHAPE
+    labels = np.arange(16) % 2
+
+    def batch(self, indices, seeds):
+        images = torch.rand(16, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
+        return Batch(images[indices], torch.from_numpy(self.labels[indices]), torch.from_numpy(seeds))
 
 
 def take(method, turn, optimizer):
@@ -145,6 +161,27 @@ def test_spectral_norm_bounds_every_layer():
 def test_spectral_norm_is_part_of_the_resumable_state():
     state = make(spectral_norm=True).networks["discriminator"].state_dict()
     assert sum(name.endswith("_u") for name in state) == 5
+
+
+@pytest.mark.parametrize(
+    "settings", [{"spectral_norm": True}, {"loss": "wasserstein", "weight_clip": 0.01, "r1": 0.0, "r2": 0.0}]
+)
+def test_bounded_discriminators_resume_bit_for_bit(settings, tmp_path):
+    """The power iteration goes on where it was; clipping happens after a step, not when a turn begins."""
+
+    def loop(path):
+        run = Run.open(path) if path.exists() else Run.create(path, {})
+        config = LoopConfig(batch=8, save_every=16, measure_every=10**9, precision="32-true")
+        return Loop(make(**settings), Cells(), config, run, 0, Fabric(accelerator="cpu", devices=1))
+
+    loop(tmp_path / "whole").train(Until(images=32))
+    loop(tmp_path / "broken").train(Until(images=16))
+    again = loop(tmp_path / "broken")
+    again.resume()
+    again.train(Until(images=32))
+    whole, broken = (load_checkpoint(tmp_path / name / "checkpoints").tensors for name in ("whole", "broken"))
+    assert whole.keys() == broken.keys()
+    assert all(torch.equal(tensor, broken[name]) for name, tensor in whole.items())
 
 
 def test_energy_is_the_error_of_an_image():

@@ -151,7 +151,7 @@ def relativistic_hinge_discriminator(real: Tensor, fake: Tensor) -> Tensor:
         1.0
 
     Reference:
-        Jolicoeur-Martineau, The relativistic discriminator, 2018, equations 6 and 7 (pairs).
+        Jolicoeur-Martineau, The relativistic discriminator, 2018, section 4 (pairs).
         https://arxiv.org/abs/1807.00734
     """
     return F.relu(1 - (real - fake)).mean()
@@ -194,7 +194,7 @@ class Divergence:
     conjugate: Callable[[Tensor], Tensor]
 
     def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
-        """-E[g(real)] + E[f*(g(fake))]: minus the lower bound of the divergence, equation 6.
+        """-E[g(real)] + E[f*(g(fake))]: minus the lower bound of the divergence, equations 6 and 7.
 
         Example:
             Kullback-Leibler: g(v) = v, f*(t) = exp(t - 1).
