@@ -15,7 +15,7 @@ from cytoforge.data.scan import Scan
 Floats = NDArray[np.float64]
 
 _DOUBT: Final = 0.02
-SUSPICIOUS: Final = 2.55
+SUSPICIOUS: Final = 3.0
 """Log odds of another class against the label's, from where a label is doubted."""
 
 
