@@ -19,6 +19,7 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Parameter
 
 from cytoforge import __version__
+from cytoforge.cli.agreement import agreement
 from cytoforge.cli.audit import audit
 from cytoforge.cli.bench import bench
 from cytoforge.cli.console import (
@@ -59,6 +60,7 @@ VERBS: tuple[Callable[..., Outcome], ...] = (
     reconstruct,
     translate,
     evaluate,
+    agreement,
     select,
     forgetting,
     experiment,

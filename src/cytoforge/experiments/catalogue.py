@@ -13,7 +13,13 @@ from typing import Any
 
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.settings import suggestion
-from cytoforge.experiments import gan_failures, gan_families, sipakmed_generators
+from cytoforge.experiments import (
+    gan_failures,
+    gan_families,
+    paired_pathology,
+    sipakmed_generators,
+    syncgan_2020,
+)
 from cytoforge.experiments.scale import Scale
 
 
@@ -39,6 +45,14 @@ EXPERIMENTS: dict[str, Experiment] = {
     "gan-families": Experiment("Every adversarial loss on the same cells, side by side.", gan_families.run),
     "gan-failures": Experiment(
         "How adversarial training fails, each failure beside its cure.", gan_failures.run
+    ),
+    "syncgan-2020": Experiment(
+        "Masks per class from noise, cells from masks (source 002): do image and mask agree?",
+        syncgan_2020.run,
+    ),
+    "paired-pathology": Experiment(
+        "Cells painted onto masks under two discriminators (source 003): does one mask give many images?",
+        paired_pathology.run,
     ),
 }
 
