@@ -82,7 +82,7 @@ class Budget:
         resolution: in pixels.
         images: shown in training.
         measure_every: images between points of the curve.
-        width: of the generator.
+        width: of both networks.
         per_class: simulated cells of each class, where no data are given.
         masks: masks that diversity is measured on.
         noises: noises for each of them.
@@ -98,7 +98,7 @@ class Budget:
 
 
 BUDGETS: dict[Scale, Budget] = {
-    "smoke": Budget(32, 512, 256, 8, 30, 8, 4),
+    "smoke": Budget(32, 256, 128, 8, 20, 4, 4),
     "full": Budget(64, 60_000, 6_000, 32, 200, 40, 8),
 }
 
@@ -146,7 +146,9 @@ def run(data: Path | None, out: Path, scale: Scale) -> dict[str, Any]:
     shown, noises = _chosen(place, budget)
     for name, settings in CONTESTANTS.items():
         torch.manual_seed(derive(0, "weights", name))
-        method = Pix2Pix(Pix2PixConfig(**settings, width=budget.width), place.train.shape)
+        method = Pix2Pix(
+            Pix2PixConfig(**settings, width=budget.width, discriminator_width=budget.width), place.train.shape
+        )
         loop, frames, curve = _trained(method, place, budget, out / "runs" / _slug(name))
         images = _images(loop, shown, noises)
         numbers[name] = {**curve[-1], **diversity(images, place)}
