@@ -201,7 +201,8 @@ def masks_for(name, start, count):
 
 
 def test_every_method_has_a_row():
-    assert set(CASES) == set(METHODS)
+    """All but the one that starts from a pretrained model: test_text_to_image.py holds it to the same."""
+    assert {*CASES, "text-to-image"} == set(METHODS)
 
 
 def test_finite_gradients_for_the_right_network_only(name):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -37,7 +37,7 @@ def linear_alpha_bar(steps: int = 1000, first: float = 1e-4, last: float = 0.02)
     return torch.cumprod(1 - torch.linspace(first, last, steps, dtype=torch.float64), dim=0)
 
 
-class Path(Protocol):
+class NoisePath(Protocol):
     """A way from images to noise: level 0 is the image, the highest level is noise alone.
 
     The straight line from a noisy image through the denoised one is the direction in which the level falls:
@@ -67,15 +67,16 @@ class Path(Protocol):
 
 @dataclass(frozen=True)
 class RectifiedFlow:
-    """Straight line: x_t = (1 - t) x_0 + t e; the network answers with the image, its slope is judged.
+    """Straight line: x_t = (1 - t) x_0 + t e; the network answers with image or slope, the slope is judged.
 
     A small network has no room to carry noise from its input to its output, which answering with the slope
-    demands; images of cells are far simpler than noise.
+    demands; images of cells are far simpler than noise. Large pretrained models answer with the slope.
 
     Attributes:
         mean: of the logit of the times to train at.
         spread: standard deviation of that logit.
         shift: above 1, solvers take more of their steps near the noise.
+        answer: what the network's output is.
 
     Reference:
         Liu, Gong and Liu, Flow straight and fast, 2022, equation 1. https://arxiv.org/abs/2209.03003
@@ -88,6 +89,7 @@ class RectifiedFlow:
     mean: float = 0.0
     spread: float = 1.0
     shift: float = 1.0
+    answer: Literal["image", "slope"] = "image"
 
     def levels(self, normal: Tensor) -> Tensor:
         """Logit-normal times in (0, 1).
@@ -109,8 +111,9 @@ class RectifiedFlow:
         return torch.lerp(images, noise, _column(levels))
 
     def denoise(self, network: Network, noisy: Tensor, levels: Tensor) -> Tensor:
-        """The network's answer as it is."""
-        return network(noisy, levels).float()
+        """The answer as it is, or x_t - t times it."""
+        answer = network(noisy, levels).float()
+        return answer if self.answer == "image" else noisy - _column(levels) * answer
 
     def weight(self, levels: Tensor) -> Tensor:
         """1 / t^2, the squared error of the slope; no more than at t = 1/20.
@@ -205,7 +208,82 @@ class Karras:
         return torch.cat([sigmas, sigmas.new_zeros(1)]).float()
 
 
-def denoising_error(path: Path, network: Network, images: Tensor, noise: Tensor, levels: Tensor) -> Tensor:
+@dataclass(frozen=True)
+class VariancePreserving:
+    """Noise that grows in fixed small steps, x = sqrt(a) x_0 + sqrt(1 - a) e, seen as x_0 + sigma e.
+
+    Dividing by sqrt(a) makes it the path of `Karras` with sigma = sqrt((1 - a) / a), known at the steps only;
+    networks of this kind want to hear the step's number, which is interpolated in the logarithm of sigma.
+
+    Attributes:
+        alpha_bar: (steps,) what is left of the image's variance after each step, falling.
+        answer: what the network's output is: the noise e, or the "velocity" sqrt(a) e - sqrt(1 - a) x_0.
+
+    Reference:
+        Ho, Jain and Abbeel, 2020, equation 4. https://arxiv.org/abs/2006.11239
+        Salimans and Ho, Progressive distillation, 2022, appendix D (velocity). https://arxiv.org/abs/2202.00512
+        Karras et al., EDM, 2022, table 1, column iDDPM (as x_0 + sigma e). https://arxiv.org/abs/2206.00364
+    """
+
+    alpha_bar: Tensor
+    answer: Literal["noise", "velocity"] = "noise"
+
+    @property
+    def sigmas(self) -> Tensor:
+        """(steps,) growing."""
+        return ((1 - self.alpha_bar) / self.alpha_bar).sqrt().float()
+
+    def levels(self, normal: Tensor) -> Tensor:
+        """Sigmas of steps that are all equally likely."""
+        share = torch.special.ndtr(normal.cpu())
+        steps = (share * len(self.alpha_bar)).long().clamp(max=len(self.alpha_bar) - 1)
+        return self.sigmas[steps].to(normal.device)
+
+    def disturb(self, images: Tensor, noise: Tensor, levels: Tensor) -> Tensor:
+        """Images plus sigma times noise."""
+        return images + _column(levels) * noise
+
+    def denoise(self, network: Network, noisy: Tensor, levels: Tensor) -> Tensor:
+        """Noisy - sigma e; with velocity v: noisy / (sigma^2 + 1) - sigma v / sqrt(sigma^2 + 1)."""
+        sigma = _column(levels)
+        length = (sigma.square() + 1).rsqrt()
+        answer = network(length * noisy, self.steps(levels)).float()
+        if self.answer == "noise":
+            return noisy - sigma * answer
+        return length.square() * noisy - sigma * length * answer
+
+    def steps(self, levels: Tensor) -> Tensor:
+        """Number of the step (N,) with noise level (N,), with fractions.
+
+        Example:
+            >>> path = VariancePreserving(torch.tensor([0.9, 0.5, 0.1]))
+            >>> path.steps(path.sigmas)
+            tensor([0., 1., 2.])
+        """
+        table = self.sigmas.log().to(levels.device)
+        wanted = levels.log()
+        above = torch.searchsorted(table, wanted).clamp(1, len(table) - 1)
+        low, high = table[above - 1], table[above]
+        return (above - 1 + (wanted - low) / (high - low)).clamp(0, len(table) - 1)
+
+    def weight(self, levels: Tensor) -> Tensor:
+        """1 / sigma^2: the squared error of the noise.
+
+        Example:
+            >>> VariancePreserving(torch.tensor([0.5])).weight(torch.tensor([0.5]))
+            tensor([4.])
+        """
+        return levels.square().reciprocal()
+
+    def schedule(self, steps: int) -> Tensor:
+        """As `Karras.schedule` between the largest and the smallest sigma that the network knows."""
+        sigmas = self.sigmas
+        return Karras(lowest=float(sigmas[0]), highest=float(sigmas[-1])).schedule(steps)
+
+
+def denoising_error(
+    path: NoisePath, network: Network, images: Tensor, noise: Tensor, levels: Tensor
+) -> Tensor:
     """Weighted squared error of denoised images: what a diffusion model or flow is trained by.
 
     Args:

@@ -17,6 +17,7 @@ from cytoforge.methods.gan import GAN
 from cytoforge.methods.infogan import InfoGAN
 from cytoforge.methods.pix2pix import Pix2Pix
 from cytoforge.methods.syncgan import SynCGAN
+from cytoforge.methods.text_to_image import TextToImage
 from cytoforge.methods.wgan_gp import WGANGP
 
 METHODS: dict[str, type[Method]] = {
@@ -34,6 +35,7 @@ METHODS: dict[str, type[Method]] = {
         SynCGAN,
         CycleGAN,
         Diffusion,
+        TextToImage,
     )
 }
 

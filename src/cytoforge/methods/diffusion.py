@@ -16,7 +16,7 @@ from cytoforge.core.device import has_bf16_instructions
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.method import Method, MethodConfig, Turn
 from cytoforge.core.randomness import normal, uniform
-from cytoforge.diffusion.paths import Karras, Path, RectifiedFlow, denoising_error
+from cytoforge.diffusion.paths import Karras, NoisePath, RectifiedFlow, denoising_error
 from cytoforge.diffusion.solvers import SOLVERS, guided
 from cytoforge.networks.unet import Control, UNet, edges
 
@@ -27,7 +27,7 @@ class DiffusionConfig(MethodConfig):
     path: Literal["flow", "edm"] = Field("flow", description="straight line to noise, or noise that grows")
     channels: int = Field(128, ge=8, multiple_of=8, description="width of the U-Net at its finest map")
     blocks: int = Field(2, ge=1, description="residual blocks at each resolution")
-    patch: Literal[1, 2, 4, 8] = Field(2, description="side of the patches that images are folded into")
+    patch: int = Field(2, ge=1, le=8, description="side of the patches that images are folded into")
     condition: Literal["none", "masks", "edges"] = Field(
         "none", description="what steers it besides the class"
     )
@@ -91,7 +91,7 @@ class Diffusion(Method):
         self.networks = {"denoiser": unet}
         if hints and config.branch == "control":
             self.networks["control"] = Control(unet, hints)
-        self.path: Path = RectifiedFlow() if config.path == "flow" else Karras()
+        self.path: NoisePath = RectifiedFlow() if config.path == "flow" else Karras()
 
     @classmethod
     def uses_masks(cls, config: MethodConfig) -> bool:

@@ -1,0 +1,153 @@
+"""A pretrained model and a prompt in, a folder of pictures out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cytoforge import __version__
+from cytoforge.core.batch import DataShape, to_float, to_uint8
+from cytoforge.core.checkpoint import load_checkpoint
+from cytoforge.core.errors import ConfigError
+from cytoforge.core.files import write_atomic
+from cytoforge.core.png import encode_png
+from cytoforge.core.run import Run
+from cytoforge.core.settings import checked
+from cytoforge.data.folder import decode
+from cytoforge.methods.text_to_image import TextToImage, TextToImageConfig
+from cytoforge.networks.unet import edges as outlines
+from cytoforge.sampling.generate import parse_seeds
+from cytoforge.training.state import load_modules
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """What a picture starts from besides words.
+
+    Attributes:
+        image: picture to draw anew in part.
+        strength: in (0, 1], how much of it.
+        control: mask, or a picture whose outlines are kept.
+        controlnet: folder or hub name of the control network; None takes the run's.
+        edges: take the outlines of `control`.
+    """
+
+    image: Path | None = None
+    strength: float = 0.6
+    control: Path | None = None
+    controlnet: str | None = None
+    edges: bool = False
+
+
+def draw(
+    model: str,
+    prompt: str,
+    out: Path,
+    seeds: str,
+    *,
+    avoid: str = "",
+    run: Path | None = None,
+    sketch: Sketch | None = None,
+    settings: Mapping[str, Any] | None = None,
+    device: str = "cpu",
+) -> list[Path]:
+    """Draw one picture for each seed; each says in its text that it is synthetic.
+
+    Args:
+        model: folder in diffusers' layout, or hub name.
+        prompt: what to draw.
+        out: folder for `<seed>.png`.
+        seeds: such as "0-3".
+        avoid: what not to draw.
+        run: a training of `text-to-image`.
+        sketch: an image or a mask to start from.
+        settings: single settings of `TextToImageConfig`.
+        device: "cpu" or "cuda".
+
+    Returns:
+        The files.
+
+    Raises:
+        ConfigError: the model cannot be loaded, or options do not fit each other.
+        CheckpointError: `run` is no such training.
+        DataError: a picture cannot be read.
+    """
+    sketch = sketch or Sketch()
+    wanted = parse_seeds(seeds)
+    method = _opened(model, run, sketch, dict(settings or {})).on(torch.device(device))
+    heard, free = method.hear([prompt]), method.hear([avoid])
+    start = None if sketch.image is None else _picture(sketch.image, method.config.size).to(device)
+    condition = _condition(sketch, method.config.size)
+    marks = {
+        "Synthetic": "true",
+        "Generator": method.name,
+        "Software": f"cytoforge {__version__}",
+        "Model": model,
+        "Prompt": prompt,
+    }
+    files = []
+    for seed in wanted:
+        with torch.no_grad():
+            image = method.draw(
+                method.noise(np.array([seed])).to(device),
+                heard,
+                free,
+                None if condition is None else condition.to(device),
+                start,
+                sketch.strength,
+            )
+        files.append(out / f"{seed:08d}.png")
+        write_atomic(files[-1], encode_png(to_uint8(image)[0], {**marks, "Seed": str(seed)}))
+    return files
+
+
+def _opened(model: str, run: Path | None, sketch: Sketch, settings: dict[str, Any]) -> TextToImage:
+    """The model with the additions of a run, or as it is."""
+    if not 0 < sketch.strength <= 1:
+        raise ConfigError(f"--strength: expected more than 0 and at most 1, got {sketch.strength}.")
+    trained = None if run is None else Run.open(run)
+    if trained is not None and trained.config["method"] != TextToImage.name:
+        raise ConfigError(f"{run} is a training of {trained.config['method']}, not of {TextToImage.name}.")
+    values = {**(trained.config["settings"] if trained else {}), **settings, "checkpoint": model}
+    if sketch.controlnet:
+        values |= {"controlnet": sketch.controlnet, "condition": "edges" if sketch.edges else "masks"}
+    config = checked(TextToImageConfig, values, "text-to-image")
+    if sketch.control is not None and config.condition == "none":
+        raise ConfigError(
+            "--control needs a control network: give --controlnet, or a --run that trained one."
+        )
+    method = TextToImage(config, DataShape(config.size, trained.config["classes"] if trained else ()))
+    if trained is not None:
+        tensors = load_checkpoint(trained.checkpoints, "best").tensors
+        networks = {
+            name: part for name, part in method.networks.items() if name == "adapter" or not sketch.controlnet
+        }
+        load_modules(tensors, "network", networks)
+    return method
+
+
+def _condition(sketch: Sketch, size: int) -> Tensor | None:
+    """(1, 2, size, size) masks or (1, 1, size, size) edges."""
+    if sketch.control is None:
+        return None
+    picture = _picture(sketch.control, size)
+    if sketch.edges:
+        return outlines(picture)
+    grey = picture.mean(dim=1, keepdim=True)
+    return torch.cat([(grey.abs() < 0.5).float(), (grey >= 0.5).float()], dim=1)
+
+
+def _picture(path: Path, size: int) -> Tensor:
+    """A picture file as (1, 3, size, size) in [-1, 1], its middle square."""
+    pixels = decode(path)
+    side = min(pixels.shape[:2])
+    top, left = (pixels.shape[0] - side) // 2, (pixels.shape[1] - side) // 2
+    square = to_float(pixels[None, top : top + side, left : left + side])
+    return F.interpolate(square, (size, size), mode="bilinear", antialias=side > size)

@@ -1,0 +1,181 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from cytoforge.core.batch import Batch, DataShape
+from cytoforge.core.errors import ConfigError
+from cytoforge.methods.text_to_image import TextToImage, TextToImageConfig, prompts_of
+
+SHAPE = DataShape(16, ("a", "b"), 2)
+SMALL = {"size": 32, "rank": 2, "steps": 2, "guidance": 2.0, "weights": "32-true", "learning_rate": 1e-2}
+MODELS = ("tiny_stable_diffusion", "tiny_stable_diffusion_xl", "tiny_flux")
+
+
+@pytest.fixture(params=MODELS)
+def model(request):
+    return str(request.getfixturevalue(request.param))
+
+
+def make(model, **settings):
+    torch.manual_seed(0)
+    return TextToImage(TextToImageConfig(checkpoint=model, **{**SMALL, **settings}), SHAPE)
+
+
+def batch(count=4):
+    images = torch.rand(count, 3, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    masks = (images[:, :2] > 0).float()
+    return Batch(images, torch.arange(count) % 2, torch.arange(count), masks)
+
+
+def take(method, turn, optimizer, data):
+    for name, network in method.networks.items():
+        network.requires_grad_(name == turn.network)
+        network.zero_grad(set_to_none=True)
+    loss = sum(turn.losses(data).values())
+    loss.backward()
+    optimizer.step()
+    return float(loss.detach())
+
+
+def test_learns_with_the_large_model_frozen(model):
+    method = make(model, condition="masks")
+    frozen = method.backbone.denoiser
+    before = {key: value.clone() for key, value in frozen.state_dict().items() if "lora_" not in key}
+    optimizers, data = method.optimizers(), batch()
+    for turn in method.turns():
+        losses = [take(method, turn, optimizers[turn.network], data) for _ in range(3)]
+        assert np.isfinite(losses).all()
+        assert losses[-1] < losses[0], turn.network
+        for name, network in method.networks.items():
+            assert any(parameter.grad is not None for parameter in network.parameters()) == (
+                name == turn.network
+            )
+    after = frozen.state_dict()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    saved = method.networks["adapter"].state_dict()
+    assert all("lora_" in key for key in saved)
+    assert all(value.any() for value in saved.values())
+
+
+def test_noise_prompt_mask_and_image_steer_the_picture(model):
+    method = make(model, condition="masks", guidance=6.0)
+    for parameter in method.networks["control"].parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.1)
+    noise, labels = method.noise(torch.arange(2)), torch.zeros(2, dtype=torch.long)
+    masks = batch(2).masks
+    with torch.no_grad():
+        plain = method.sample(noise, labels)
+        assert plain.shape == (2, 3, 16, 16)
+        assert plain.abs().max() <= 1
+        assert torch.equal(plain, method.sample(noise, labels))
+        assert not torch.allclose(plain[0], plain[1], atol=1e-3)
+        assert not torch.allclose(plain, method.sample(noise, labels + 1), atol=1e-5)
+        assert not torch.allclose(plain, method.sample(noise, labels, masks), atol=1e-5)
+        heard = method.heard(labels)
+        start = batch(2).images
+        near, far = (method.draw(noise, heard, heard, None, start, strength) for strength in (0.1, 1.0))
+        decoded = method.draw(noise * 0, heard, heard, None, start, 1e-6)
+    assert (near - decoded).abs().mean() < (far - decoded).abs().mean()
+
+
+def test_denoised_estimate_agrees_with_diffusers(tiny_stable_diffusion):
+    """One DDIM step to the end by diffusers' own pipeline code gives our denoised latents."""
+    from diffusers import DDIMScheduler
+
+    method = make(str(tiny_stable_diffusion))
+    backbone = method.backbone
+    scheduler = DDIMScheduler.from_pretrained(tiny_stable_diffusion / "scheduler", clip_sample=False)
+    scheduler.set_timesteps(4)
+    step = scheduler.timesteps[1]
+    noisy, heard = torch.randn(2, 4, 4, 4), method.heard(torch.tensor([0, 1]))
+    with torch.no_grad():
+        answer = backbone.denoiser(noisy, step, encoder_hidden_states=heard["states"]).sample
+        wanted = scheduler.step(answer, step, noisy).pred_original_sample
+        share = scheduler.alphas_cumprod[step].sqrt()
+        level = backbone.path.sigmas[step].expand(2)
+        found = backbone.path.denoise(
+            lambda latents, coded: backbone.predict(latents, coded, heard), noisy / share, level
+        )
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+
+
+def test_flux_steps_agree_with_diffusers(tiny_flux):
+    """Euler along our path is diffusers' own Flux pipeline, from the same noise, prompts and times."""
+    from diffusers import FluxPipeline
+
+    method = make(str(tiny_flux), solver="euler", steps=3, guidance=1.0, size=32)
+    heard = method.heard(torch.tensor([0]))
+    noise = method.noise(torch.arange(1))
+    pipeline = FluxPipeline.from_pretrained(tiny_flux)
+    pipeline.set_progress_bar_config(disable=True)
+    levels = method.backbone.path.schedule(3)
+    mine = method.draw(noise, heard, heard)
+    packed = pipeline._pack_latents(noise, 1, 4, 4, 4)
+    pipeline.scheduler.register_to_config(use_dynamic_shifting=False, shift=1.0)
+    theirs = pipeline(
+        prompt_embeds=heard["states"],
+        pooled_prompt_embeds=heard["summary"],
+        latents=packed,
+        sigmas=levels[:-1].tolist(),
+        guidance_scale=3.5,
+        height=32,
+        width=32,
+        output_type="pt",
+    ).images
+    sized = torch.nn.functional.interpolate(theirs * 2 - 1, (16, 16), mode="bicubic", antialias=True)
+    torch.testing.assert_close(mine, sized.clamp(-1, 1), atol=2e-3, rtol=0)
+
+
+def test_checkpointing_and_bf16_weights(tiny_stable_diffusion):
+    data = batch()
+    exact = make(str(tiny_stable_diffusion), checkpointing=False)
+    spared = make(str(tiny_stable_diffusion), checkpointing=True)
+    for method in (exact, spared):
+        sum(method.adapter_losses(data).values()).backward()
+    assert spared.backbone.denoiser.is_gradient_checkpointing
+    for one, two in zip(
+        exact.networks["adapter"].parameters(), spared.networks["adapter"].parameters(), strict=True
+    ):
+        torch.testing.assert_close(one.grad, two.grad)
+    small = make(str(tiny_stable_diffusion), weights="bf16")
+    assert small.backbone.denoiser.conv_in.weight.dtype == torch.bfloat16
+    assert all(parameter.dtype == torch.float32 for parameter in small.networks["adapter"].parameters())
+    with torch.autocast("cpu", torch.bfloat16):
+        sum(small.adapter_losses(data).values()).backward()
+    assert all(parameter.grad.isfinite().all() for parameter in small.networks["adapter"].parameters())
+    with torch.no_grad():
+        assert small.sample(small.noise(torch.arange(1)), torch.tensor([0])).isfinite().all()
+
+
+def test_text_encoders_are_let_go(tiny_stable_diffusion):
+    method = make(str(tiny_stable_diffusion))
+    assert method.hear(["a cell"])["states"].shape == method.prompts["states"][:1].shape
+    method.adapter_losses(batch())
+    assert method.backbone.pipeline.text_encoder is None
+    assert len(method.prompts["states"]) == 3
+
+
+def test_prompts_name_what_a_class_looks_like():
+    config = TextToImageConfig(descriptions={"Odd": "green"})
+    texts = prompts_of(config, ["im_Parabasal", "Odd", "other"])
+    assert "one parabasal cell" in texts[0]
+    assert "immature" in texts[0]
+    assert texts[1].endswith("green")
+    assert texts[2].endswith("stain")
+
+
+def test_faults_say_what_to_do(tmp_path, monkeypatch):
+    pytest.importorskip("diffusers")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ConfigError, match="checkpoint=FOLDER"):
+        make("")
+    with pytest.raises(ConfigError, match=r"no model_index\.json"):
+        make(str(tmp_path))
+    with pytest.raises(ConfigError, match="On a machine with network: hf download"):
+        make("nobody/nothing")
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "AudioLDMPipeline"}))
+    with pytest.raises(ConfigError, match="supported are StableDiffusionPipeline"):
+        make(str(tmp_path))
