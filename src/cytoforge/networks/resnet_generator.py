@@ -82,6 +82,7 @@ def _normalised(channels: int) -> list[nn.Module]:
 def _doubled(inputs: int, outputs: int, resize: bool) -> list[nn.Module]:
     if resize:
         upsample = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
-        return [upsample, nn.Conv2d(inputs, outputs, 3, padding=1), *_normalised(outputs)]
+        convolution = nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode="reflect")
+        return [upsample, convolution, *_normalised(outputs)]
     transposed = nn.ConvTranspose2d(inputs, outputs, 3, stride=2, padding=1, output_padding=1)
     return [transposed, *_normalised(outputs)]
