@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -23,6 +23,7 @@ def evaluate(
     seed: int = 0,
     audit: Path | None = None,
     real_images: Annotated[bool, Parameter(negative="--no-real-images")] = True,
+    masks: Literal["given", "unsupervised", "none"] = "given",
 ) -> Outcome:
     """Compare a synthetic set with real cells that its generator never saw: metrics.json and report.html.
 
@@ -39,6 +40,8 @@ def evaluate(
         seed: of random divisions and thinning.
         audit: folder of an audit, to be part of the report.
         real_images: show real cells in the report; leave them out before sharing it with outsiders.
+        masks: whose masks cells are measured by: given where both sets have them, unsupervised finds them in
+            the pictures of both, none measures nothing.
     """
     from cytoforge.stages.evaluate import evaluate as measure
 
@@ -54,6 +57,7 @@ def evaluate(
         seed=seed,
         audit=audit,
         real_images=real_images,
+        masks=masks,
     )
     report = out / "report.html"
     lines = [f"{verdict.headline}. {verdict.because}" for verdict in metrics.verdicts]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from cytoforge.core.errors import DataError
+from cytoforge.core.files import read_json
 from cytoforge.data.archive import archive_parts
 from cytoforge.data.cells import Cell, Fault, Part
 from cytoforge.data.images import EXTENSIONS
@@ -107,8 +108,10 @@ def paired(root: Path) -> Found:
     """`images/<class>/...` with `masks/<class>/...` of the same stems.
 
     In a phantom (`truth.json` lies beside) names are `<photo>_<cell>` and the photo of a class is the group;
-    elsewhere each image is a group of its own.
+    elsewhere each image is a group of its own. What `cytoforge mask` wrote keeps groups and split in
+    `masks.json`.
     """
+    stated = _stated_cells(root / "masks.json")
     files, faults = _image_files(root / "images")
     mask_files, mask_faults = _image_files(root / "masks") if (root / "masks").is_dir() else ({}, [])
     masks = {str(PurePosixPath(name).with_suffix("")): path for name, path in mask_files.items()}
@@ -123,9 +126,22 @@ def paired(root: Path) -> Found:
         if mask is None and mask_files:
             faults.append(Fault(path, f"no mask at masks/{relative.with_suffix('')}.*", used=True))
         group = f"{label}/{path.stem.rpartition('_')[0] or path.stem}" if photos else name
-        cells.append(Cell(path, label, group, f"images/{name}", None, mask))
+        group, split = stated.get(f"images/{name}", (group, None))
+        cells.append(Cell(path, label, group, f"images/{name}", split, mask))
     faults += [Fault(path, "mask without an image of the same name") for path in masks.values()]
     return Found(cells, faults + mask_faults)
+
+
+def _stated_cells(path: Path) -> dict[str, tuple[str, Part | None]]:
+    """Group and split of each image by a `masks.json`; nothing where there is none."""
+    content = read_json(path) if path.is_file() else {}
+    try:
+        return {
+            name: (str(cell["group"]), PARTS.get(cell["split"] or ""))
+            for name, cell in content["cells"].items()
+        }
+    except (KeyError, TypeError, AttributeError):
+        return {}
 
 
 def medmnist(root: Path) -> Found:

@@ -217,6 +217,47 @@ class ClassCorrectness(_Record):
     holdout_classes: dict[str, Share]
 
 
+class Measurement(_Record):
+    """One measurement of the cells of one class, synthetic against unseen real ones.
+
+    Attributes:
+        n_real: unseen real cells that have it.
+        n_fake: synthetic cells that have it.
+        real: lower quartile, median and upper quartile of the real ones.
+        fake: of the synthetic ones.
+        wasserstein: distance of the two distributions, in standard deviations of the real one.
+        floor: mean of the same, real against real of other groups; None where there are too few.
+        floor_high: 97.5th percentile.
+        ks: statistic of Kolmogorov and Smirnov, 0 to 1.
+        p_value: of that test, adjusted for all measurements of the class (Benjamini and Hochberg).
+        differs: the verdict; the rule is `Metrics.rules["morphometry"]`.
+    """
+
+    n_real: int
+    n_fake: int
+    real: tuple[float, float, float]
+    fake: tuple[float, float, float]
+    wasserstein: float
+    floor: float | None
+    floor_high: float | None
+    ks: float
+    p_value: float
+    differs: bool
+
+
+class Morphometry(_Record):
+    """Measurements of cells by their masks.
+
+    Attributes:
+        source: "given" where both sides came with masks, "unsupervised" where masks were made from the
+            pictures, by the same steps on both sides.
+        classes: class -> measurement -> comparison.
+    """
+
+    source: str
+    classes: dict[str, dict[str, Measurement]]
+
+
 class Verdict(_Record):
     """One line in plain language, computed by a fixed rule.
 
@@ -258,6 +299,7 @@ class Metrics(_Record):
         classes: the same for each class.
         copies: None without training cells, holdout or images.
         class_correctness: None where a classifier cannot be trained.
+        morphometry: None without masks.
         verdicts: in the order in which they should be read.
         warnings: what a reader must know before quoting a number.
         rules: how verdicts, floors and intervals are computed, in words.
@@ -278,6 +320,7 @@ class Metrics(_Record):
     classes: dict[str, Comparison]
     copies: Copies | None
     class_correctness: ClassCorrectness | None
+    morphometry: Morphometry | None = None
     verdicts: tuple[Verdict, ...] = ()
     warnings: tuple[str, ...] = ()
     rules: dict[str, str] = {}

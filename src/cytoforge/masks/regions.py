@@ -68,7 +68,9 @@ class Region:
 
     def _pixels(self) -> NDArray[np.int64]:
         """(P, 2) row and column of each pixel."""
-        return np.argwhere(self.inside) + np.array([self.place[0].start, self.place[1].start])
+        corner = np.array([self.place[0].start, self.place[1].start])
+        pixels: NDArray[np.int64] = np.argwhere(self.inside) + corner
+        return pixels
 
 
 def regions(

@@ -17,20 +17,23 @@ from PIL import Image
 from cytoforge.core.errors import CytoforgeError
 from cytoforge.core.files import read_json, write_atomic
 from cytoforge.core.run import Run
-from cytoforge.evaluation.metrics import Metrics, Number, Verdict
+from cytoforge.evaluation.metrics import Measurement, Metrics, Number, Verdict
+from cytoforge.evaluation.morphometry import describe
 from cytoforge.report.page import (
     AuditSummary,
     ClassCorrectness,
     ClassNumbers,
     ConfusionCell,
     Copies,
+    MeasuredClass,
+    Morphometry,
     Page,
     PairView,
     Quantity,
     Sides,
     Training,
 )
-from cytoforge.report.plots import curves, distances, picture, range_bar, tiles
+from cytoforge.report.plots import curves, distances, picture, range_bar, spans, tiles
 from cytoforge.report.words import (
     CURVES,
     MEASURES,
@@ -41,6 +44,7 @@ from cytoforge.report.words import (
     percent_span,
     shown,
     span,
+    spelled,
 )
 from cytoforge.sampling.provenance import Header, read_manifest
 
@@ -48,6 +52,7 @@ _COLUMNS = 8
 _SHOWN = 2 * _COLUMNS
 _FEWEST_PAIRS, _MOST_PAIRS = 12, 24
 _MOST_GROWTH = 6
+_MEASUREMENTS = 20
 _CLASS_COLUMNS = ("kernel_distance", "precision", "recall", "coverage", "pairwise_distance")
 
 
@@ -151,6 +156,7 @@ def _page(
         warnings=metrics.warnings,
         copies=_copies(metrics, evidence, real_images),
         correctness=_correctness(metrics),
+        morphometry=_morphometry(metrics),
         training=_training(run),
         audit=_audit(audit),
         commands=_commands(header, run),
@@ -301,6 +307,33 @@ def _correctness(metrics: Metrics) -> ClassCorrectness | None:
 def _shades(counts: Sequence[int]) -> list[ConfusionCell]:
     total = max(1, sum(counts))
     return [ConfusionCell(percent(count / total), count / total) for count in counts]
+
+
+def _morphometry(metrics: Metrics) -> Morphometry | None:
+    found = metrics.morphometry
+    if found is None:
+        return None
+    classes = []
+    for label, measured in found.classes.items():
+        order = sorted(measured, key=lambda name: -measured[name].wasserstein)
+        shown_rows = order[:_MEASUREMENTS]
+        chart = spans(
+            [spelled(name) for name in shown_rows],
+            [measured[name].wasserstein for name in shown_rows],
+            [measured[name].floor_high for name in shown_rows],
+        )
+        rows = [_measured(name, measured[name]) for name in order]
+        classes.append(MeasuredClass(label, describe({label: measured}), chart, rows))
+    return Morphometry(found.source, classes)
+
+
+def _measured(name: str, row: Measurement) -> tuple[str, str, str, str, str, str, bool]:
+    real, fake = (
+        f"{shown(middle)} ({shown(low)}-{shown(high)})" for low, middle, high in (row.real, row.fake)
+    )
+    floor = "–" if row.floor is None else shown(row.floor)
+    test = f"{row.ks:.2f}, p = {shown(row.p_value)}"
+    return spelled(name), real, fake, shown(row.wasserstein), floor, test, row.differs
 
 
 def _training(path: Path | None) -> Training | None:

@@ -142,6 +142,32 @@ class AuditSummary:
 
 
 @dataclass(frozen=True)
+class MeasuredClass:
+    """Measurements of one class.
+
+    Attributes:
+        label: name of the class.
+        summary: how many differ, in words.
+        chart: picture of all distances beside their floors.
+        rows: name, real and synthetic median with quartiles, distance, floor, KS statistic and p-value, and
+            whether it differs; formatted; the farthest first.
+    """
+
+    label: str
+    summary: str
+    chart: str
+    rows: Sequence[tuple[str, str, str, str, str, str, bool]]
+
+
+@dataclass(frozen=True)
+class Morphometry:
+    """The section on sizes, forms and textures: where the masks are from, and the classes."""
+
+    source: str
+    classes: Sequence[MeasuredClass]
+
+
+@dataclass(frozen=True)
 class Page:
     """A whole report; parts that are None or empty are left out."""
 
@@ -156,6 +182,7 @@ class Page:
     warnings: Sequence[str]
     copies: Copies | None
     correctness: ClassCorrectness | None
+    morphometry: Morphometry | None
     training: Training | None
     audit: AuditSummary | None
     commands: Sequence[str]

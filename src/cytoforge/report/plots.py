@@ -103,6 +103,32 @@ def distances(synthetic: NDArray[np.float64], holdout: NDArray[np.float64], thre
         return _svg(figure)
 
 
+def spans(names: Sequence[str], values: Sequence[float], floors: Sequence[float | None]) -> str:
+    """One line for each name: a dot at its value, and a grey bar from 0 to what real cells reach by chance.
+
+    Args:
+        names: (N,)
+        values: (N,) not negative.
+        floors: (N,) None where there is none.
+
+    Returns:
+        Address of an SVG picture.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(6.4, 0.8 + 0.22 * len(names)), layout="constrained")
+        axes = figure.subplots()
+        places = np.arange(len(names))[::-1]
+        axes.barh(
+            places, [floor or 0.0 for floor in floors], color=SOFT, alpha=0.35, label="real against real"
+        )
+        axes.plot(values, places, "o", color=EOSIN, markersize=5, label="synthetic")
+        axes.set_yticks(places, names)
+        axes.set_xlim(left=0)
+        axes.set_xlabel("distance to unseen real cells, in their standard deviations")
+        axes.legend(loc="lower right", fontsize=9)
+        return _svg(figure)
+
+
 def range_bar(
     value: float,
     interval: tuple[float, float] | None,

@@ -171,3 +171,16 @@ def percent_span(low: float | None, high: float | None) -> str:
         '10 % to 25 %'
     """
     return "" if low is None or high is None else f"{percent(low)} to {percent(high)}"
+
+
+def spelled(name: str) -> str:
+    """A measurement's name for readers.
+
+    Example:
+        >>> spelled("nucleus_red_third_moment"), spelled("nc_ratio")
+        ('nucleus: red third moment', 'N:C ratio')
+    """
+    if name == "nc_ratio":
+        return "N:C ratio"
+    region, _, measurement = name.partition("_")
+    return f"{region}: {measurement.replace('_', ' ')}"

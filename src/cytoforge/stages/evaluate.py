@@ -19,6 +19,7 @@ from cytoforge.evaluation.copies import RULE as COPY_RULE
 from cytoforge.evaluation.features import DEFAULT_EXTRACTOR, open_extractor, symmetries
 from cytoforge.evaluation.memorisation import VIEWS
 from cytoforge.evaluation.metrics import ClassCorrectness, Comparison, Copies, Counts, Metrics
+from cytoforge.evaluation.morphometry import RULES as MORPHOMETRY_RULES
 from cytoforge.evaluation.statistics import bootstrap_mean, wilson
 from cytoforge.evaluation.verdicts import RULES as VERDICT_RULES
 from cytoforge.evaluation.verdicts import verdicts, warnings
@@ -35,6 +36,7 @@ from cytoforge.stages.compared import (
     run_of,
     synthetic_images,
 )
+from cytoforge.stages.measured import Masks, morphometry
 
 
 @dataclass
@@ -61,6 +63,7 @@ def evaluate(
     seed: int = 0,
     audit: Path | None = None,
     real_images: bool = True,
+    masks: Masks = "given",
 ) -> Metrics:
     """Measure a synthetic set and write `out`/metrics.json and `out`/report.html.
 
@@ -76,6 +79,8 @@ def evaluate(
         seed: of thinning, divisions and bootstrap.
         audit: folder with the audit.json of the real cells, for the report.
         real_images: whether the report may show real cells.
+        masks: whose masks the cells are measured by: "given" where both sides have them, "unsupervised" made
+            from the pictures of both sides, or "none" to measure nothing.
 
     Returns:
         What metrics.json holds.
@@ -105,6 +110,8 @@ def evaluate(
         classes = _per_class(holdout.features, fake.features, real_features, names, seed)
     with clock.measure("classes"):
         correctness = _correctness(train, holdout, fake, names, seed)
+    with clock.measure("morphometry"):
+        measured = morphometry(synthetic, manifest, pixels, cached, division, masks, seed)
     found, copies = _search(train, holdout, fake, manifest, alpha, clock)
     metrics = Metrics(
         extractor=network.name,
@@ -119,7 +126,8 @@ def evaluate(
         classes=classes,
         copies=copies,
         class_correctness=correctness,
-        rules={**RULES, **VERDICT_RULES, "copies": COPY_RULE},
+        morphometry=measured,
+        rules={**RULES, **VERDICT_RULES, "copies": COPY_RULE, **(MORPHOMETRY_RULES if measured else {})},
         seconds=clock.seconds,
     )
     lines = {"verdicts": verdicts(metrics), "warnings": (*notes, *warnings(metrics, alpha))}

@@ -1,0 +1,215 @@
+"""Whether synthetic cells have the sizes, forms and textures of real ones, class by class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from cytoforge.core.errors import DataError
+from cytoforge.evaluation.metrics import Measurement, Morphometry
+from cytoforge.evaluation.statistics import divide
+from cytoforge.morphology.features import FEATURES, REGIONS, measure_cell
+
+FEWEST = 10
+"""With fewer cells on a side nothing is compared."""
+
+DIVISIONS = 20
+FALSE_ALARMS = 0.05
+
+RULES = {
+    "morphometry": (
+        "Each measurement of the synthetic cells of a class against the same of unseen real cells: "
+        "Wasserstein distance in standard deviations of the real ones; floor: real cells against real cells "
+        f"of other groups in equal numbers, {DIVISIONS} divisions. It differs where the distance exceeds the "
+        "floor's 97.5th percentile and the Kolmogorov-Smirnov test rejects at "
+        f"{FALSE_ALARMS:g} after Benjamini-Hochberg within the class. Orientation is left out: it depends on "
+        "how the slide lay."
+    )
+}
+
+NAMES = (
+    "nc_ratio",
+    *(f"{region}_{name}" for region in REGIONS for name in FEATURES if name != "orientation"),
+)
+"""The compared measurements: of `morphology`, without orientation."""
+
+
+@dataclass(frozen=True)
+class MeasuredCells:
+    """Cells with their measurements.
+
+    Attributes:
+        table: (N, len(NAMES)), NaN where a cell has no such measurement, as without a nucleus.
+        labels: (N,) class.
+        groups: (N,) photo or slide of each.
+    """
+
+    table: NDArray[np.float64]
+    labels: NDArray[np.int64]
+    groups: tuple[str, ...]
+
+    def column(self, name: str, label: int) -> NDArray[np.float64]:
+        """(n,) what there is of one measurement in one class."""
+        values: NDArray[np.float64] = self.table[self.labels == label, NAMES.index(name)]
+        return values[np.isfinite(values)]
+
+
+def measure_cells(
+    images: NDArray[np.uint8],
+    masks: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    groups: Sequence[str],
+) -> MeasuredCells:
+    """Measurements of all cells whose mask holds something.
+
+    Args:
+        images: (N, R, R, 3).
+        masks: (N, R, R): 0 background, 1 cytoplasm, 2 nucleus, 3 unknown.
+        labels: (N,)
+        groups: (N,)
+    """
+    rows = [measure_cell(image, mask) for image, mask in zip(images, masks, strict=True)]
+    kept = [index for index, row in enumerate(rows) if row]
+    table = [[rows[index].get(name, np.nan) for name in NAMES] for index in kept]
+    return MeasuredCells(
+        np.array(table, np.float64).reshape(len(kept), len(NAMES)),
+        labels[kept],
+        tuple(groups[index] for index in kept),
+    )
+
+
+def compare_measurements(
+    holdout: MeasuredCells,
+    fake: MeasuredCells,
+    real: MeasuredCells,
+    classes: Sequence[str],
+    source: str,
+    seed: int = 0,
+) -> Morphometry | None:
+    """Every measurement of synthetic cells against real ones, in each class that has enough of both.
+
+    Args:
+        holdout: unseen real cells.
+        fake: synthetic cells.
+        real: all real cells, for the floors.
+        classes: names by label.
+        source: where the masks are from, for the record.
+        seed: of the divisions.
+
+    Returns:
+        None where no class has `FEWEST` cells on both sides.
+    """
+    found = {}
+    for label, name in enumerate(classes):
+        rows = _one_class(holdout, fake, real, label, seed)
+        if rows:
+            found[name] = rows
+    return Morphometry(source=source, classes=found) if found else None
+
+
+def wasserstein(real: NDArray[np.float64], fake: NDArray[np.float64]) -> float:
+    """Distance of two distributions of numbers, in standard deviations of the first.
+
+    Args:
+        real: (N,) at least one.
+        fake: (M,) at least one.
+
+    Returns:
+        0 for equal distributions; infinity where all of `real` are equal and `fake` differs.
+
+    Raises:
+        DataError: a side is empty.
+
+    Example:
+        >>> wasserstein(np.array([-1.0, 1.0]), np.array([2.0, 4.0]))
+        3.0
+    """
+    if not len(real) or not len(fake):
+        raise DataError("a distance between distributions needs at least one number on each side.")
+    distance = float(stats.wasserstein_distance(real, fake))
+    return distance / max(float(real.std()), 1e-12) if distance > 0 else 0.0
+
+
+def _one_class(
+    holdout: MeasuredCells, fake: MeasuredCells, real: MeasuredCells, label: int, seed: int
+) -> dict[str, Measurement]:
+    pairs = {name: (holdout.column(name, label), fake.column(name, label)) for name in NAMES}
+    pairs = {name: pair for name, pair in pairs.items() if min(map(len, pair)) >= FEWEST}
+    if not pairs:
+        return {}
+    tests = {name: stats.ks_2samp(*pair) for name, pair in pairs.items()}
+    adjusted = stats.false_discovery_control([test.pvalue for test in tests.values()])
+    floors = _floors(holdout, fake, real, label, seed)
+    return {
+        name: _measurement(*pairs[name], float(tests[name].statistic), float(p_value), floors.get(name, []))
+        for name, p_value in zip(tests, adjusted, strict=True)
+    }
+
+
+def _measurement(
+    real: NDArray[np.float64],
+    fake: NDArray[np.float64],
+    statistic: float,
+    p_value: float,
+    floor: Sequence[float],
+) -> Measurement:
+    distance = min(wasserstein(real, fake), 1e6)
+    high = float(np.quantile(floor, 0.975)) if floor else None
+    return Measurement(
+        n_real=len(real),
+        n_fake=len(fake),
+        real=_quartiles(real),
+        fake=_quartiles(fake),
+        wasserstein=distance,
+        floor=float(np.mean(floor)) if floor else None,
+        floor_high=high,
+        ks=statistic,
+        p_value=p_value,
+        differs=p_value < FALSE_ALARMS and (high is None or distance > high),
+    )
+
+
+def _quartiles(values: NDArray[np.float64]) -> tuple[float, float, float]:
+    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
+    return float(low), float(middle), float(high)
+
+
+def _floors(
+    holdout: MeasuredCells, fake: MeasuredCells, real: MeasuredCells, label: int, seed: int
+) -> dict[str, list[float]]:
+    """Distances of real cells to real cells of other groups, in as many cells as here if there are enough."""
+    own = np.flatnonzero(real.labels == label)
+    wanted = np.array([np.sum(holdout.labels == label), np.sum(fake.labels == label)])
+    wanted = (wanted * min(1.0, len(own) / wanted.sum())).astype(np.int64)
+    groups = [real.groups[index] for index in own]
+    if wanted.min() < FEWEST or len(set(groups)) < 2:
+        return {}
+    first, second = (np.array([count]) for count in wanted)
+    found: dict[str, list[float]] = {}
+    for one, other in divide(np.zeros(len(own), np.int64), groups, first, second, DIVISIONS, seed):
+        for position, name in enumerate(NAMES):
+            sides = [values[np.isfinite(values)] for values in _sides(real.table[own, position], one, other)]
+            if min(map(len, sides)) >= FEWEST:
+                found.setdefault(name, []).append(min(wasserstein(*sides), 1e6))
+    return found
+
+
+def _sides(
+    values: NDArray[np.float64], one: NDArray[np.int64], other: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    return values[one], values[other]
+
+
+def describe(classes: Mapping[str, Mapping[str, Measurement]]) -> str:
+    """How many measurements differ, in words.
+
+    Example:
+        >>> describe({})
+        '0 of 0 measurements differ from unseen real cells'
+    """
+    rows = [row for measured in classes.values() for row in measured.values()]
+    return f"{sum(row.differs for row in rows)} of {len(rows)} measurements differ from unseen real cells"

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cytoforge.core.errors import DataError
+from cytoforge.data.phantom import simulate
+from cytoforge.evaluation.morphometry import (
+    NAMES,
+    MeasuredCells,
+    compare_measurements,
+    measure_cells,
+    wasserstein,
+)
+
+
+def cells(count: int, shift: float = 0.0, seed: int = 0, labels: int = 1) -> MeasuredCells:
+    """Normal measurements; the first is shifted by that many standard deviations."""
+    table = np.random.default_rng(seed).normal(size=(count, len(NAMES)))
+    table[:, 0] += shift
+    label = np.arange(count) % labels
+    return MeasuredCells(table, label, tuple(f"{row // 2}" for row in range(count)))
+
+
+def test_there_are_51_measurements_to_compare() -> None:
+    assert len(NAMES) == 2 * 25 + 1
+    assert not any("orientation" in name for name in NAMES)
+
+
+def test_equal_distributions_do_not_differ_and_a_shifted_one_does() -> None:
+    real = cells(400, seed=1)
+    found = compare_measurements(cells(150, seed=2), cells(150, 1.0, seed=3), real, ["a"], "given")
+    assert found is not None
+    rows = found.classes["a"]
+    assert rows["nc_ratio"].differs
+    assert rows["nc_ratio"].wasserstein == pytest.approx(1.0, abs=0.2)
+    assert rows["nc_ratio"].fake[1] - rows["nc_ratio"].real[1] == pytest.approx(1.0, abs=0.25)
+    assert rows["nc_ratio"].floor is not None
+    assert rows["nc_ratio"].floor < 0.3
+    assert sum(row.differs for row in rows.values()) <= 3
+
+
+def test_the_distance_of_shifted_numbers_is_the_shift() -> None:
+    values = np.arange(10.0)
+    assert wasserstein(values, values) == 0
+    assert wasserstein(values, values + 3) == pytest.approx(3 / values.std())
+    assert wasserstein(np.ones(3), np.ones(5)) == 0
+    with pytest.raises(DataError, match="at least one"):
+        wasserstein(np.array([]), values)
+
+
+def test_classes_with_few_cells_are_left_out() -> None:
+    assert compare_measurements(cells(9), cells(50), cells(50), ["a"], "given") is None
+    found = compare_measurements(cells(40, labels=2), cells(40), cells(80, labels=2), ["a", "b"], "given")
+    assert found is not None
+    assert list(found.classes) == ["a"]
+
+
+def test_without_other_groups_there_is_no_floor() -> None:
+    real = MeasuredCells(cells(40).table, cells(40).labels, ("one",) * 40)
+    found = compare_measurements(real, cells(40, seed=2), real, ["a"], "given")
+    assert found is not None
+    assert found.classes["a"]["nc_ratio"].floor is None
+
+
+def test_cells_without_nucleus_count_where_they_can_and_empty_masks_nowhere() -> None:
+    cell = simulate("Parabasal", 1, 32)
+    masks = np.stack([cell.mask, np.minimum(cell.mask, 1), np.zeros_like(cell.mask)])
+    found = measure_cells(np.stack([cell.image] * 3), masks, np.zeros(3, np.int64), ("x", "y", "z"))
+    assert found.groups == ("x", "y")
+    assert len(found.column("nc_ratio", 0)) == 1
+    assert len(found.column("cytoplasm_area", 0)) == 2
+    assert found.column("cytoplasm_area", 0)[1] == (cell.mask > 0).sum()
