@@ -38,11 +38,13 @@ from cytoforge.cli.evaluate import evaluate
 from cytoforge.cli.experiment import experiment
 from cytoforge.cli.forgetting import forgetting
 from cytoforge.cli.generate import generate
+from cytoforge.cli.mask import mask
 from cytoforge.cli.methods import methods
 from cytoforge.cli.phantom import phantom
 from cytoforge.cli.reconstruct import reconstruct
 from cytoforge.cli.select import select
 from cytoforge.cli.split import split
+from cytoforge.cli.text_to_image import text_to_image
 from cytoforge.cli.train import train
 from cytoforge.cli.translate import translate
 from cytoforge.cli.verify import verify
@@ -54,11 +56,13 @@ VERBS: tuple[Callable[..., Outcome], ...] = (
     phantom,
     audit,
     split,
+    mask,
     train,
     generate,
     verify,
     reconstruct,
     translate,
+    text_to_image,
     evaluate,
     agreement,
     select,
