@@ -57,7 +57,11 @@ def tiny_stable_diffusion(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tokenizer=_tiny_tokenizer(transformers, folder),
         unet=diffusers.UNet2DConditionModel(**_TINY_UNET, cross_attention_dim=16),
         scheduler=diffusers.DDIMScheduler(
-            beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, steps_offset=1
+            beta_schedule="scaled_linear",
+            beta_start=0.00085,
+            beta_end=0.012,
+            steps_offset=1,
+            clip_sample=False,
         ),
         safety_checker=None,
         feature_extractor=None,

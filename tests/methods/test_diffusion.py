@@ -5,6 +5,7 @@ import torch
 from cytoforge.core.batch import Batch, DataShape
 from cytoforge.core.errors import ConfigError
 from cytoforge.methods.diffusion import Diffusion, DiffusionConfig
+from cytoforge.training.warm_start import warm_start
 
 SMALL = {"channels": 8, "blocks": 1, "patch": 2, "steps": 4, "learning_rate": 2e-3, "sampling": "32-true"}
 
@@ -114,6 +115,25 @@ def test_frozen_denoiser_stays_and_the_branch_learns_its_mask():
         torch.equal(before[key], value) for key, value in method.networks["denoiser"].state_dict().items()
     )
     assert method.networks["control"].started
+
+
+def test_branch_is_added_to_a_trained_denoiser():
+    """`train diffusion --from RUN --set branch=control ...`: weights of the run, a branch of its own."""
+    base, method, larger = (
+        make(classes, condition=condition, branch="control", freeze=condition == "masks")
+        for classes, condition in (("a", "none"), ("a", "masks"), ("ab", "masks"))
+    )
+    for parameter in base.networks["denoiser"].parameters():
+        parameter.data.add_(0.1)
+    tensors = {f"denoiser/{key}": value for key, value in base.networks["denoiser"].state_dict().items()}
+    warm_start(method.networks, larger.networks, tensors, "a", "a")
+    for key, value in method.networks["denoiser"].state_dict().items():
+        assert torch.equal(value, tensors[f"denoiser/{key}"])
+    data = batch(2)
+    method.control_losses(Batch(data.images, data.labels * 0, data.seeds, data.masks))
+    assert torch.equal(
+        method.networks["control"].encoder.input.weight, tensors["denoiser/encoder.input.weight"]
+    )
 
 
 def test_label_dropout_draws_from_the_image_seed():

@@ -3,10 +3,18 @@ import json
 import numpy as np
 import pytest
 import torch
+from lightning_fabric import Fabric
+from PIL import Image
 
-from cytoforge.core.batch import Batch, DataShape
+from cytoforge.core.batch import Batch, DataShape, to_uint8
+from cytoforge.core.checkpoint import load_checkpoint
 from cytoforge.core.errors import ConfigError
+from cytoforge.core.png import decode_png
+from cytoforge.core.run import Run
 from cytoforge.methods.text_to_image import TextToImage, TextToImageConfig, prompts_of
+from cytoforge.sampling.generate import open_generator
+from cytoforge.stages.text_to_image import Sketch, draw
+from cytoforge.training.loop import Loop, LoopConfig, Until
 
 SHAPE = DataShape(16, ("a", "b"), 2)
 SMALL = {"size": 32, "rank": 2, "steps": 2, "guidance": 2.0, "weights": "32-true", "learning_rate": 1e-2}
@@ -169,7 +177,7 @@ def test_prompts_name_what_a_class_looks_like():
 
 def test_faults_say_what_to_do(tmp_path, monkeypatch):
     pytest.importorskip("diffusers")
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ConfigError, match="checkpoint=FOLDER"):
         make("")
     with pytest.raises(ConfigError, match=r"no model_index\.json"):
@@ -179,3 +187,61 @@ def test_faults_say_what_to_do(tmp_path, monkeypatch):
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "AudioLDMPipeline"}))
     with pytest.raises(ConfigError, match="supported are StableDiffusionPipeline"):
         make(str(tmp_path))
+
+
+class Cells:
+    """Four images of two classes with masks."""
+
+    shape = SHAPE
+    labels = np.arange(4) % 2
+
+    def batch(self, indices, seeds):
+        whole = batch()
+        return Batch(
+            whole.images[indices], whole.labels[indices], torch.from_numpy(seeds), whole.masks[indices]
+        )
+
+
+def loop_for(model, path):
+    settings = {**SMALL, "checkpoint": model, "condition": "masks"}
+    config = {
+        **{"method": "text-to-image", "settings": settings, "preparation": {"resolution": 16}},
+        **{"classes": ["a", "b"], "mask_channels": 2},
+    }
+    run = Run.open(path) if path.exists() else Run.create(path, config)
+    loop = LoopConfig(batch=2, precision="32-true", measure_every=10**9, save_every=2, log_every=2)
+    return Loop(make(model, condition="masks"), Cells(), loop, run, 0, Fabric(accelerator="cpu", devices=1))
+
+
+def test_resumes_bit_for_bit_and_draws_after_loading(tiny_stable_diffusion, tmp_path):
+    model = str(tiny_stable_diffusion)
+    loop_for(model, tmp_path / "whole").train(Until(images=4))
+    loop_for(model, tmp_path / "broken").train(Until(images=2))
+    again = loop_for(model, tmp_path / "broken")
+    assert again.resume() == ()
+    again.train(Until(images=4))
+    whole, broken = (load_checkpoint(tmp_path / part / "checkpoints").tensors for part in ("whole", "broken"))
+    assert whole.keys() == broken.keys()
+    assert all(torch.equal(tensor, broken[key]) for key, tensor in whole.items())
+    assert sum(tensor.numel() for key, tensor in whole.items() if key.startswith("network/adapter")) < 5_000
+    first, second = (open_generator(Run.open(tmp_path / part), "newest") for part in ("whole", "broken"))
+    masks = np.ones((1, 16, 16), np.uint8)
+    assert np.array_equal(first.images(0, [3], masks=masks), second.images(0, [3], masks=masks))
+    plain = make(model).replaced({})
+    assert not np.array_equal(
+        first.images(0, [3], masks=masks)[0], to_uint8(plain.sample(plain.noise([3]), torch.tensor([0])))[0]
+    )
+
+    picture = tmp_path / "mask.png"
+    Image.fromarray(np.full((20, 24, 3), 255, np.uint8)).save(picture)
+    settings = {"size": 32, "steps": 2, "weights": "32-true"}
+    sketch = Sketch(image=picture, strength=0.5, control=picture)
+    options = {"sketch": sketch, "settings": settings}
+    files = draw(model, "a cell", tmp_path / "out", "0-1", run=tmp_path / "whole", **options)
+    pixels, marks = decode_png(files[1].read_bytes())
+    assert pixels.shape == (32, 32, 3)
+    assert (marks["Synthetic"], marks["Prompt"], marks["Seed"]) == ("true", "a cell", "1")
+    repeated = draw(model, "a cell", tmp_path / "again", "1", run=tmp_path / "whole", **options)
+    assert repeated[0].read_bytes() == files[1].read_bytes()
+    with pytest.raises(ConfigError, match="needs a control network"):
+        draw(model, "a cell", tmp_path / "out", "0", **options)

@@ -40,7 +40,8 @@ def warm_start(
 
     Which axis of a parameter counts classes is seen by comparison with the same networks for one class more.
     The classes' part stands last on that axis (one-hot labels are appended to what they condition). Known
-    classes keep their weights, new ones start from the mean of all known ones.
+    classes keep their weights, new ones start from the mean of all known ones. A network that the weights do
+    not know at all, such as a control branch that is added to a trained model, stays as it is.
 
     Args:
         networks: for the classes `now`.
@@ -52,6 +53,8 @@ def warm_start(
     Raises:
         CheckpointError: weights are missing, left over, or have other sizes than classes explain.
     """
+    known = {key.partition("/")[0] for key in tensors}
+    networks = {name: module for name, module in networks.items() if name in known}
     own = {f"{name}/{key}": value for name, module in networks.items() for key, value in _state(module)}
     more = {f"{name}/{key}": value for name, module in larger.items() for key, value in _state(module)}
     if own.keys() != tensors.keys():
