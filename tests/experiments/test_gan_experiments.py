@@ -21,7 +21,7 @@ from cytoforge.experiments.contest import (
     open_cells_of,
 )
 from cytoforge.experiments.gan_failures import LESSONS, gradients
-from cytoforge.experiments.gan_families import contestants, mutual_information
+from cytoforge.experiments.gan_families import contestants, information, mutual_information
 from cytoforge.losses.adversarial import FAMILIES
 from cytoforge.methods.gan import GAN
 from cytoforge.stages.train import plan
@@ -74,6 +74,15 @@ def test_a_contest_measures_and_draws(cells, tmp_path):
     found = gradients(Run.open(tmp_path / "run"), cells, count=8)
     assert found["gradient"] > 0
     assert found["gradient_share"] == pytest.approx(found["gradient"] / found["gradient_non_saturating"])
+
+
+def test_information_is_measured_and_drawn(cells, tmp_path):
+    settings = {**SMALL, "labelled": False, "categories": 3, "r1": 0.0}
+    compete(Contestant("infogan", settings), cells, tmp_path / "run", BUDGET, EYE)
+    found = information(Run.open(tmp_path / "run"), cells, tmp_path / "infogan.png", count=16)
+    assert found["category"] < found["most_category"] == pytest.approx(np.log(3))
+    assert found["category_and_class"] >= 0
+    assert (tmp_path / "infogan.png").stat().st_size > 1000
 
 
 def test_an_alarm_is_a_result(cells, tmp_path):
