@@ -87,36 +87,41 @@ def scores(found: NDArray[np.uint8], true: NDArray[np.uint8]) -> tuple[float, fl
     )
 
 
-def table(examples: Sequence[Example], ways: Mapping[str, Segment], columns: int) -> list[str]:
-    """One row for each kind and way, means with their 95 % intervals (bootstrap over groups)."""
-    names = ("nucleus, Dice", "nucleus, IoU", "whole cell, Dice", "cytoplasm, Dice")[:columns]
-    lines = [
-        f"| | {' | '.join(f'{way}: {name}' for name in names for way in ways)} |",
-        f"|---|{'---|' * columns * len(ways)}",
-    ]
-    found = {way: [] for way in ways}
-    seconds = dict.fromkeys(ways, 0.0)
-    for example in examples:
-        for way, segment in ways.items():
-            start = time.process_time()
-            mask = segment(example.image)
-            seconds[way] += time.process_time() - start
-            found[way].append(scores(mask, example.mask))
-    values = {way: np.array(rows) for way, rows in found.items()}
+QUANTITIES = ("Nucleus, Dice", "Nucleus, IoU", "Whole cell, Dice", "Cytoplasm, Dice")
+
+
+def table(examples: Sequence[Example], ways: Mapping[str, Segment], quantities: int) -> list[str]:
+    """A table for each of the first quantities: a row a kind, a column a way."""
+    values: dict[str, NDArray[np.float64]] = {}
+    spent = []
+    for way, segment in ways.items():
+        start = time.process_time()
+        found = [segment(example.image) for example in examples]
+        spent.append(f"{way} {1000 * (time.process_time() - start) / len(examples):.0f} ms")
+        pairs = zip(found, examples, strict=True)
+        values[way] = np.array([scores(mask, example.mask) for mask, example in pairs])
     kinds = np.array([example.kind for example in examples])
     groups = np.array([example.group for example in examples])
-    for kind in (*sorted(set(kinds)), "all"):
-        own = np.ones(len(kinds), bool) if kind == "all" else kinds == kind
-        cells = []
-        for column in range(columns):
-            for way in ways:
-                part = values[way][own, column]
-                low, high = bootstrap_mean(part, list(groups[own]))
-                bold = "**" if way == "unsupervised" else ""
-                cells.append(f"{bold}{part.mean():.3f}{bold} ({low:.3f}-{high:.3f})")
-        lines.append(f"| {kind} ({own.sum()}) | {' | '.join(cells)} |")
-    spent = ", ".join(f"{way} {1000 * total / len(examples):.0f} ms" for way, total in seconds.items())
-    return [*lines, "", f"Processor time for one picture: {spent}.", ""]
+    lines = []
+    for column, quantity in enumerate(QUANTITIES[:quantities]):
+        lines += [f"| {quantity} | {' | '.join(ways)} |", f"|---|{'---|' * len(ways)}"]
+        for kind in (*sorted(set(kinds)), "all"):
+            own = np.ones(len(kinds), bool) if kind == "all" else kinds == kind
+            parts = {way: values[way][own, column] for way in ways}
+            lines.append(f"| {kind} ({own.sum()}) | {' | '.join(marked(parts, list(groups[own])))} |")
+        lines.append("")
+    return [*lines, f"Processor time for one picture: {', '.join(spent)}.", ""]
+
+
+def marked(parts: Mapping[str, NDArray[np.float64]], groups: Sequence[str]) -> list[str]:
+    """Means with their 95 % intervals (bootstrap over groups), the highest in bold."""
+    best = max(parts, key=lambda way: parts[way].mean())
+    cells = []
+    for way, part in parts.items():
+        low, high = bootstrap_mean(part, groups)
+        mean = f"**{part.mean():.3f}**" if way == best else f"{part.mean():.3f}"
+        cells.append(f"{mean} ({low:.3f}-{high:.3f})")
+    return cells
 
 
 PAIRS = {
@@ -193,8 +198,8 @@ Made by `python benchmarks/masks.py DATA --per-class {count}`. Unsupervised mask
 against the true masks, beside plain thresholds and an ellipse that knows nothing but the framing of the crop
 (see [Masks](../masks.md)). Means over images; in brackets the 95 % interval (bootstrap; whole slides of
 Herlev are drawn). The weights of the score that picks the nucleus were set on other simulated cells and on
-files of Herlev and of the nuclei set that are left out here (a third of each). Pixels that Herlev marks as unknown do
-not count. Otsu: three levels, the darkest is nucleus.
+files of Herlev and of the nuclei set that are left out here (a third of each). Pixels that
+Herlev marks as unknown do not count. Otsu: three levels, the darkest is nucleus.
 """
 LIMITS = """## Where it fails
 
@@ -202,8 +207,9 @@ LIMITS = """## Where it fails
   `gallery.png` before you train on such masks.
 * Cytoplasm: pale cells, mucus and neighbours share their colours, so much of the outline comes from the
   framing of the crop. The column of the ellipse says how much.
-* Fields of clumped cells (`cytology_grey`): overlapping cytoplasm is as dark as a nucleus, and a grey picture
-  has no colour to tell them apart. Do not use it there.
+* **Fields of many cells: a plain threshold is better.** The score was made for one nucleus in a crop. In clumps
+  (`cytology_grey`) none of the three is of use: overlapping cytoplasm is as dark as a nucleus, and a grey
+  picture has no colour to tell them apart.
 """
 
 

@@ -64,6 +64,13 @@ def run(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
+def measurement(distance: float) -> dict[str, Any]:
+    return {
+        "n_real": 10, "n_fake": 20, "real": (1.0, 2.0, 3.0), "fake": (2.0, 3.0, 4.0), "wasserstein": distance,
+        "floor": 0.2, "floor_high": 0.4, "ks": 0.5, "p_value": 0.01, "differs": distance > 0.4,
+    }  # fmt: skip
+
+
 def metrics() -> dict[str, Any]:
     number = {"value": 0.5, "low": 0.4, "high": 0.6, "floor": 0.1, "floor_low": 0.05, "floor_high": 0.2}
     names = ("frechet_distance", "kernel_distance", "precision", "recall", "density", "coverage")
@@ -121,6 +128,12 @@ def metrics() -> dict[str, Any]:
             "classes": {name: {"flagged": 0, "checked": 10} for name in CLASSES},
             "closest": [{**closest, "view": "as it is", "flagged": True}],
         },
+        "morphometry": {
+            "source": "given",
+            "classes": {
+                name: {"nc_ratio": measurement(2.0), "nucleus_area": measurement(0.1)} for name in CLASSES
+            },
+        },
         "verdicts": [
             {"topic": topic, "tone": tone, "headline": f"about {topic}", "because": EVIL}
             for topic, tone in (
@@ -143,6 +156,7 @@ def bare() -> dict[str, Any]:
         "classes": {},
         "copies": None,
         "class_correctness": None,
+        "morphometry": None,
         "verdicts": [],
         "warnings": [],
         "rules": {},
@@ -198,7 +212,14 @@ def pictures(text: str) -> list[tuple[np.ndarray, dict[str, str]]]:
 
 def test_sections_come_in_the_order_of_interest(synthetic: Path, run: Path) -> None:
     sections = re.findall(r'<section id="(\w+)"', built(synthetic, run))
-    assert sections == ["glance", "sides", "numbers", "copies", "classes", "training", "again"]
+    assert sections == ["glance", "sides", "numbers", "copies", "classes", "cells", "training", "again"]
+
+
+def test_tells_which_measurements_differ(synthetic: Path) -> None:
+    text = built(synthetic)
+    assert "N:C ratio" in text
+    assert text.count("1 of 2 measurements differ from unseen real cells") == len(CLASSES)
+    assert text.index("N:C ratio") < text.index("nucleus: area")  # the farthest first
 
 
 def test_hostile_names_are_shown_as_text(synthetic: Path, run: Path) -> None:
