@@ -207,9 +207,9 @@ LIMITS = """## Where it fails
   `gallery.png` before you train on such masks.
 * Cytoplasm: pale cells, mucus and neighbours share their colours, so much of the outline comes from the
   framing of the crop. The column of the ellipse says how much.
-* **Fields of many cells: a plain threshold is better.** The score was made for one nucleus in a crop. In clumps
-  (`cytology_grey`) none of the three is of use: overlapping cytoplasm is as dark as a nucleus, and a grey
-  picture has no colour to tell them apart.
+* **Fields of many cells: a plain threshold is better.** The score was made for one nucleus in a crop. In
+  clumps (`cytology_grey`) none of the three is of use: overlapping cytoplasm is as dark as a nucleus, and a
+  grey picture has no colour to tell them apart.
 """
 
 
