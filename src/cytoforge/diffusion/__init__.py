@@ -1,1 +1,1 @@
-"""From noise to images along a path: the paths and their solvers."""
+"""From noise to images along a path: the paths, their solvers and pretrained models that know one."""

@@ -17,8 +17,9 @@ from cytoforge.core.errors import ConfigError
 from cytoforge.core.method import Method, MethodConfig, Turn
 from cytoforge.core.randomness import normal, uniform
 from cytoforge.diffusion.paths import denoising_error
+from cytoforge.diffusion.pretrained import TARGETS, Adapter, Prompts, open_backbone
 from cytoforge.diffusion.solvers import SOLVERS, guided
-from cytoforge.networks.pretrained import TARGETS, Adapter, Prompts, open_backbone
+from cytoforge.networks.torchvision_cpu import prepare_torchvision
 from cytoforge.networks.unet import edges
 
 DESCRIPTIONS: Mapping[str, str] = {
@@ -95,6 +96,7 @@ class TextToImage(Method):
             )
         self.config = config
         self.resolution, self.classes = shape.resolution, len(shape.classes)
+        prepare_torchvision()  # diffusers imports it
         self.backbone = open_backbone(config.checkpoint, config.weights, config.revision)
         self.prompts = self.backbone.encode_prompts([*prompts_of(config, shape.classes), ""])
         control = self._control()  # copied before the denoiser is added to

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cytoforge.core.errors import ConfigError
 from cytoforge.diffusion.paths import VariancePreserving
-from cytoforge.networks.pretrained import Backbone, Prompts
+from cytoforge.diffusion.pretrained import Backbone, Prompts
 
 
 class StableDiffusion(Backbone):

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from cytoforge.core.errors import ConfigError
 from cytoforge.diffusion.paths import NoisePath
-from cytoforge.networks.torchvision_cpu import prepare_torchvision
 
 Prompts = Mapping[str, Tensor]
 """What a text encoder says: name -> (N, ...)."""
@@ -158,10 +157,9 @@ def open_backbone(checkpoint: str, precision: str = "bf16", revision: str | None
     Raises:
         ConfigError: diffusers is not installed, nothing is there, or the model is of another family.
     """
-    from cytoforge.networks.flux import Flux
-    from cytoforge.networks.stable_diffusion import StableDiffusion
+    from cytoforge.diffusion.flux import Flux
+    from cytoforge.diffusion.stable_diffusion import StableDiffusion
 
-    prepare_torchvision()
     with _explained(checkpoint):
         _quiet()
         family = _family(checkpoint, revision)

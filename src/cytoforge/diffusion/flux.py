@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cytoforge.diffusion.paths import RectifiedFlow
-from cytoforge.networks.pretrained import Backbone, Prompts
+from cytoforge.diffusion.pretrained import Backbone, Prompts
 
 
 class Flux(Backbone):
