@@ -86,16 +86,16 @@ CASES: dict[str, Case] = {
     ),
     "pix2pix": Case(
         {
-            **{"width": 4, "most_width": 16, "norm": "instance", "discriminator_width": 4},
-            **{"discriminator_norm": "instance", "dropout": 0.0, "mode_seeking": 0.1, "r1": 0.1},
+            **{"width": 4, "most_width": 16, "norm": "group", "discriminator_width": 4},
+            **{"discriminator_norm": "group", "dropout": 0.0, "mode_seeking": 0.1, "r1": 0.1},
         },
         (Opponents(),),
     ),
     "syncgan": Case(
         {
-            **{"width": 4, "most_width": 16, "norm": "instance", "discriminator_width": 4, "dropout": 0.0},
-            **{"discriminator_norm": "instance", "mask_width": 4, "mask_most_width": 16, "noise_channels": 1},
-            **{"mask_discriminator_width": 4, "mask_norm": "instance", "mask_r1": 0.1},
+            **{"width": 4, "most_width": 16, "norm": "group", "discriminator_width": 4, "dropout": 0.0},
+            **{"discriminator_norm": "group", "mask_width": 4, "mask_most_width": 16, "noise_channels": 1},
+            **{"mask_discriminator_width": 4, "mask_norm": "group", "mask_r1": 0.1},
         },
         (Opponents(), Opponents("mask_discriminator", "mask_generator", "mask_generator")),
     ),

@@ -11,9 +11,9 @@ SHAPE = DataShape(32, ("a", "b"), 2)
 SMALL = {
     "width": 4,
     "most_width": 16,
-    "norm": "instance",
+    "norm": "group",
     "discriminator_width": 4,
-    "discriminator_norm": "instance",
+    "discriminator_norm": "group",
     "dropout": 0.0,
 }
 

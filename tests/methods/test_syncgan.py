@@ -11,14 +11,14 @@ SHAPE = DataShape(32, ("a", "b"), 2)
 SMALL = {
     "width": 4,
     "most_width": 16,
-    "norm": "instance",
+    "norm": "group",
     "discriminator_width": 4,
-    "discriminator_norm": "instance",
+    "discriminator_norm": "group",
     "dropout": 0.0,
     "mask_width": 4,
     "mask_most_width": 16,
     "mask_discriminator_width": 4,
-    "mask_norm": "instance",
+    "mask_norm": "group",
     "latent": 8,
 }
 KINDS = [(gan, network) for gan in ("per-class", "conditional") for network in ("unet", "convolutional")]

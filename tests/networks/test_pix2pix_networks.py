@@ -36,7 +36,7 @@ def test_shapes_of_the_source() -> None:
 
 @pytest.mark.parametrize("resolution", [32, 64])
 @pytest.mark.parametrize("upsampling", ["transposed", "bilinear"])
-@pytest.mark.parametrize("norm", ["batch", "instance", "none", "spectral"])
+@pytest.mark.parametrize("norm", ["batch", "instance", "group", "none", "spectral"])
 def test_sizes_by_option(resolution: int, upsampling: str, norm: str) -> None:
     torch.manual_seed(0)
     unet = PaintingUNet(2, 3, resolution, 4, 16, norm, True, 0.5, upsampling)  # type: ignore[arg-type]
@@ -73,3 +73,13 @@ def test_skip_connections_carry_the_finest_detail() -> None:
     change = (first - second).abs().sum(0)
     near = change[4:15, 15:26].sum()
     assert near > 0.5 * change.sum()
+
+
+@pytest.mark.parametrize("upsampling", ["transposed", "bilinear"])
+def test_the_innermost_pixel_is_heard(upsampling: str) -> None:
+    """Instance norm would take what the bottleneck says, equal pixels; group norm keeps it."""
+    torch.manual_seed(0)
+    unet = PaintingUNet(1, 3, 32, 4, 8, "group", dropout=0.0, upsampling=upsampling)  # type: ignore[arg-type]
+    unet(torch.randn(2, 1, 32, 32)).sum().backward()
+    innermost, others = unet.down[-1][0].weight.grad, unet.down[-2][0].weight.grad
+    assert innermost.norm() > 1e-2 * others.norm()

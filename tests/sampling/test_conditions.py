@@ -21,7 +21,7 @@ from cytoforge.sampling.conditions import open_masks
 from cytoforge.sampling.generate import generate, open_generator
 from cytoforge.sampling.provenance import read_manifest, verify
 
-PAINTER = {"width": 4, "most_width": 8, "norm": "instance", "discriminator_width": 4, "noise_channels": 1}
+PAINTER = {"width": 4, "most_width": 8, "norm": "group", "discriminator_width": 4, "noise_channels": 1}
 MASKS = {"mask_network": "convolutional", "mask_width": 4, "mask_most_width": 8, "latent": 8}
 WANTED = [(name, seed) for name in ("a", "b/c") for seed in (0, 1, 9)]
 

@@ -9,8 +9,8 @@ from cytoforge.stages.phantom import phantom
 from cytoforge.stages.train import train
 
 SMALL = {
-    **{"width": 4, "most_width": 8, "norm": "instance", "discriminator_width": 4},
-    **{"discriminator_norm": "instance", "batch": 8, "precision": "32-true"},
+    **{"width": 4, "most_width": 8, "norm": "group", "discriminator_width": 4},
+    **{"discriminator_norm": "group", "batch": 8, "precision": "32-true"},
 }
 
 

@@ -43,10 +43,10 @@ class Pix2Pix(Method):
         "cpu": {
             "width": 32,
             "most_width": 256,
-            "norm": "instance",
+            "norm": "group",
             "upsampling": "bilinear",
             "discriminator_width": 32,
-            "discriminator_norm": "instance",
+            "discriminator_norm": "group",
             "batch": 16,
         },
     }

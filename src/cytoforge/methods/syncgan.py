@@ -89,11 +89,11 @@ class SynCGAN(Method):
         "cpu": {
             "width": 32,
             "most_width": 256,
-            "norm": "instance",
+            "norm": "group",
             "dropout": 0.0,
             "noise_channels": 1,
             "discriminator_width": 32,
-            "discriminator_norm": "instance",
+            "discriminator_norm": "group",
             "reconstruction_weight": 10.0,
             "mask_gan": "conditional",
             "mask_network": "convolutional",

@@ -8,15 +8,19 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-Norm = Literal["batch", "instance", "none", "spectral"]
+Norm = Literal["batch", "instance", "group", "none", "spectral"]
+
+_GROUPS = 4
 
 
 def normalised(convolution: nn.Module, channels: int, norm: Norm) -> list[nn.Module]:
-    """A convolution with what follows it: batch or instance norm, nothing, or a bound on its own weights."""
+    """A convolution and its norm: batch, instance or group norm, none, or a bound on the weights themselves."""
     if norm == "spectral":
         return [spectral_norm(convolution)]
     if norm == "none":
         return [convolution]
+    if norm == "group":
+        return [convolution, nn.GroupNorm(min(_GROUPS, channels), channels)]
     return [convolution, nn.BatchNorm2d(channels) if norm == "batch" else nn.InstanceNorm2d(channels)]
 
 

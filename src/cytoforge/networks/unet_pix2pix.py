@@ -27,7 +27,8 @@ class PaintingUNet(nn.Module):
         resolution: side of the image, a power of two.
         width: channels after the first halving; doubled with each, at most `most`.
         most: upper bound of the width.
-        norm: after every convolution but the first and the last.
+        norm: after every convolution but the first and the last. Instance norm takes away what is the same
+            everywhere, such as planes of the class and the innermost pixel; group norm keeps it.
         innermost_norm: whether also at the single innermost pixel, where instance norm is never used.
         dropout: of the three innermost doublings, in training.
         upsampling: how a doubling is done. "bilinear" and a 3 x 3 convolution leave no checkerboard.
