@@ -14,7 +14,7 @@ _GROUPS = 4
 
 
 def normalised(convolution: nn.Module, channels: int, norm: Norm) -> list[nn.Module]:
-    """A convolution and its norm: batch, instance or group norm, none, or a bound on the weights themselves."""
+    """A convolution and its norm: batch, instance or group norm, none, or a bound on the weights."""
     if norm == "spectral":
         return [spectral_norm(convolution)]
     if norm == "none":
