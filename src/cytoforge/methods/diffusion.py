@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
@@ -25,6 +26,9 @@ class DiffusionConfig(MethodConfig):
     """Settings of `diffusion`."""
 
     path: Literal["flow", "edm"] = Field("flow", description="straight line to noise, or noise that grows")
+    shift: float = Field(
+        3.0, gt=0, description="of the flow: above 1, training and sampling spend more on noisy images"
+    )
     channels: int = Field(128, ge=8, multiple_of=8, description="width of the U-Net at its finest map")
     blocks: int = Field(2, ge=1, description="residual blocks at each resolution")
     patch: int = Field(2, ge=1, le=8, description="side of the patches that images are folded into")
@@ -91,7 +95,9 @@ class Diffusion(Method):
         self.networks = {"denoiser": unet}
         if hints and config.branch == "control":
             self.networks["control"] = Control(unet, hints)
-        self.path: NoisePath = RectifiedFlow() if config.path == "flow" else Karras()
+        self.path: NoisePath = (
+            RectifiedFlow(math.log(config.shift), shift=config.shift) if config.path == "flow" else Karras()
+        )
 
     @classmethod
     def uses_masks(cls, config: MethodConfig) -> bool:
