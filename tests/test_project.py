@@ -27,8 +27,8 @@ def test_local_links_lead_somewhere(page: Path) -> None:
 def test_commands_on_a_page_exist(page: Path) -> None:
     pieces = re.findall(r"```\w*\n(.*?)```|`([^`\n]+)`", page.read_text(encoding="utf-8"), re.S)
     code = "\n".join(block or inline for block, inline in pieces)
-    verbs = {verb.__name__ for verb in VERBS}
-    named = re.findall(r"(?:^|[ /])cytoforge +([a-z]+)\b", code, re.M)
+    verbs = {verb.__name__.replace("_", "-") for verb in VERBS}
+    named = re.findall(r"(?:^|[ /])cytoforge +([a-z-]+)\b", code, re.M)
     assert set(named) - verbs == set()
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
     assert set(re.findall(r"(?:^|[ ;])make ([a-z-]+)", code, re.M)) - targets == set()

@@ -63,6 +63,10 @@ NARROW = {"latent": 8, "generator_channels": 4, "critic_channels": 4, "most_chan
 NARROW_GAN = {"latent": 8, "generator_channels": 4, "discriminator_channels": 4, "most_channels": 8}
 
 CASES: dict[str, Case] = {
+    "auto": Case(
+        {**NARROW, "features_side": 32, "sobolev": 0.0},
+        (Opponents("critic", loss="pixels"), Opponents("discriminator", loss="features")),
+    ),
     "wgan-gp": Case({**NARROW, "pixel_noise": True}, (Opponents("critic"),)),
     "gan": Case(NARROW_GAN, (Opponents(),)),
     "ebgan": Case({**NARROW_GAN, "code": 8, "margin": 5.0}, (Opponents(),), mixes=True),

@@ -47,7 +47,7 @@ def sobolev(images: Tensor, order: float) -> Tensor:
             halved = _halved(coarse)
             details.append(coarse - _doubled(halved))
             coarse = halved
-        result = coarse * 2.0 ** (-order * octaves / 2)
+        result: Tensor = coarse * 2.0 ** (-order * octaves / 2)
         for octave, detail in enumerate(reversed(details), 1):
             result = _doubled(result) + detail * 2.0 ** (order * (octave - octaves / 2))
     return result
@@ -58,8 +58,11 @@ def _halved(images: Tensor) -> Tensor:
     channels = images.shape[1]
     line = images.new_tensor(_BINOMIAL)
     kernel = (line[:, None] * line).expand(channels, 1, 4, 4)
-    return F.conv2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), kernel, stride=2, groups=channels)
+    padded = F.pad(images, (1, 1, 1, 1), mode="replicate")
+    halved: Tensor = F.conv2d(padded, kernel, stride=2, groups=channels)
+    return halved
 
 
 def _doubled(images: Tensor) -> Tensor:
-    return F.interpolate(images, scale_factor=2.0, mode="bilinear", align_corners=False)
+    doubled: Tensor = F.interpolate(images, scale_factor=2.0, mode="bilinear", align_corners=False)
+    return doubled

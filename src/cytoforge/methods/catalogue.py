@@ -8,6 +8,7 @@ from cytoforge.core.batch import DataShape
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.method import Method
 from cytoforge.core.settings import checked, suggestion
+from cytoforge.methods.auto import Auto
 from cytoforge.methods.cgan import CGAN, DenseCGAN
 from cytoforge.methods.cvae import CVAE, SourceCVAE
 from cytoforge.methods.cyclegan import CycleGAN
@@ -23,6 +24,7 @@ from cytoforge.methods.wgan_gp import WGANGP
 METHODS: dict[str, type[Method]] = {
     method.name: method
     for method in (
+        Auto,
         WGANGP,
         GAN,
         EBGAN,

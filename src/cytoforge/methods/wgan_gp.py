@@ -66,8 +66,6 @@ class WGANGP(Method):
     averaged = ("generator",)
     # Mo et al., Freeze the discriminator, 2020: its lower layers. https://arxiv.org/abs/2002.10964
     frozen_in_refinement = ("critic/body.0.*", "critic/body.2.*")
-    # Mo et al., Freeze the discriminator, 2020: its lower layers. https://arxiv.org/abs/2002.10964
-    frozen_in_refinement = ("critic/body.0.*", "critic/body.2.*")
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {},
         "cpu": {
@@ -136,7 +134,7 @@ class WGANGP(Method):
     def critic_losses(self, batch: Batch) -> dict[str, Tensor]:
         """Negative distance, penalty and drift of one batch."""
         with torch.no_grad():
-            fake = self._generate(batch, "critic")
+            fake = self.generated(batch, "critic")
         real, fake = self._seen(batch.images, batch, "real"), self._seen(fake, batch, "fake")
         scores = self._score(torch.cat([real, fake]), batch.labels.repeat(2))
         real_scores, fake_scores = scores.chunk(2)
@@ -153,11 +151,15 @@ class WGANGP(Method):
 
     def generator_losses(self, batch: Batch) -> dict[str, Tensor]:
         """Negative mean score of generated images."""
-        fake = self._seen(self._generate(batch, "generator"), batch, "generator")
-        scores = self._score(fake, batch.labels)
-        return {"generator": wasserstein_generator(scores, scores)}
+        return {"generator": self.generator_loss(self.generated(batch, "generator"), batch)}
 
-    def _generate(self, batch: Batch, stream: str) -> Tensor:
+    def generator_loss(self, fake: Tensor, batch: Batch) -> Tensor:
+        """The same for images (N, 3, H, W) that were generated for this batch."""
+        scores = self._score(self._seen(fake, batch, "generator"), batch.labels)
+        return wasserstein_generator(scores, scores)
+
+    def generated(self, batch: Batch, stream: str) -> Tensor:
+        """Images (N, 3, H, W) of the batch's classes; the batch's seeds and `stream` give the noise."""
         return self.sample(self._noise(batch.seeds, stream).to(batch.images.device), batch.labels)
 
     def _noise(self, seeds: NDArray[Any] | Tensor, stream: str) -> Tensor:

