@@ -44,7 +44,7 @@ def curve(run: Run) -> Figure:
     left.plot([r["seen"] / 1000 for r in measured], [r["kid"] for r in measured], marker="o", markersize=3)
     left.set(xlabel="thousand images seen", ylabel="kernel distance to validation cells", ylim=(0, None))
     losses = [record for record in log if record["kind"] == "losses"]
-    for name in ("wasserstein", "penalty"):
+    for name in sorted({name for record in losses for name in record["losses"]}):
         own = [record for record in losses if name in record["losses"]]
         right.plot(
             [r["seen"] / 1000 for r in own], [r["losses"][name] for r in own], label=name, linewidth=0.8

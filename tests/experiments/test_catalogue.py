@@ -34,3 +34,13 @@ def test_the_verb_lists_runs_and_refuses(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["result"] == {"scale": "full", "data": None}
     assert cytoforge(["experiment", "counting", "--out", out]) == 2
     assert "not an empty folder" in capsys.readouterr().err
+
+
+def test_only_the_same_call_goes_on(tmp_path, monkeypatch, capsys):
+    entry = Experiment("Count.", count, resumes=True)
+    monkeypatch.setattr(catalogue, "EXPERIMENTS", {**EXPERIMENTS, "counting": entry})
+    call = ["experiment", "counting", "--out", str(tmp_path / "out")]
+    assert cytoforge(call) == 0
+    assert cytoforge(call) == 0
+    assert cytoforge([*call, "--scale", "full"]) == 2
+    assert "not an empty folder" in capsys.readouterr().err

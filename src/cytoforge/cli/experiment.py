@@ -22,11 +22,10 @@ def experiment(
         name: one of the list.
         data: folder of labelled cells; simulated ones where not given.
         scale: smoke shows in minutes that everything works, full takes as long as honest numbers take.
-        out: new or empty folder for the results.
+        out: new or empty folder for the results, or one in which the same call was interrupted.
     """
     from cytoforge.core.errors import ConfigError
-    from cytoforge.core.run import require_empty
-    from cytoforge.experiments.catalogue import EXPERIMENTS, experiment_of
+    from cytoforge.experiments.catalogue import EXPERIMENTS, begin, experiment_of
 
     if name is None:
         listed = {key: entry.summary for key, entry in EXPERIMENTS.items()}
@@ -34,6 +33,6 @@ def experiment(
     chosen = experiment_of(name)
     if out is None:
         raise ConfigError(f"missing: --out. Write: cytoforge experiment {name} --out results/{name}.")
-    require_empty(out)
+    begin(name, chosen, data, out, scale)
     result = chosen.run(data, out, scale)
     return Outcome({"experiment": name, "scale": scale, "out": out, "result": result}, f"{name}: {out}")

@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from cytoforge.core.errors import ConfigError
+from cytoforge.core.files import read_json, write_json
+from cytoforge.core.run import require_empty
 from cytoforge.core.settings import suggestion
 from cytoforge.experiments import (
     gan_failures,
     gan_families,
+    generators,
     paired_pathology,
     sipakmed_generators,
     syncgan_2020,
@@ -31,13 +34,23 @@ class Experiment:
         summary: one line.
         run: (folder of cells or None for simulated ones, folder for the results, scale) -> content of
             result.json; writes result.json and pictures.
+        resumes: the same call goes on with what is in the folder.
     """
 
     summary: str
     run: Callable[[Path | None, Path, Scale], dict[str, Any]]
+    resumes: bool = False
 
 
 EXPERIMENTS: dict[str, Experiment] = {
+    "generators": Experiment(
+        "Every class-conditional method with the same minutes, judged by two networks.",
+        generators.run,
+        resumes=True,
+    ),
+    "mask-generators": Experiment(
+        "The same for methods that paint onto masks.", generators.run_painters, resumes=True
+    ),
     "sipakmed-generators": Experiment(
         "Dense conditional GAN and variational autoencoder of source 001, and better ones.",
         sipakmed_generators.run,
@@ -55,6 +68,19 @@ EXPERIMENTS: dict[str, Experiment] = {
         paired_pathology.run,
     ),
 }
+
+
+def begin(name: str, entry: Experiment, data: Path | None, out: Path, scale: Scale) -> None:
+    """Check the folder for the results: new, empty, or begun by the same call of an experiment that resumes.
+
+    Raises:
+        ConfigError: it holds something else.
+    """
+    asked = {"experiment": name, "scale": scale, "data": None if data is None else str(data.resolve())}
+    note = out / "experiment.json"
+    if not (entry.resumes and note.is_file() and read_json(note) == asked):
+        require_empty(out)
+        write_json(note, asked)
 
 
 def experiment_of(name: str) -> Experiment:

@@ -114,8 +114,10 @@ def cells_for(data: Path | None, out: Path, per_class: int, size: int) -> Path:
     """The folder of cells: the one that was given, or simulated ones written to `out`/phantom."""
     if data is not None:
         return data
-    phantom(out / "phantom", per_class=per_class, size=size)
-    return out / "phantom"
+    folder = out / "phantom"
+    if not (folder / "truth.json").is_file():
+        phantom(folder, per_class=per_class, size=size)
+    return folder
 
 
 def open_cells_of(

@@ -70,9 +70,10 @@ CURVES: dict[str, tuple[str, str, str]] = {
     "losses": (
         "Losses",
         "loss",
-        "What the networks work against. In a Wasserstein GAN the critic's “wasserstein” is minus its "
-        "estimate of the distance: it drops at first and then climbs slowly towards 0. The “generator” loss "
-        "has no meaning by itself. Sudden jumps and steadily growing values are signs of trouble.",
+        "What the networks work against, each under its name. Of an autoencoder or a diffusion model they "
+        "fall and flatten. Of two networks that play against each other none need fall: a Wasserstein "
+        "critic's “wasserstein” is minus its estimate of the distance and climbs slowly towards 0, the "
+        "“generator” loss has no meaning by itself. Sudden jumps and steady growth are signs of trouble.",
     ),
 }
 """Curve -> title, axis, how to read it."""

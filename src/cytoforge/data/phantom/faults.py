@@ -30,10 +30,11 @@ PHOTOS_PER_SLIDE = 2
 
 # Classes that differ by degree: single cells between them are labelled both ways by experts, so a wrong label
 # is planted between others only. Parabasal cells mature into metaplastic ones; a koilocyte is an intermediate
-# cell with a halo, a dyskeratotic cell often one that keratinises.
+# or metaplastic cell with a halo, a dyskeratotic cell often one that keratinises.
 _ALIKE = (
     {"Parabasal", "Metaplastic"},
     {"Koilocytotic", "Superficial-Intermediate"},
+    {"Koilocytotic", "Metaplastic"},
     {"Koilocytotic", "Dyskeratotic"},
 )
 

@@ -1,0 +1,238 @@
+"""Every generative system: the same minutes, cells and seed, two networks as judges; losers are shown too.
+
+What is equal, and what is not:
+
+* Minutes of wall clock on this machine, not images: a small lab has time, not a number of images. A method
+  that draws slowly or trains slowly pays for it here.
+* Each method has its settings for short trainings on a CPU (preset `cpu`, or `source` where the method is a
+  source's to the letter). None was tuned on the held-back cells.
+* EfficientNet-Lite0 judges beside MobileNetV2, since `auto`, `cvae` and `cvae-source` train against the
+  first. Where the two disagree, believe the second.
+* Each training is a process of its own, so that its peak of memory is its own.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cytoforge.core.errors import ConfigError, TrainingError
+from cytoforge.core.files import read_json, write_atomic, write_json
+from cytoforge.core.png import decode_png, encode_png
+from cytoforge.core.progress import progress
+from cytoforge.core.run import Run
+from cytoforge.data.folder import open_cells
+from cytoforge.experiments.contest import cells_for
+from cytoforge.experiments.scale import Scale
+from cytoforge.methods.catalogue import METHODS
+from cytoforge.sampling.pictures import labelled_rows
+from cytoforge.sampling.provenance import read_manifest
+from cytoforge.stages.evaluate import evaluate
+from cytoforge.stages.generate import generate
+
+JUDGES = ("efficientnet-lite0", "mobilenet-v2")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What every method gets.
+
+    Attributes:
+        resolution: side of the images, in pixels.
+        minutes: of training.
+        drawn: images of each class that are measured.
+        settings: of the loop, the same for all.
+    """
+
+    resolution: int
+    minutes: float
+    drawn: int
+    settings: Mapping[str, Any]
+
+
+BUDGETS: dict[Scale, Budget] = {
+    "smoke": Budget(32, 0.05, 20, {"measure_every": 10**9}),
+    "full": Budget(64, 10.0, 200, {"measure_every": 10**9}),
+}
+
+UNCONDITIONED = (
+    "auto", "wgan-gp", "gan", "ebgan", "infogan", "cgan-dense", "cgan", "cvae-source", "cvae", "diffusion",
+)  # fmt: skip
+PAINTERS = ("auto", "pix2pix", "syncgan", "cyclegan")
+"""Methods that paint onto masks, and `auto`, which does not, for comparison."""
+
+COLUMNS = (
+    "KID", "KID 2", "precision", "recall", "coverage", "class", "copies", "images/s", "GiB",
+)  # fmt: skip
+
+
+def run(data: Path | None, out: Path, scale: Scale) -> dict[str, Any]:
+    """Train, generate and evaluate each class-conditional method; what is there already is kept.
+
+    Args:
+        data: folder of labelled cells, or None for simulated ones.
+        out: folder for result.json, table.md, cells.png and a folder for each method.
+        scale: "smoke" or "full".
+
+    Returns:
+        What result.json holds.
+    """
+    return _compare("generators", UNCONDITIONED, data, out, scale)
+
+
+def run_painters(data: Path | None, out: Path, scale: Scale) -> dict[str, Any]:
+    """The same for methods that paint onto masks; the masks painted on are those of held-back cells.
+
+    Raises:
+        ConfigError: the cells have no masks.
+    """
+    return _compare("mask-generators", PAINTERS, data, out, scale)
+
+
+def _compare(
+    title: str, names: tuple[str, ...], data: Path | None, out: Path, scale: Scale
+) -> dict[str, Any]:
+    budget = BUDGETS[scale]
+    folder = cells_for(data, out, *((40, 48) if scale == "smoke" else (400, 96)))
+    if title == "mask-generators" and not any(cell.mask for cell in open_cells(folder).cells):
+        raise ConfigError(f"{folder} has no masks; make some with `cytoforge mask {folder} --out FOLDER`.")
+    numbers: dict[str, dict[str, float]] = {}
+    stopped: dict[str, str] = {}
+    with progress(title, len(names)) as advance:
+        for name in names:
+            place = out / name
+            try:
+                numbers[name] = _numbers(name, folder, place, budget)
+            except TrainingError as error:
+                stopped[name] = str(error)
+            advance(1)
+    write_atomic(out / "table.md", page(numbers, stopped, _floors(out, numbers)) + "\n")
+    write_atomic(out / "cells.png", encode_png(_cells(out, numbers), {"Synthetic": "true"}))
+    result = {
+        "experiment": title,
+        "scale": scale,
+        "budget": asdict(budget),
+        "judges": list(JUDGES),
+        "numbers": numbers,
+        "floors": _floors(out, numbers),
+        "stopped": stopped,
+    }
+    write_json(out / "result.json", result)
+    return result
+
+
+def _numbers(name: str, data: Path, place: Path, budget: Budget) -> dict[str, float]:
+    """Train, draw and measure one method, each stage unless it is done."""
+    cost = _train(name, data, place, budget)
+    masks = data if METHODS[name].needs_masks and name != "syncgan" else None
+    generate(place / "run", place / "set", per_class=budget.drawn, checkpoint="newest", masks=masks)
+    found = {}
+    for judge in JUDGES:
+        measured = place / judge / "metrics.json"
+        if not measured.is_file():
+            evaluate(place / "set", data, place / judge, extractor=judge, real_images=False)
+        found[judge] = read_json(measured)
+    return {**_scores(*(found[judge] for judge in JUDGES)), **cost}
+
+
+def _train(name: str, data: Path, place: Path, budget: Budget) -> dict[str, float]:
+    """Train in a process of its own, or go on; images a second and peak memory."""
+    measured = place / "cost.json"
+    if measured.is_file():
+        return dict(read_json(measured))
+    kind = METHODS[name]
+    preset = next((word for word in ("cpu", "source") if word in kind.presets), "default")
+    command = [
+        sys.executable, "-m", "cytoforge", "train", name, str(data), "--run", str(place / "run"),
+        "--resolution", str(budget.resolution), "--minutes", str(budget.minutes), "--preset", preset,
+        "--resume", *(f"--set={key}={value}" for key, value in budget.settings.items()),
+    ]  # fmt: skip
+    place.mkdir(parents=True, exist_ok=True)
+    with (place / "train.log").open("ab") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)  # noqa: S603
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+        except KeyboardInterrupt:
+            process.terminate()
+            process.wait()
+            raise
+    if status:
+        raise TrainingError(f"{name} stopped; see {place / 'train.log'}.")
+    last = [record for record in Run.open(place / "run").read_log() if record["kind"] == "losses"][-1]
+    cost = {"images/s": last["seen"] / last["seconds"], "GiB": usage.ru_maxrss / 2**20}
+    write_json(measured, cost)
+    return cost
+
+
+def _scores(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, float]:
+    """The columns of one method from both judges' metrics; all but the first distance are the second's."""
+    overall = second["overall"]
+    copies = second["copies"]
+    return {
+        "KID": first["overall"]["kernel_distance"]["value"],
+        "KID 2": overall["kernel_distance"]["value"],
+        **{name: overall[name]["value"] for name in ("precision", "recall", "coverage")},
+        "class": second["class_correctness"]["accuracy"],
+        "copies": copies["flagged"] / copies["checked"],
+    }
+
+
+def _floors(out: Path, numbers: Mapping[str, Any]) -> dict[str, float]:
+    """The same columns for real cells against real cells."""
+    for name in numbers:
+        first, second = (read_json(out / name / judge / "metrics.json") for judge in JUDGES)
+        overall = second["overall"]
+        return {
+            "KID": first["overall"]["kernel_distance"]["floor"],
+            "KID 2": overall["kernel_distance"]["floor"],
+            **{key: overall[key]["floor"] for key in ("precision", "recall", "coverage")},
+            "class": second["class_correctness"]["holdout_accuracy"],
+            "copies": second["copies"]["false_alarm_rate"],
+        }
+    return {}
+
+
+def page(
+    numbers: Mapping[str, Mapping[str, float]], stopped: Mapping[str, str], floors: Mapping[str, float]
+) -> str:
+    """The table in Markdown, best by the second judge first, real cells at the top.
+
+    Example:
+        >>> print(page({"gan": {"KID 2": 0.3}, "auto": {"KID 2": 0.1}}, {"cgan": "NaN"}, {"KID 2": 0.01}))
+        | | KID | KID 2 | precision | recall | coverage | class | copies | images/s | GiB |
+        |---|---|---|---|---|---|---|---|---|---|
+        | *real cells* |  | 0.010 |  |  |  |  |  |  |  |
+        | auto |  | 0.100 |  |  |  |  |  |  |  |
+        | gan |  | 0.300 |  |  |  |  |  |  |  |
+        | cgan | stopped: NaN |
+    """
+    ranked = sorted(numbers.items(), key=lambda entry: entry[1]["KID 2"])
+    lines = [f"| | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 1) + "|"]
+    for name, found in [("*real cells*", floors), *ranked]:
+        values = [f"{found[column]:.3f}" if column in found else "" for column in COLUMNS]
+        lines.append(f"| {name} | {' | '.join(values)} |")
+    return "\n".join([*lines, *(f"| {name} | stopped: {why} |" for name, why in stopped.items())])
+
+
+def _cells(out: Path, names: Mapping[str, Any], each: int = 2) -> np.ndarray:
+    """A row for each method, the first cells of each class."""
+    rows = {}
+    for name in names:
+        manifest = read_manifest(out / name / "set")
+        chosen = [
+            entry.file
+            for label in manifest.header.classes
+            for entry in sorted(
+                (image for image in manifest.images if image.label == label), key=lambda image: image.seed
+            )[:each]
+        ]
+        files = [(out / name / "set" / file).read_bytes() for file in chosen]
+        rows[name] = np.stack([decode_png(content)[0] for content in files])
+    return labelled_rows(rows, f"synthetic; the first {each} seeds of each class, nothing chosen")
