@@ -90,7 +90,7 @@ def test_discriminator_turn_widens_the_gap_and_generator_turn_narrows_it(make, s
 
 def test_the_dense_discriminators_loss_is_binary_cross_entropy_of_its_scores():
     method, cells = dense(dropout=0.0), batch(16)
-    fake = method._generate(cells, "discriminator")
+    fake = method.generated(cells, "discriminator")
     real_scores = method._score(cells.images, cells.labels)
     fake_scores = method._score(fake, cells.labels)
     torch.testing.assert_close(

@@ -70,7 +70,7 @@ def test_each_family_pulls_scores_apart_and_together(family):
 
     def gap():
         with torch.no_grad():
-            fake = method._generate(batch(), "generator")
+            fake = method.generated(batch(), "generator")
             scores = method._score(torch.cat([batch().images, fake]), batch().labels.repeat(2))
         real, fake = scores.chunk(2)
         return float((real - fake).mean())

@@ -158,12 +158,13 @@ def _train(name: str, data: Path, place: Path, budget: Budget) -> dict[str, floa
     with (place / "train.log").open("ab") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)  # noqa: S603
         try:
-            _, status, usage = os.wait4(process.pid, 0)
+            _, status, usage = os.wait4(process.pid, 0)  # the only call that tells one child's memory
+            process.returncode = os.waitstatus_to_exitcode(status)
         except KeyboardInterrupt:
             process.terminate()
             process.wait()
             raise
-    if status:
+    if process.returncode:
         raise TrainingError(f"{name} stopped; see {place / 'train.log'}.")
     last = [record for record in Run.open(place / "run").read_log() if record["kind"] == "losses"][-1]
     cost = {"images/s": last["seen"] / last["seconds"], "GiB": usage.ru_maxrss / 2**20}

@@ -7,15 +7,14 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
-from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
-from torch.optim import Adam, Optimizer
 
 from cytoforge.core.batch import Batch, DataShape
-from cytoforge.core.method import Method, MethodConfig, Turn
+from cytoforge.core.method import MethodConfig, Turn
 from cytoforge.data.augment import Policy, augment
 from cytoforge.losses.adversarial import hinge_discriminator, wasserstein_generator
+from cytoforge.methods.adversarial import Adversarial
 from cytoforge.methods.wgan_gp import WGANGP, WGANGPConfig
 from cytoforge.networks.feature_discriminator import FeatureDiscriminator, LiteFeatures
 
@@ -40,7 +39,7 @@ class AutoConfig(WGANGPConfig):
     )
 
 
-class Auto(Method):
+class Auto(Adversarial):
     """A Wasserstein critic of pixels keeps cells varied, a discriminator on frozen features makes them real.
 
     The first is `wgan-gp` in a Sobolev norm. The second sees cells through EfficientNet-Lite0 and is trained
@@ -56,7 +55,7 @@ class Auto(Method):
 
     name = "auto"
     config_type = AutoConfig
-    averaged = ("generator",)
+    config: AutoConfig
     frozen_in_refinement = WGANGP.frozen_in_refinement
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"cpu": {"batch": 32}}
 
@@ -64,6 +63,7 @@ class Auto(Method):
         assert isinstance(config, AutoConfig)
         self.config = config
         self.adversary = WGANGP(config, shape)
+        self.noise_length = self.adversary.noise_length
         self.networks = {
             **self.adversary.networks,
             "discriminator": FeatureDiscriminator(len(shape.classes)),
@@ -77,20 +77,6 @@ class Auto(Method):
             Turn("generator", self.generator_losses, every=self.config.critic_steps),
         )
 
-    def optimizers(self) -> dict[str, Optimizer]:
-        """Adam for all three."""
-        rate = self.config.critic_learning_rate or self.config.learning_rate
-        heads = Adam(self.networks["discriminator"].parameters(), rate, self.config.betas, fused=True)
-        return {**self._pixels().optimizers(), "discriminator": heads}
-
-    def noise(self, seeds: NDArray[Any] | Tensor) -> Tensor:
-        """Standard normal (N, latent + pixels)."""
-        return self.adversary.noise(seeds)
-
-    def sample(self, noise: Tensor, labels: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Images (N, 3, H, W) from noise (N, ...) and labels (N,); there is no condition."""
-        return self._pixels().sample(noise, labels)
-
     def critic_losses(self, batch: Batch) -> dict[str, Tensor]:
         """Those of `wgan-gp`."""
         return self._pixels().critic_losses(batch)
@@ -98,13 +84,13 @@ class Auto(Method):
     def discriminator_losses(self, batch: Batch) -> dict[str, Tensor]:
         """Hinge loss on pretrained features."""
         with torch.no_grad():
-            fake = self._pixels().generated(batch, "discriminator")
+            fake = self.generated(batch, "discriminator")
         real_scores, fake_scores = self._scores([(batch.images, "real"), (fake, "fake")], batch).chunk(2)
         return {"discriminator": hinge_discriminator(real_scores, fake_scores)}
 
     def generator_losses(self, batch: Batch) -> dict[str, Tensor]:
         """Negative mean scores by both critics."""
-        fake = self._pixels().generated(batch, "generator")
+        fake = self.generated(batch, "generator")
         losses = {"pixels": self._pixels().generator_loss(fake, batch)}
         if self.config.features:
             scores = self._scores([(fake, "generator")], batch)
@@ -117,15 +103,15 @@ class Auto(Method):
 
     def _scores(self, images: list[tuple[Tensor, str]], batch: Batch) -> Tensor:
         """Scores (M * N, S) of M sets of images with the batch's labels, each augmented by its stream."""
-        seen = [self._augmented(each, batch, f"features {stream}") for each, stream in images]
+        policy = self.config.features_augment
+        seen = [augment(each, policy, batch.seeds, f"features {stream}") for each, stream in images]
         features = self._features.to(batch.images.device)(torch.cat(seen))
         scores: Tensor = self.networks["discriminator"](features, batch.labels.repeat(len(images)))
         return scores
 
-    def _augmented(self, images: Tensor, batch: Batch, stream: str) -> Tensor:
-        if not self.config.features_augment:
-            return images
-        return augment(images, self.config.features_augment, batch.seeds, stream)
+    def _rate(self, network: str) -> float:
+        other = None if network == "generator" else self.config.critic_learning_rate
+        return other or self.config.learning_rate
 
     @cached_property
     def _features(self) -> LiteFeatures:

@@ -7,33 +7,29 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
 
 from cytoforge.core.batch import Batch, DataShape
 from cytoforge.core.errors import ConfigError
-from cytoforge.core.method import Method, MethodConfig, Turn
-from cytoforge.core.randomness import normal
-from cytoforge.data.augment import Policy, augment
+from cytoforge.core.method import MethodConfig, Turn
+from cytoforge.data.augment import Policy
 from cytoforge.losses.adversarial import minimax_discriminator, non_saturating_generator
 from cytoforge.losses.penalty import zero_centred_penalty
+from cytoforge.methods.adversarial import Adversarial, AdversarialConfig, check_side
 from cytoforge.networks.convolutional import ConvolutionalCritic, ConvolutionalGenerator
 from cytoforge.networks.dense_cgan import START, DenseCGANDiscriminator, DenseCGANGenerator
 
 
-class ConditionalGANConfig(MethodConfig):
+class ConditionalGANConfig(AdversarialConfig):
     """What both conditional GANs can be set to."""
 
     latent: int = Field(100, ge=1, description="length of the noise vector")
-    learning_rate: float = Field(2e-4, gt=0, description="Adam's learning rate")
     betas: tuple[float, float] = Field((0.5, 0.999), description="Adam's decay rates")
     r1: float = Field(0.0, ge=0, description="weight of the discriminator's squared gradient at real images")
-    augment: Policy = Field("", description="differentiable augmentation, for example translation,cutout")
 
 
-class ConditionalGAN(Method):
+class ConditionalGAN(Adversarial):
     """What both conditional GANs share: two turns and binary cross-entropy.
 
         discriminator: E[softplus(-D(real))] + E[softplus(D(fake))] + r1 / 2 E[||grad D(real)||^2]
@@ -44,11 +40,11 @@ class ConditionalGAN(Method):
         https://arxiv.org/abs/1411.1784
     """
 
-    averaged = ("generator",)
+    config: ConditionalGANConfig
 
     def __init__(self, config: MethodConfig, shape: DataShape) -> None:
         assert isinstance(config, ConditionalGANConfig)
-        self.config = config
+        self.config, self.noise_length = config, config.latent
         self.networks = self._build(config, shape)
 
     @abstractmethod
@@ -62,26 +58,10 @@ class ConditionalGAN(Method):
             Turn("generator", self.generator_losses),
         )
 
-    def optimizers(self) -> dict[str, Optimizer]:
-        """Adam for both."""
-        return {
-            name: Adam(network.parameters(), self.config.learning_rate, self.config.betas, fused=True)
-            for name, network in self.networks.items()
-        }
-
-    def noise(self, seeds: NDArray[Any] | Tensor) -> Tensor:
-        """Standard normal (N, latent)."""
-        return normal(seeds, (self.config.latent,), "latent")
-
-    def sample(self, noise: Tensor, labels: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Images (N, 3, H, W) from noise (N, latent) and labels (N,); there is no condition."""
-        images: Tensor = self.networks["generator"](noise, labels)
-        return images
-
     def discriminator_losses(self, batch: Batch) -> dict[str, Tensor]:
         """Cross-entropy of telling real cells from generated ones of the same classes, and R1."""
         with torch.no_grad():
-            fake = self._generate(batch, "discriminator")
+            fake = self.generated(batch, "discriminator")
         real, fake = self._augment(batch.images, batch, "real"), self._augment(fake, batch, "fake")
         scores = self._score(torch.cat([real, fake]), batch.labels.repeat(2))
         losses = {"discriminator": minimax_discriminator(*scores.chunk(2))}
@@ -92,22 +72,13 @@ class ConditionalGAN(Method):
 
     def generator_losses(self, batch: Batch) -> dict[str, Tensor]:
         """Cross-entropy of generated cells with the answer "real"."""
-        fake = self._augment(self._generate(batch, "generator"), batch, "generator")
+        fake = self._augment(self.generated(batch, "generator"), batch, "generator")
         scores = self._score(fake, batch.labels)
         return {"generator": non_saturating_generator(scores, scores)}
-
-    def _generate(self, batch: Batch, stream: str) -> Tensor:
-        noise = normal(batch.seeds, (self.config.latent,), stream).to(batch.images.device)
-        return self.sample(noise, batch.labels)
 
     def _score(self, images: Tensor, labels: Tensor) -> Tensor:
         scores: Tensor = self.networks["discriminator"](images, labels)
         return scores
-
-    def _augment(self, images: Tensor, batch: Batch, stream: str) -> Tensor:
-        if not self.config.augment:
-            return images
-        return augment(images, self.config.augment, batch.seeds, stream)
 
 
 class DenseCGANConfig(ConditionalGANConfig):
@@ -175,11 +146,7 @@ class CGAN(ConditionalGAN):
 
     def _build(self, config: MethodConfig, shape: DataShape) -> dict[str, nn.Module]:
         assert isinstance(config, CGANConfig)
-        if shape.resolution not in (32, 64, 128, 256):
-            raise ConfigError(
-                f"cgan works at a resolution of 32, 64, 128 or 256 px, not {shape.resolution}; "
-                "choose one of them with --resolution."
-            )
+        check_side("cgan", shape)
         size, classes = shape.resolution, len(shape.classes)
         return {
             "generator": ConvolutionalGenerator(

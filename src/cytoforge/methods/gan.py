@@ -6,18 +6,17 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
-from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 
 from cytoforge.core.batch import Batch, DataShape
 from cytoforge.core.errors import ConfigError
-from cytoforge.core.method import Method, MethodConfig, Turn
-from cytoforge.core.randomness import normal, uniform
-from cytoforge.data.augment import Policy, augment
+from cytoforge.core.method import MethodConfig, Turn
+from cytoforge.core.randomness import uniform
 from cytoforge.losses.adversarial import FAMILIES, TARGETED, soft_labels
 from cytoforge.losses.penalty import clip_weights, gradient_penalty, zero_centred_penalty
+from cytoforge.methods.adversarial import Adversarial, AdversarialConfig, check_side
 from cytoforge.networks.convolutional import ConvolutionalCritic, ConvolutionalGenerator
 from cytoforge.networks.spectral import spectrally_normalised
 
@@ -38,11 +37,10 @@ Family = Literal[
 ]
 
 
-class GANConfig(MethodConfig):
+class GANConfig(AdversarialConfig):
     """Settings of `gan`; the defaults are a relativistic GAN with both zero-centred penalties."""
 
     loss: Family = Field("relativistic", description="loss family")
-    latent: int = Field(128, ge=1, description="length of the noise vector")
     generator_channels: int = Field(64, ge=4, description="generator width at full resolution")
     discriminator_channels: int = Field(64, ge=4, description="discriminator width at half resolution")
     most_channels: int = Field(512, ge=4, description="upper bound of the width")
@@ -55,19 +53,16 @@ class GANConfig(MethodConfig):
     weight_clip: float | None = Field(None, gt=0, description="bound of each weight of the discriminator")
     label_smoothing: float = Field(0.0, ge=0, le=0.5, description="most that a discriminator label is moved")
     label_flips: float = Field(0.0, ge=0, lt=0.5, description="share of discriminator labels exchanged")
-    learning_rate: float = Field(2e-4, gt=0, description="Adam's learning rate of both networks")
     discriminator_learning_rate: float | None = Field(
         None, gt=0, description="the discriminator's, where it differs"
     )
-    betas: tuple[float, float] = Field((0.0, 0.99), description="Adam's decay rates")
-    augment: Policy = Field("", description="differentiable augmentation, for example translation,cutout")
 
 
 _PLAIN = {"r1": 0.0, "r2": 0.0}
 _SMALL = {"generator_channels": 32, "discriminator_channels": 32, "most_channels": 256, "batch": 32}
 
 
-class GAN(Method):
+class GAN(Adversarial):
     """A discriminator tells real cells from generated ones, a generator deceives it; losses are exchangeable.
 
     What each player minimises stands in `losses.adversarial`, one pair of functions for each family.
@@ -82,7 +77,7 @@ class GAN(Method):
 
     name = "gan"
     config_type = GANConfig
-    averaged = ("generator",)
+    config: GANConfig
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "cpu": {**_SMALL, "penalty_every": 2, "augment": "translation,cutout"},
         "vanilla": {**_PLAIN, "loss": "non-saturating", "betas": (0.5, 0.999)},
@@ -122,17 +117,13 @@ class GAN(Method):
 
     def __init__(self, config: MethodConfig, shape: DataShape) -> None:
         assert isinstance(config, GANConfig)
-        if shape.resolution not in (32, 64, 128, 256):
-            raise ConfigError(
-                f"gan works at a resolution of 32, 64, 128 or 256 px, not {shape.resolution}; "
-                "choose one of them with --resolution."
-            )
+        check_side("gan", shape)
         if (config.label_smoothing or config.label_flips) and config.loss not in TARGETED:
             raise ConfigError(
                 f"label_smoothing and label_flips need a loss with labels, not {config.loss}; "
                 f"choose one of {', '.join(TARGETED)}."
             )
-        self.config = config
+        self.config, self.noise_length = config, config.latent
         classes = len(shape.classes)
         discriminator = ConvolutionalCritic(
             shape.resolution, classes, config.discriminator_channels, config.most_channels
@@ -153,32 +144,16 @@ class GAN(Method):
 
     def optimizers(self) -> dict[str, Optimizer]:
         """Adam for both; the discriminator's weights are clipped after each step where that is asked for."""
-        rates = {
-            "discriminator": self.config.discriminator_learning_rate or self.config.learning_rate,
-            "generator": self.config.learning_rate,
-        }
-        optimizers: dict[str, Optimizer] = {
-            name: Adam(self.networks[name].parameters(), rate, self.config.betas, fused=True)
-            for name, rate in rates.items()
-        }
+        optimizers = super().optimizers()
         bound, discriminator = self.config.weight_clip, self.networks["discriminator"]
         if bound is not None:
             optimizers["discriminator"].register_step_post_hook(lambda *_: clip_weights(discriminator, bound))
         return optimizers
 
-    def noise(self, seeds: NDArray[Any] | Tensor) -> Tensor:
-        """Standard normal (N, latent)."""
-        return normal(seeds, (self.config.latent,), "latent")
-
-    def sample(self, noise: Tensor, labels: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Images (N, 3, H, W) from noise (N, latent) and labels (N,); there is no condition."""
-        images: Tensor = self.networks["generator"](noise, labels)
-        return images
-
     def discriminator_losses(self, batch: Batch) -> dict[str, Tensor]:
         """The family's loss and the penalties that have a weight."""
         with torch.no_grad():
-            fake = self._generate(batch, "discriminator")
+            fake = self.generated(batch, "discriminator")
         real, fake = self._augment(batch.images, batch, "real"), self._augment(fake, batch, "fake")
         scores = self._score(torch.cat([real, fake]), batch.labels.repeat(2))
         real_scores, fake_scores = scores.chunk(2)
@@ -187,7 +162,7 @@ class GAN(Method):
 
     def generator_losses(self, batch: Batch) -> dict[str, Tensor]:
         """The family's loss; real images are looked at only where the family counts differences."""
-        fake = self._augment(self._generate(batch, "generator"), batch, "generator")
+        fake = self._augment(self.generated(batch, "generator"), batch, "generator")
         scores = self._score(fake, batch.labels)
         if not self.config.loss.startswith("relativistic"):
             return {"generator": FAMILIES[self.config.loss][1](scores, scores)}
@@ -228,15 +203,10 @@ class GAN(Method):
             penalties["r2"] = config.r2 / 2 * zero_centred_penalty(critic, fake)
         return penalties
 
-    def _generate(self, batch: Batch, stream: str) -> Tensor:
-        noise = normal(batch.seeds, (self.config.latent,), stream).to(batch.images.device)
-        return self.sample(noise, batch.labels)
+    def _rate(self, network: str) -> float:
+        other = self.config.discriminator_learning_rate if network == "discriminator" else None
+        return other or self.config.learning_rate
 
     def _score(self, images: Tensor, labels: Tensor) -> Tensor:
         scores: Tensor = self.networks["discriminator"](images, labels)
         return scores
-
-    def _augment(self, images: Tensor, batch: Batch, stream: str) -> Tensor:
-        if not self.config.augment:
-            return images
-        return augment(images, self.config.augment, batch.seeds, stream)

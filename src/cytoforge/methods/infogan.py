@@ -8,24 +8,20 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
-from torch.optim import Adam, Optimizer
 
 from cytoforge.core.batch import Batch, DataShape
-from cytoforge.core.errors import ConfigError
-from cytoforge.core.method import Method, MethodConfig, Turn
-from cytoforge.core.randomness import normal
-from cytoforge.data.augment import Policy, augment
+from cytoforge.core.method import MethodConfig, Turn
 from cytoforge.losses.adversarial import minimax_discriminator, non_saturating_generator
 from cytoforge.losses.information import categorical_information, continuous_information
 from cytoforge.losses.penalty import zero_centred_penalty
+from cytoforge.methods.adversarial import Adversarial, AdversarialConfig, check_side
 from cytoforge.networks.convolutional import ConvolutionalGenerator
 from cytoforge.networks.recogniser import Recognised, RecognisingDiscriminator
 
 
-class InfoGANConfig(MethodConfig):
+class InfoGANConfig(AdversarialConfig):
     """Settings of `infogan`."""
 
     labelled: bool = Field(True, description="whether generator and discriminator are told the class")
@@ -38,12 +34,9 @@ class InfoGANConfig(MethodConfig):
     discriminator_channels: int = Field(64, ge=4, description="discriminator width at half resolution")
     most_channels: int = Field(512, ge=4, description="upper bound of the width")
     r1: float = Field(1.0, ge=0, description="weight of the discriminator's squared gradient at real images")
-    learning_rate: float = Field(2e-4, gt=0, description="Adam's learning rate of both networks")
-    betas: tuple[float, float] = Field((0.0, 0.99), description="Adam's decay rates")
-    augment: Policy = Field("", description="differentiable augmentation, for example translation,cutout")
 
 
-class InfoGAN(Method):
+class InfoGAN(Adversarial):
     """A GAN that finds, without being told, what cells differ in: one categorical and some continuous codes.
 
     A recogniser Q, which shares the discriminator's convolutions, reads the codes back from the image. Both
@@ -64,7 +57,7 @@ class InfoGAN(Method):
 
     name = "infogan"
     config_type = InfoGANConfig
-    averaged = ("generator",)
+    config: InfoGANConfig
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "cpu": {"generator_channels": 32, "discriminator_channels": 32, "most_channels": 256, "batch": 32},
         "paper": {"labelled": False, "r1": 0.0, "betas": (0.5, 0.999)},
@@ -72,17 +65,15 @@ class InfoGAN(Method):
 
     def __init__(self, config: MethodConfig, shape: DataShape) -> None:
         assert isinstance(config, InfoGANConfig)
-        if shape.resolution not in (32, 64, 128, 256):
-            raise ConfigError(
-                f"infogan works at a resolution of 32, 64, 128 or 256 px, not {shape.resolution}; "
-                "choose one of them with --resolution."
-            )
+        check_side("infogan", shape)
         self.config = config
+        self.noise_length = config.latent + config.categories + config.continuous
         side, most = shape.resolution, config.most_channels
         classes = len(shape.classes) if config.labelled else 1
-        length = config.latent + config.categories + config.continuous
         self.networks = {
-            "generator": ConvolutionalGenerator(side, classes, length, config.generator_channels, most),
+            "generator": ConvolutionalGenerator(
+                side, classes, self.noise_length, config.generator_channels, most
+            ),
             "discriminator": RecognisingDiscriminator(
                 side, classes, config.categories, config.continuous, config.discriminator_channels, most
             ),
@@ -94,18 +85,6 @@ class InfoGAN(Method):
             Turn("discriminator", self.discriminator_losses),
             Turn("generator", self.generator_losses),
         )
-
-    def optimizers(self) -> dict[str, Optimizer]:
-        """Adam for both."""
-        return {
-            name: Adam(network.parameters(), self.config.learning_rate, self.config.betas, fused=True)
-            for name, network in self.networks.items()
-        }
-
-    def noise(self, seeds: NDArray[Any] | Tensor) -> Tensor:
-        """Standard normal (N, latent + categories + continuous)."""
-        config = self.config
-        return normal(seeds, (config.latent + config.categories + config.continuous,), "latent")
 
     def codes(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         """What the noise says: categories (N,) and continuous codes (N, D) in [-1, 1]."""
@@ -185,15 +164,5 @@ class InfoGAN(Method):
         )
         return latent, categories, codes
 
-    def _noise(self, batch: Batch, stream: str) -> Tensor:
-        config = self.config
-        length = config.latent + config.categories + config.continuous
-        return normal(batch.seeds, (length,), stream).to(batch.images.device)
-
     def _classes(self, labels: Tensor) -> Tensor:
         return labels if self.config.labelled else torch.zeros_like(labels)
-
-    def _augment(self, images: Tensor, batch: Batch, stream: str) -> Tensor:
-        if not self.config.augment:
-            return images
-        return augment(images, self.config.augment, batch.seeds, stream)

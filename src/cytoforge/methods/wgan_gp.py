@@ -6,26 +6,22 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
-from torch.optim import Adam, Optimizer
 
 from cytoforge.core.batch import Batch, DataShape
-from cytoforge.core.errors import ConfigError
-from cytoforge.core.method import Method, MethodConfig, Turn
-from cytoforge.core.randomness import normal, uniform
-from cytoforge.data.augment import Policy, augment
+from cytoforge.core.method import MethodConfig, Turn
+from cytoforge.core.randomness import uniform
 from cytoforge.losses.adversarial import wasserstein_critic, wasserstein_generator
 from cytoforge.losses.penalty import gradient_penalty
 from cytoforge.losses.sobolev import sobolev
+from cytoforge.methods.adversarial import Adversarial, AdversarialConfig, check_side
 from cytoforge.networks.convolutional import ConvolutionalCritic, ConvolutionalGenerator
 
 
-class WGANGPConfig(MethodConfig):
+class WGANGPConfig(AdversarialConfig):
     """Settings of `wgan-gp`; the defaults are the paper's."""
 
-    latent: int = Field(128, ge=1, description="length of the noise vector")
     generator_channels: int = Field(64, ge=4, description="generator width at full resolution")
     critic_channels: int = Field(64, ge=4, description="critic width at half resolution")
     most_channels: int = Field(512, ge=4, description="upper bound of the width")
@@ -38,12 +34,9 @@ class WGANGPConfig(MethodConfig):
     betas: tuple[float, float] = Field((0.0, 0.9), description="Adam's decay rates")
     sobolev: float = Field(0.0, ge=0, le=3, description="order of the Sobolev norm; 0 is the pixel norm")
     pixel_noise: bool = Field(False, description="noise for each pixel besides the latent code")
-    augment: Policy = Field(
-        "", description="differentiable augmentation, for example color,translation,cutout"
-    )
 
 
-class WGANGP(Method):
+class WGANGP(Adversarial):
     """A critic estimates the Wasserstein distance between real and generated cells, a generator shortens it.
 
     The critic's gradient is held near length 1 at random points between real and generated images:
@@ -63,7 +56,7 @@ class WGANGP(Method):
 
     name = "wgan-gp"
     config_type = WGANGPConfig
-    averaged = ("generator",)
+    config: WGANGPConfig
     # Mo et al., Freeze the discriminator, 2020: its lower layers. https://arxiv.org/abs/2002.10964
     frozen_in_refinement = ("critic/body.0.*", "critic/body.2.*")
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -85,11 +78,7 @@ class WGANGP(Method):
 
     def __init__(self, config: MethodConfig, shape: DataShape) -> None:
         assert isinstance(config, WGANGPConfig)
-        if shape.resolution not in (32, 64, 128, 256):
-            raise ConfigError(
-                f"wgan-gp works at a resolution of 32, 64, 128 or 256 px, not {shape.resolution}; "
-                "choose one of them with --resolution."
-            )
+        check_side("wgan-gp", shape)
         self.config = config
         classes = len(shape.classes)
         generator = ConvolutionalGenerator(
@@ -110,26 +99,6 @@ class WGANGP(Method):
             Turn("critic", self.critic_losses),
             Turn("generator", self.generator_losses, every=self.config.critic_steps),
         )
-
-    def optimizers(self) -> dict[str, Optimizer]:
-        """Adam for both, as in the paper."""
-        rates = {
-            "critic": self.config.critic_learning_rate or self.config.learning_rate,
-            "generator": self.config.learning_rate,
-        }
-        return {
-            name: Adam(self.networks[name].parameters(), rate, self.config.betas, fused=True)
-            for name, rate in rates.items()
-        }
-
-    def noise(self, seeds: NDArray[Any] | Tensor) -> Tensor:
-        """Standard normal (N, latent), or (N, latent + pixels) with pixel noise."""
-        return self._noise(seeds, "latent")
-
-    def sample(self, noise: Tensor, labels: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Images (N, 3, H, W) from noise (N, ...) and labels (N,); there is no condition."""
-        images: Tensor = self.networks["generator"](noise, labels)
-        return images
 
     def critic_losses(self, batch: Batch) -> dict[str, Tensor]:
         """Negative distance, penalty and drift of one batch."""
@@ -158,12 +127,9 @@ class WGANGP(Method):
         scores = self._score(self._seen(fake, batch, "generator"), batch.labels)
         return wasserstein_generator(scores, scores)
 
-    def generated(self, batch: Batch, stream: str) -> Tensor:
-        """Images (N, 3, H, W) of the batch's classes; the batch's seeds and `stream` give the noise."""
-        return self.sample(self._noise(batch.seeds, stream).to(batch.images.device), batch.labels)
-
-    def _noise(self, seeds: NDArray[Any] | Tensor, stream: str) -> Tensor:
-        return normal(seeds, (self.noise_length,), stream)
+    def _rate(self, network: str) -> float:
+        other = self.config.critic_learning_rate if network == "critic" else None
+        return other or self.config.learning_rate
 
     def _score(self, images: Tensor, labels: Tensor) -> Tensor:
         scores: Tensor = self.networks["critic"](images, labels)
@@ -171,7 +137,4 @@ class WGANGP(Method):
 
     def _seen(self, images: Tensor, batch: Batch, stream: str) -> Tensor:
         """The images as the critic sees them."""
-        images = sobolev(images, self.config.sobolev)
-        if not self.config.augment:
-            return images
-        return augment(images, self.config.augment, batch.seeds, stream)
+        return self._augment(sobolev(images, self.config.sobolev), batch, stream)
