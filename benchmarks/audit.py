@@ -26,8 +26,8 @@ Made by `python benchmarks/audit.py DATA`. SIPaKMeD is the share of 3,252 crops 
 """
 PLANTED = """## Simulated cells with planted faults
 
-{count} phantoms of 1,000 cells each (`cytoforge phantom`, 200 a class, seeds {first} on, which no limit was set on; all
-faults but a published split).
+{count} phantoms of 1,000 cells each (`cytoforge phantom`, 200 a class, seeds {first} on, which no limit was
+set on; all faults but a published split).
 A fault counts as found when every file of it is named by some finding. False alarms are faultless cells
 named by a check, as a share of all faultless cells.
 
@@ -104,7 +104,8 @@ def main() -> None:
             )
             here = planted(folder, audit(folder, folder.with_suffix(".audit")))
             cases, hits, false, clean = cases + here[0], hits + here[1], false + here[2], clean + here[3]
-    lines += [PLANTED.format(count=options.seeds, first=options.first), "| fault | planted | found |", "|---|---|---|"]
+    lines += [PLANTED.format(count=options.seeds, first=options.first)]
+    lines += ["| fault | planted | found |", "|---|---|---|"]
     lines += [f"| {fault} | {count} | {hits[fault]} |" for fault, count in cases.items()]
     lines += ["", f"| check | false alarms among {clean} faultless cells |", "|---|---|"]
     lines += [f"| {check} | {count} ({100 * count / clean:.2f} %) |" for check, count in false.most_common()]
