@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from cytoforge.core.errors import CheckpointError, TrainingError
-from cytoforge.core.files import write_atomic
+from cytoforge.core.files import write_atomic, write_json
 from cytoforge.core.png import encode_png
 from cytoforge.core.run import Run
 from cytoforge.data.cache import open_cache
@@ -24,6 +24,7 @@ from cytoforge.evaluation.diversity import pairwise_distance, precision_recall_d
 from cytoforge.evaluation.features import Extractor, extract
 from cytoforge.evaluation.fidelity import kernel_distance
 from cytoforge.evaluation.memorisation import nearer_to_train
+from cytoforge.experiments.scale import Scale
 from cytoforge.sampling.generate import default_seeds, open_generator
 from cytoforge.sampling.pictures import labelled_rows
 from cytoforge.stages.phantom import phantom
@@ -31,6 +32,9 @@ from cytoforge.stages.split import split as split_folder
 from cytoforge.stages.train import train
 
 Numbers = dict[str, float]
+
+PHANTOM: dict[Scale, tuple[int, int]] = {"smoke": (40, 48), "full": (400, 96)}
+"""Simulated cells where no folder is given: of each class, and their side in pixels."""
 
 
 @dataclass(frozen=True)
@@ -282,6 +286,51 @@ def table(outcomes: Mapping[str, Numbers], columns: Sequence[str]) -> str:
         cells = [f"{numbers[column]:.3f}" if column in numbers else "" for column in columns]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def conclude(
+    name: str,
+    scale: Scale,
+    out: Path,
+    budget: Budget,
+    cells: Cells,
+    outcomes: Mapping[str, Outcome],
+    columns: Sequence[str],
+    each: int = 2,
+    **more: Any,
+) -> dict[str, Any]:
+    """Write cells.png, curves.png, table.md and result.json.
+
+    Args:
+        name: of the experiment.
+        scale: at which it ran.
+        out: folder for the results.
+        budget: what every contestant got.
+        cells: what the outcomes are measured against; their floor heads the table.
+        outcomes: by the name under which they are drawn.
+        columns: numbers of the table.
+        each: cells of each class in the picture.
+        more: further content of result.json.
+
+    Returns:
+        What result.json holds.
+    """
+    draw_cells(out / "cells.png", outcomes, cells, budget, each)
+    draw_curves(out / "curves.png", outcomes)
+    numbers = {"real cells (floor)": floor(cells)}
+    numbers |= {key: outcome.numbers for key, outcome in outcomes.items()}
+    write_atomic(out / "table.md", table(numbers, columns) + "\n")
+    result = {
+        "experiment": name,
+        "scale": scale,
+        "budget": asdict(budget),
+        "cells": {"train": len(cells.train), "held": len(cells.held), "classes": list(cells.classes)},
+        **more,
+        "numbers": numbers,
+        "stopped": {key: outcome.stopped for key, outcome in outcomes.items() if outcome.stopped},
+    }
+    write_json(out / "result.json", result)
+    return result
 
 
 def _fewer(division: Split, few: int, labels: Mapping[str, str]) -> Split:

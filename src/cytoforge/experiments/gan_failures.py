@@ -17,7 +17,7 @@ pair with R1 and R2 at equal speeds; all training cells with augmentation.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,21 +26,18 @@ import torch
 from cytoforge.core.batch import Batch, to_float
 from cytoforge.core.checkpoint import load_checkpoint
 from cytoforge.core.errors import CheckpointError
-from cytoforge.core.files import write_atomic, write_json
 from cytoforge.core.run import Run
 from cytoforge.evaluation.features import open_extractor
 from cytoforge.experiments.contest import (
+    PHANTOM,
     Budget,
     Cells,
     Contestant,
     Outcome,
     cells_for,
     compete,
-    draw_cells,
-    draw_curves,
-    floor,
+    conclude,
     open_cells_of,
-    table,
 )
 from cytoforge.experiments.scale import Scale
 from cytoforge.losses.adversarial import FAMILIES
@@ -103,7 +100,7 @@ def run(data: Path | None, out: Path, scale: Scale) -> dict[str, Any]:
         What result.json holds.
     """
     budget, extractor = BUDGETS[scale], open_extractor()
-    folder = cells_for(data, out, *((40, 48) if scale == "smoke" else (400, 96)))
+    folder = cells_for(data, out, *PHANTOM[scale])
     everything = open_cells_of(folder, out, budget, extractor)
     size = _NARROW if scale == "smoke" else {}
     outcomes: dict[str, Outcome] = {}
@@ -121,22 +118,17 @@ def run(data: Path | None, out: Path, scale: Scale) -> dict[str, Any]:
             outcome = compete(entry, place, path, budget, extractor)
             outcome.numbers.update(gradients(Run.open(path), place))
             outcomes[name] = outcome
-    draw_cells(out / "cells.png", outcomes, everything, budget)
-    draw_curves(out / "curves.png", outcomes)
-    numbers = {"real cells (floor)": floor(everything)}
-    numbers.update({name: outcome.numbers for name, outcome in outcomes.items()})
-    write_atomic(out / "table.md", table(numbers, _COLUMNS) + "\n")
-    result = {
-        "experiment": "gan-failures",
-        "scale": scale,
-        "budget": asdict(budget),
-        "extractor": extractor.name,
-        "shown_by": {lesson.failure: lesson.shown_by for lesson in LESSONS},
-        "numbers": numbers,
-        "stopped": {name: outcome.stopped for name, outcome in outcomes.items() if outcome.stopped},
-    }
-    write_json(out / "result.json", result)
-    return result
+    return conclude(
+        "gan-failures",
+        scale,
+        out,
+        budget,
+        everything,
+        outcomes,
+        _COLUMNS,
+        extractor=extractor.name,
+        shown_by={lesson.failure: lesson.shown_by for lesson in LESSONS},
+    )
 
 
 def gradients(run: Run, cells: Cells, count: int = 32) -> dict[str, float]:

@@ -28,22 +28,20 @@ import numpy as np
 import torch
 
 from cytoforge.core.batch import to_uint8
-from cytoforge.core.files import write_atomic, write_json
+from cytoforge.core.files import write_atomic
 from cytoforge.core.png import encode_png
 from cytoforge.core.run import Run
 from cytoforge.evaluation.features import open_extractor
 from cytoforge.experiments.contest import (
+    PHANTOM,
     Budget,
     Cells,
     Contestant,
     Outcome,
     cells_for,
     compete,
-    draw_cells,
-    draw_curves,
-    floor,
+    conclude,
     open_cells_of,
-    table,
 )
 from cytoforge.experiments.scale import Scale
 from cytoforge.losses.adversarial import FAMILIES
@@ -121,30 +119,24 @@ def run(data: Path | None, out: Path, scale: Scale) -> dict[str, Any]:
         What result.json holds.
     """
     budget, extractor = BUDGETS[scale], open_extractor()
-    folder = cells_for(data, out, *((40, 48) if scale == "smoke" else (400, 96)))
+    folder = cells_for(data, out, *PHANTOM[scale])
     cells = open_cells_of(folder, out, budget, extractor)
     outcomes: dict[str, Outcome] = {}
     for name, entry in contestants(scale).items():
         outcomes[name] = compete(entry, cells, out / "runs" / slug(name), budget, extractor)
-    draw_cells(out / "cells.png", outcomes, cells, budget)
-    draw_curves(out / "curves.png", outcomes)
     found = information(Run.open(out / "runs" / slug("InfoGAN without labels")), cells, out / "infogan.png")
-    numbers = {name: outcome.numbers for name, outcome in outcomes.items()}
-    numbers = {"real cells (floor)": floor(cells), **numbers}
-    write_atomic(out / "table.md", table(numbers, _COLUMNS) + "\n")
-    result = {
-        "experiment": "gan-families",
-        "scale": scale,
-        "budget": asdict(budget),
-        "extractor": extractor.name,
-        "cells": {"train": len(cells.train), "held": len(cells.held), "classes": list(cells.classes)},
-        "references": asdict(REFERENCES),
-        "numbers": numbers,
-        "stopped": {name: outcome.stopped for name, outcome in outcomes.items() if outcome.stopped},
-        "infogan": found,
-    }
-    write_json(out / "result.json", result)
-    return result
+    return conclude(
+        "gan-families",
+        scale,
+        out,
+        budget,
+        cells,
+        outcomes,
+        _COLUMNS,
+        extractor=extractor.name,
+        references=asdict(REFERENCES),
+        infogan=found,
+    )
 
 
 def slug(name: str) -> str:

@@ -29,7 +29,7 @@ from cytoforge.core.png import decode_png, encode_png
 from cytoforge.core.progress import progress
 from cytoforge.core.run import Run
 from cytoforge.data.folder import open_cells
-from cytoforge.experiments.contest import cells_for
+from cytoforge.experiments.contest import PHANTOM, cells_for
 from cytoforge.experiments.scale import Scale
 from cytoforge.methods.catalogue import METHODS
 from cytoforge.sampling.pictures import labelled_rows
@@ -100,7 +100,7 @@ def _compare(
     title: str, names: tuple[str, ...], data: Path | None, out: Path, scale: Scale
 ) -> dict[str, Any]:
     budget = BUDGETS[scale]
-    folder = cells_for(data, out, *((40, 48) if scale == "smoke" else (400, 96)))
+    folder = cells_for(data, out, *PHANTOM[scale])
     if title == "mask-generators" and not any(cell.mask for cell in open_cells(folder).cells):
         raise ConfigError(f"{folder} has no masks; make some with `cytoforge mask {folder} --out FOLDER`.")
     numbers: dict[str, dict[str, float]] = {}
@@ -113,7 +113,8 @@ def _compare(
             except TrainingError as error:
                 stopped[name] = str(error)
             advance(1)
-    write_atomic(out / "table.md", page(numbers, stopped, _floors(out, numbers)) + "\n")
+    floors = _floors(out / next(iter(numbers))) if numbers else {}
+    write_atomic(out / "table.md", page(numbers, stopped, floors) + "\n")
     write_atomic(out / "cells.png", encode_png(_cells(out, numbers), {"Synthetic": "true"}))
     result = {
         "experiment": title,
@@ -121,7 +122,7 @@ def _compare(
         "budget": asdict(budget),
         "judges": list(JUDGES),
         "numbers": numbers,
-        "floors": _floors(out, numbers),
+        "floors": floors,
         "stopped": stopped,
     }
     write_json(out / "result.json", result)
@@ -185,19 +186,17 @@ def _scores(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, fl
     }
 
 
-def _floors(out: Path, numbers: Mapping[str, Any]) -> dict[str, float]:
-    """The same columns for real cells against real cells."""
-    for name in numbers:
-        first, second = (read_json(out / name / judge / "metrics.json") for judge in JUDGES)
-        overall = second["overall"]
-        return {
-            "KID": first["overall"]["kernel_distance"]["floor"],
-            "KID 2": overall["kernel_distance"]["floor"],
-            **{key: overall[key]["floor"] for key in ("precision", "recall", "coverage")},
-            "class": second["class_correctness"]["holdout_accuracy"],
-            "copies": second["copies"]["false_alarm_rate"],
-        }
-    return {}
+def _floors(place: Path) -> dict[str, float]:
+    """The same columns for real cells against real cells, from any method's metrics."""
+    first, second = (read_json(place / judge / "metrics.json") for judge in JUDGES)
+    overall = second["overall"]
+    return {
+        "KID": first["overall"]["kernel_distance"]["floor"],
+        "KID 2": overall["kernel_distance"]["floor"],
+        **{key: overall[key]["floor"] for key in ("precision", "recall", "coverage")},
+        "class": second["class_correctness"]["holdout_accuracy"],
+        "copies": second["copies"]["false_alarm_rate"],
+    }
 
 
 def page(

@@ -30,18 +30,15 @@ from typing import Any
 
 from cytoforge.core.batch import DataShape
 from cytoforge.core.errors import ConfigError
-from cytoforge.core.files import write_atomic, write_json
 from cytoforge.evaluation.features import Extractor, open_extractor
 from cytoforge.experiments.contest import (
+    PHANTOM,
     Budget,
     Contestant,
     cells_for,
     compete,
-    draw_cells,
-    draw_curves,
-    floor,
+    conclude,
     open_cells_of,
-    table,
 )
 from cytoforge.experiments.scale import Scale
 from cytoforge.methods.catalogue import method_type
@@ -111,7 +108,7 @@ def run(data: Path | None, out: Path, scale: Scale) -> dict[str, Any]:
         What result.json holds.
     """
     budget, extractor = BUDGETS[scale], judge()
-    folder = cells_for(data, out, *((40, 48) if scale == "smoke" else (400, 96)))
+    folder = cells_for(data, out, *PHANTOM[scale])
     cells = open_cells_of(folder, out, budget, extractor)
     outcomes = {}
     for name, entry in contestants(scale).items():
@@ -119,26 +116,19 @@ def run(data: Path | None, out: Path, scale: Scale) -> dict[str, Any]:
         if name.startswith("cvae") and outcomes[name].images is not None:
             found = reconstruct(out / name / "run", out / name, checkpoint="newest")
             outcomes[name].numbers["rmse"] = found.error
-    draw_cells(out / "cells.png", outcomes, cells, budget, each=3)
-    draw_curves(out / "curves.png", outcomes)
-    numbers = {
-        "real cells (floor)": floor(cells),
-        **{name: outcome.numbers for name, outcome in outcomes.items()},
-    }
-    write_atomic(out / "table.md", table(numbers, _COLUMNS) + "\n")
-    result = {
-        "experiment": "sipakmed-generators",
-        "scale": scale,
-        "budget": asdict(budget),
-        "judge": extractor.name,
-        "cells": {"train": len(cells.train), "held": len(cells.held), "classes": list(cells.classes)},
-        "source": asdict(NUMBERS),
-        "parameters": parameters(),
-        "numbers": numbers,
-        "stopped": {name: outcome.stopped for name, outcome in outcomes.items() if outcome.stopped},
-    }
-    write_json(out / "result.json", result)
-    return result
+    return conclude(
+        "sipakmed-generators",
+        scale,
+        out,
+        budget,
+        cells,
+        outcomes,
+        _COLUMNS,
+        each=3,
+        judge=extractor.name,
+        source=asdict(NUMBERS),
+        parameters=parameters(),
+    )
 
 
 def judge() -> Extractor:

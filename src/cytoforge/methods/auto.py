@@ -64,18 +64,16 @@ class Auto(Adversarial):
         self.config = config
         self.adversary = WGANGP(config, shape)
         self.noise_length = self.adversary.noise_length
-        self.networks = {
-            **self.adversary.networks,
-            "discriminator": FeatureDiscriminator(len(shape.classes)),
-        }
+        self.networks = dict(self.adversary.networks)
+        if config.features:
+            self.networks["discriminator"] = FeatureDiscriminator(len(shape.classes))
 
     def turns(self) -> tuple[Turn, ...]:
         """Both critics move in every step, the generator after `critic_steps` of them."""
-        return (
-            Turn("critic", self.critic_losses),
-            Turn("discriminator", self.discriminator_losses),
-            Turn("generator", self.generator_losses, every=self.config.critic_steps),
-        )
+        critics = [Turn("critic", self.critic_losses)]
+        if self.config.features:
+            critics.append(Turn("discriminator", self.discriminator_losses))
+        return (*critics, Turn("generator", self.generator_losses, every=self.config.critic_steps))
 
     def critic_losses(self, batch: Batch) -> dict[str, Tensor]:
         """Those of `wgan-gp`."""
