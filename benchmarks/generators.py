@@ -1,0 +1,78 @@
+"""Finished comparisons of all generative systems become docs/results/generators.md with pictures.
+
+    python benchmarks/generators.py docs/results/generators.md CELLS MASKS [--machine "two cores of ..."]
+
+CELLS and MASKS are the --out folders of `cytoforge experiment generators` and `mask-generators`. Only synthetic
+cells go into the page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+from typing import Any
+
+from cytoforge.core.files import read_json, write_atomic
+from cytoforge.experiments.generators import page
+
+INTRODUCTION = """# All generative systems, the same minutes
+
+Every system of this package trains for the same minutes of wall clock on the same machine ({machine}), from
+one seed, with its settings for short trainings on a CPU (`source` where a method follows a source to the
+letter), and is measured on cells of photos that no training saw. None was tuned on those. Losers are shown
+too.
+
+*KID* is by EfficientNet-Lite0, against which `auto`, `cvae` and `cvae-source` train, so it flatters them;
+*KID 2* and all other columns are by MobileNetV2. *class*: share of cells in which a classifier that learned
+from real cells finds the class asked for. *copies*: share flagged at the false-alarm rate in the first row.
+*GiB*: peak memory of the training. The first row is real cells against real cells, the best that can be
+had.
+
+A few minutes are little: methods that are slow, diffusion above all, would be better after hours. What is
+compared here is what a laboratory without a GPU gets while it waits.
+"""
+
+
+def section(title: str, folder: Path, picture: str, command: str) -> list[str]:
+    """Table and picture of one comparison."""
+    found: dict[str, Any] = read_json(folder / "result.json")
+    budget = found["budget"]
+    return [
+        f"## {title}",
+        "",
+        f"`{command}`",
+        "",
+        f"{budget['minutes']:g} minutes each at {budget['resolution']} px, {budget['drawn']} cells of each class "
+        "drawn.",
+        "",
+        page(found["numbers"], found["stopped"], found["floors"]),
+        "",
+        f"![Synthetic cells, a row a method]({picture})",
+        "",
+    ]
+
+
+def main() -> None:
+    """Write the page beside its pictures."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    for name in ("page", "cells", "masks"):
+        parser.add_argument(name, type=Path)
+    parser.add_argument("--machine", default="two cores, no GPU", help="what it ran on, for the page")
+    given = parser.parse_args()
+    lines = [INTRODUCTION.format(machine=given.machine)]
+    for title, folder, verb, data in (
+        ("From noise and class", given.cells, "generators", "SIPAKMED"),
+        ("From masks", given.masks, "mask-generators", "HERLEV"),
+    ):
+        picture = f"{given.page.stem}-{verb}.png"
+        shutil.copyfile(folder / "cells.png", given.page.with_name(picture))
+        command = f"cytoforge experiment {verb} --data {data} --scale full --out OUT"
+        lines += section(title, folder, picture, command)
+    write_atomic(given.page, "\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
