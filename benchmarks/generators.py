@@ -2,8 +2,8 @@
 
     python benchmarks/generators.py docs/results/generators.md CELLS MASKS [--machine "two cores of ..."]
 
-CELLS and MASKS are the --out folders of `cytoforge experiment generators` and `mask-generators`. Only synthetic
-cells go into the page.
+CELLS and MASKS are the --out folders of `cytoforge experiment generators` and `mask-generators`. Only
+synthetic cells go into the page.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def section(title: str, folder: Path, picture: str, command: str) -> list[str]:
         "",
         f"`{command}`",
         "",
-        f"{budget['minutes']:g} minutes each at {budget['resolution']} px, {budget['drawn']} cells of each class "
-        "drawn.",
+        f"{budget['minutes']:g} minutes each at {budget['resolution']} px, {budget['drawn']} cells of each "
+        "class drawn.",
         "",
         page(found["numbers"], found["stopped"], found["floors"]),
         "",
