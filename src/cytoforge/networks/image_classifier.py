@@ -1,0 +1,67 @@
+"""What every network that names classes looks like: maps, what the head sees of them, and a linear head."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+
+class ImageClassifier(nn.Module, ABC):
+    """Images -> feature maps -> features -> logits.
+
+    Attributes:
+        head: last layer, from features (N, D) to logits (N, K).
+        width: D.
+    """
+
+    head: nn.Module
+    width: int
+
+    @abstractmethod
+    def maps(self, images: Tensor) -> Tensor:
+        """The last feature maps (N, C, h, w) of images (N, 3, R, R) in [-1, 1]."""
+
+    @abstractmethod
+    def pooled(self, maps: Tensor) -> Tensor:
+        """What the head sees (N, D) of feature maps (N, C, h, w)."""
+
+    def features(self, images: Tensor) -> Tensor:
+        """What the head sees (N, D) of images (N, 3, R, R) in [-1, 1]."""
+        return self.pooled(self.maps(images))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, K) of images (N, 3, R, R) in [-1, 1]."""
+        logits: Tensor = self.head(self.features(images))
+        return logits
+
+
+class StandardisedLinear(nn.Module):
+    """A linear layer on features that were brought to mean 0 and deviation 1.
+
+    Attributes:
+        mean: (D,) of the training features.
+        deviation: (D,) likewise.
+        linear: from standardised features (N, D) to logits (N, K).
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, width: int, classes: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, classes)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+        self.register_buffer("mean", self.linear.weight.new_zeros(width))
+        self.register_buffer("deviation", self.linear.weight.new_ones(width))
+
+    def fit_scale(self, features: Tensor) -> None:
+        """Take mean and deviation from features (N, D)."""
+        self.mean.copy_(features.mean(0))
+        self.deviation.copy_(features.std(0).clamp(min=1e-3))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits (N, K) of features (N, D)."""
+        logits: Tensor = self.linear((features - self.mean) / self.deviation)
+        return logits
