@@ -1,0 +1,322 @@
+"""Many independent jobs, here or on a cluster, each done once.
+
+One job is a mapping of JSON values. Its folder is named by the hash of that mapping:
+
+```
+folder/<key>/parameters.json   what was asked for
+             result.json       what came out
+             DONE              written last: SHA-256 of result.json, start, minutes, host, process
+             ...               whatever else the work leaves there
+```
+
+A job with an intact DONE is read, never done again, so the same call goes on after an interruption, and a
+table from a laptop and one from a cluster are the same files. Whoever works on a job holds a lock on its
+folder; the system frees it when the process dies, so that a killed worker blocks nothing and two workers
+never finish the same job. Folder and lock need a file system that all workers share.
+
+Executors are joblib's: `serial` here, `loky` in processes of this machine, `ray` and `dask` where the
+environment variables RAY_ADDRESS and DASK_SCHEDULER_ADDRESS say, or on this machine where they are unset.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import joblib
+import torch
+from filelock import FileLock
+
+from cytoforge.core.errors import ConfigError, CytoforgeError, DataError
+from cytoforge.core.files import read_json, sha256_bytes, sha256_file, write_json
+from cytoforge.core.progress import progress
+
+Executor = Literal["serial", "loky", "ray", "dask"]
+"""Where jobs are done."""
+
+Work = Callable[[Mapping[str, Any], Path], Mapping[str, Any]]
+"""(parameters, folder of the job) -> result, both JSON; a function of a module that workers can import."""
+
+DONE = "DONE"
+_PARAMETERS, _RESULT, _LOCK = "parameters.json", "result.json", ".lock"
+_FRUITLESS = 3
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job.
+
+    Attributes:
+        parameters: JSON values that name it wholly; equal parameters are the same job.
+    """
+
+    parameters: Mapping[str, Any]
+
+    @property
+    def key(self) -> str:
+        """First 16 hexadecimal digits of the SHA-256 of the parameters as JSON with sorted keys.
+
+        Raises:
+            ConfigError: they hold something that JSON has not, such as NaN or an array.
+
+        Example:
+            >>> Job({"a": 1, "b": [2]}).key == Job({"b": [2], "a": 1}).key
+            True
+        """
+        try:
+            text = json.dumps(dict(self.parameters), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"parameters of a job must be JSON values: {error}.") from error
+        return sha256_bytes(text.encode())[:16]
+
+
+def run_jobs(
+    work: Work,
+    jobs: Sequence[Job],
+    folder: Path,
+    executor: Executor = "serial",
+    workers: int | None = None,
+    title: str = "jobs",
+    threads: int = 1,
+) -> list[dict[str, Any]]:
+    """Results of the jobs, in their order; those that are finished in `folder` are only read.
+
+    A job that fails does not keep the others from being done. Where workers die (killed, out of memory, a
+    lost node), their unfinished jobs are done again by others.
+
+    Args:
+        work: what a job does.
+        jobs: which; equal ones are done once.
+        folder: where each leaves its folder.
+        executor: where they are done.
+        workers: how many at once, 1 or more; None takes what the executor offers. `serial` has one.
+        title: what the progress bar says.
+        threads: that each job computes with; the same for every executor: another number gives other bits.
+
+    Raises:
+        ConfigError: executor or workers make no sense, the executor's package is missing, or workers die
+            again and again.
+        DataError: `folder` holds other parameters under the key of a job.
+        CytoforgeError: a job failed; the error is of its class. All others are finished.
+        RuntimeError: a job failed in a way that nobody foresaw; the message holds its traceback.
+    """
+    _check(executor, workers, threads)
+    folder = folder.resolve()
+    places = {job.key: folder / job.key for job in jobs}
+    for job in jobs:
+        _begin(job, places[job.key])
+    waiting = [place for place in places.values() if _finished(place) is None]
+    with progress(title, len(places)) as advance:
+        advance(len(places) - len(waiting))
+        failures = _do(work, waiting, executor, workers, threads, advance)
+    if failures:
+        raise _summary(failures, len(places))
+    results = {key: _finished(place) for key, place in places.items()}
+    lost = [key for key, result in results.items() if result is None]
+    if lost:
+        raise DataError(f"{folder / lost[0]} lost its result while the jobs ran; run the same command again.")
+    return [dict(results[job.key] or {}) for job in jobs]
+
+
+def perform(work: Work, place: Path, threads: int) -> CytoforgeError | RuntimeError | None:
+    """Do one job unless it is done: what went wrong, or None. Runs in the worker.
+
+    Args:
+        work: what the job does.
+        place: its folder, with parameters.json.
+        threads: to compute with.
+    """
+    try:
+        with FileLock(place / _LOCK), _threads(threads):
+            if _finished(place) is None:
+                _finish(work, place)
+    except CytoforgeError as error:
+        return type(error)(f"{place.name}: {error}")
+    except Exception:
+        return RuntimeError(f"job {place} failed:\n{traceback.format_exc()}")
+    return None
+
+
+def _finish(work: Work, place: Path) -> None:
+    start, clock = time.time(), time.monotonic()
+    (place / DONE).unlink(missing_ok=True)
+    write_json(place / _RESULT, dict(work(read_json(place / _PARAMETERS), place)))
+    note = {
+        "result_sha256": sha256_file(place / _RESULT),
+        "started": round(start, 3),
+        "minutes": round((time.monotonic() - clock) / 60, 4),
+        "host": socket.gethostname(),
+        "process": os.getpid(),
+    }
+    write_json(place / DONE, note)
+
+
+def _finished(place: Path) -> dict[str, Any] | None:
+    """The result, or None where there is none or where it is not what DONE says."""
+    if not (place / DONE).is_file() or not (place / _RESULT).is_file():
+        return None
+    try:
+        intact = read_json(place / DONE)["result_sha256"] == sha256_file(place / _RESULT)
+        result = read_json(place / _RESULT) if intact else None
+    except (DataError, KeyError, TypeError):
+        return None
+    return result if isinstance(result, dict) else None
+
+
+def _begin(job: Job, place: Path) -> None:
+    asked = json.loads(json.dumps(dict(job.parameters)))
+    path = place / _PARAMETERS
+    if not path.is_file():
+        write_json(path, asked)
+    elif read_json(path) != asked:
+        raise DataError(f"{path} holds other parameters than its name says; remove the folder {place}.")
+
+
+def _do(
+    work: Work,
+    places: Sequence[Path],
+    executor: Executor,
+    workers: int | None,
+    threads: int,
+    advance: Callable[[int], None],
+) -> list[CytoforgeError | RuntimeError]:
+    if executor == "serial" or not places:
+        failures = []
+        for place in places:
+            failures.append(perform(work, place, threads))
+            advance(1)
+        return [failure for failure in failures if failure is not None]
+    with _backend(executor, workers, threads) as count:
+        return _spread(work, places, count, threads, advance)
+
+
+def _spread(
+    work: Work, places: Sequence[Path], count: int, threads: int, advance: Callable[[int], None]
+) -> list[CytoforgeError | RuntimeError]:
+    """Do jobs by joblib's current backend; what its dying workers leave over is dealt out again."""
+    waiting, fruitless = list(places), 0
+    while True:
+        try:
+            parallel = _Watched(advance, n_jobs=count, batch_size=1)
+            found = parallel(joblib.delayed(perform)(work, place, threads) for place in waiting)
+            return [failure for failure in found if failure is not None]
+        except Exception as error:  # `perform` raises nothing: this is the executor, its workers died
+            left = [place for place in waiting if _finished(place) is None]
+            advance(len(waiting) - len(left) - parallel.told)
+            fruitless = fruitless + 1 if len(left) == len(waiting) else 0
+            if fruitless == _FRUITLESS:
+                raise ConfigError(
+                    f"the workers died {_FRUITLESS} times without finishing any of {len(left)} jobs, such as "
+                    f"{left[0]} ({type(error).__name__}: {error}). They may need more memory than there is: "
+                    "give fewer --workers, or use --executor serial."
+                ) from error
+            waiting = left
+
+
+class _Watched(joblib.Parallel):  # type: ignore[misc]
+    """joblib's Parallel, which tells how many tasks are done as they are done."""
+
+    def __init__(self, advance: Callable[[int], None], **settings: Any) -> None:
+        super().__init__(**settings)
+        self.told = 0
+        self._advance = advance
+
+    def print_progress(self) -> None:
+        done = int(self.n_completed_tasks)
+        self._advance(done - self.told)
+        self.told = done
+
+
+@contextmanager
+def _backend(executor: Executor, workers: int | None, threads: int) -> Iterator[int]:
+    """Make joblib use the executor; yields how many jobs are done at once."""
+    with ExitStack() as stack:
+        if executor == "loky":
+            count = workers or max(1, joblib.cpu_count() // threads)
+        elif executor == "ray":
+            count = stack.enter_context(_ray(workers, threads))
+        else:
+            count = stack.enter_context(_dask(workers, threads))
+        stack.enter_context(joblib.parallel_config(backend=executor, n_jobs=count))
+        yield count
+
+
+@contextmanager
+def _ray(workers: int | None, threads: int) -> Iterator[int]:
+    try:
+        import ray
+        from ray.util.joblib import register_ray
+    except ImportError as error:
+        raise _missing("ray") from error
+    register_ray()
+    mine = not ray.is_initialized()
+    address = os.environ.get("RAY_ADDRESS")
+    if mine and address:
+        ray.init(address=address, log_to_driver=False)
+    elif mine:
+        ray.init(address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False)
+    try:
+        yield workers or max(1, int(ray.cluster_resources().get("CPU", 1)) // threads)
+    finally:
+        if mine:
+            ray.shutdown()
+
+
+@contextmanager
+def _dask(workers: int | None, threads: int) -> Iterator[int]:
+    try:
+        from distributed import Client, LocalCluster
+    except ImportError as error:
+        raise _missing("dask") from error
+    with ExitStack() as stack:
+        address: Any = os.environ.get("DASK_SCHEDULER_ADDRESS")
+        if not address:
+            count = workers or max(1, joblib.cpu_count() // threads)
+            address = stack.enter_context(
+                LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=None)
+            )
+        client = stack.enter_context(Client(address))
+        yield workers or max(1, sum(client.nthreads().values()))
+
+
+def _missing(executor: str) -> ConfigError:
+    return ConfigError(
+        f"--executor {executor} needs packages that are not installed: pip install 'cytoforge[cluster]'."
+    )
+
+
+def _check(executor: str, workers: int | None, threads: int) -> None:
+    if executor not in ("serial", "loky", "ray", "dask"):
+        raise ConfigError(f"--executor: expected serial, loky, ray or dask, got {executor!r}.")
+    if workers is not None and workers < 1:
+        raise ConfigError(f"--workers: expected 1 or more, got {workers}.")
+    if workers is not None and workers > 1 and executor == "serial":
+        raise ConfigError("--workers: the executor serial does one job at a time; add --executor loky.")
+    if threads < 1:
+        raise ConfigError(f"threads: expected 1 or more, got {threads}.")
+
+
+def _summary(failures: Sequence[CytoforgeError | RuntimeError], total: int) -> Exception:
+    """The first failure, with how many there are."""
+    first = failures[0]
+    if len(failures) == 1:
+        return first
+    return type(first)(f"{len(failures)} of {total} jobs failed; the first: {first}")
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

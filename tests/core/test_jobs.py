@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cytoforge.core.errors import ConfigError, DataError
+from cytoforge.core.jobs import DONE, Job, run_jobs
+
+
+@pytest.fixture
+def square(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    return importlib.import_module("grid_work").square  # type: ignore[no-any-return]
+
+
+def _times(folder: Path, name: str) -> dict[str, int]:
+    return {path.parent.name: len(path.read_text().splitlines()) for path in folder.glob(f"*/{name}.txt")}
+
+
+def test_key_depends_on_content_alone() -> None:
+    assert Job({"a": 1, "b": 2}).key == Job({"b": 2, "a": 1}).key
+    assert Job({"a": 1}).key != Job({"a": 2}).key
+    # sha256 of {"a":1}, as any other program computes it
+    assert Job({"a": 1}).key == "015abd7f5cc57a2d"
+    with pytest.raises(ConfigError, match="JSON"):
+        _ = Job({"a": float("nan")}).key
+
+
+def test_results_come_in_order_and_only_what_is_missing_is_done(square: Any, tmp_path: Path) -> None:
+    jobs = [Job({"n": n}) for n in (3, 1, 2, 3)]
+    first = run_jobs(square, jobs[:2], tmp_path)
+    every = run_jobs(square, jobs, tmp_path)
+    assert [result["square"] for result in every] == [9, 1, 4, 9]
+    assert every[:2] == first
+    assert set(_times(tmp_path, "finished").values()) == {1}
+    note = json.loads((tmp_path / jobs[0].key / DONE).read_text())
+    assert len(note["result_sha256"]) == 64
+    assert note["minutes"] >= 0
+
+
+@pytest.mark.parametrize("damage", ["truncated", "other number", "no DONE", "empty DONE"])
+def test_damaged_results_are_done_again(square: Any, tmp_path: Path, damage: str) -> None:
+    jobs = [Job({"n": 4}), Job({"n": 5})]
+    before = run_jobs(square, jobs, tmp_path)
+    place = tmp_path / jobs[0].key
+    result = place / "result.json"
+    if damage == "truncated":
+        result.write_bytes(result.read_bytes()[:5])
+    elif damage == "other number":
+        result.write_text(result.read_text().replace("16", "17"))
+    elif damage == "no DONE":
+        (place / DONE).unlink()
+    else:
+        (place / DONE).write_text("")
+    assert run_jobs(square, jobs, tmp_path) == before
+    assert _times(tmp_path, "finished") == {jobs[0].key: 2, jobs[1].key: 1}
+
+
+@pytest.mark.parametrize("executor", ["serial", "loky"])
+def test_a_failing_job_keeps_no_other_from_being_done(square: Any, tmp_path: Path, executor: Any) -> None:
+    jobs = [Job({"n": 1, "fails": "data"}), Job({"n": 2}), Job({"n": 3})]
+    with pytest.raises(DataError, match=f"{jobs[0].key}.*1 is no cell"):
+        run_jobs(square, jobs, tmp_path, executor, workers=1)
+    assert sorted(_times(tmp_path, "finished")) == sorted(job.key for job in jobs[1:])
+    with pytest.raises(DataError, match="no cell"):
+        run_jobs(square, jobs, tmp_path)
+    assert set(_times(tmp_path, "finished").values()) == {1}
+    with pytest.raises(RuntimeError, match=r"(?s)nobody foresaw.*"):
+        run_jobs(square, [Job({"n": 1, "fails": "bug"})], tmp_path)
+
+
+def test_changed_parameters_are_refused(square: Any, tmp_path: Path) -> None:
+    job = Job({"n": 1})
+    run_jobs(square, [job], tmp_path)
+    (tmp_path / job.key / "parameters.json").write_text('{"n": 2}')
+    with pytest.raises(DataError, match="other parameters"):
+        run_jobs(square, [job], tmp_path)
+
+
+def test_senseless_requests_are_refused(square: Any, tmp_path: Path) -> None:
+    jobs = [Job({"n": 1})]
+    with pytest.raises(ConfigError, match="--executor"):
+        run_jobs(square, jobs, tmp_path, "slurm")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="1 or more"):
+        run_jobs(square, jobs, tmp_path, "loky", workers=0)
+    with pytest.raises(ConfigError, match="one job at a time"):
+        run_jobs(square, jobs, tmp_path, workers=2)
+
+
+def test_processes_give_the_table_of_a_serial_run(square: Any, tmp_path: Path) -> None:
+    jobs = [Job({"n": n}) for n in range(6)]
+    serial = run_jobs(square, jobs, tmp_path / "serial")
+    assert run_jobs(square, jobs, tmp_path / "loky", "loky", workers=2) == serial
+    assert {result["threads"] for result in serial} == {1}
+
+
+def test_jobs_of_a_dead_worker_are_done_by_others_and_none_twice(square: Any, tmp_path: Path) -> None:
+    jobs = [Job({"n": n, "seconds": 0.05}) for n in range(5)]
+    jobs.insert(2, Job({"n": 7, "fails": "once"}))
+    results = run_jobs(square, jobs, tmp_path, "loky", workers=2)
+    assert [result["square"] for result in results] == [0, 1, 49, 4, 9, 16]
+    assert set(_times(tmp_path, "finished").values()) == {1}
+    assert _times(tmp_path, "begun")[jobs[2].key] == 2
