@@ -1,0 +1,136 @@
+"""Where in an image a classifier found its answer."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import stats
+from torch import Tensor, nn
+
+from cytoforge.networks.image_classifier import ImageClassifier
+
+
+def grad_cam(network: ImageClassifier, images: Tensor, classes: Tensor) -> Tensor:
+    """Heat maps: which places of the last feature maps raise the score of a class.
+
+        L = ReLU(sum over channels k of a_k A_k),   a_k = mean over places of d score / d A_k
+
+    Args:
+        network: classifier; used as it is in evaluation mode.
+        images: (N, 3, R, R) in [-1, 1].
+        classes: (N,) the class to explain, of each image.
+
+    Returns:
+        (N, h, w) of the size of the last feature maps, not negative. 0 everywhere where no place speaks for
+        the class.
+
+    Reference:
+        Selvaraju et al., Grad-CAM: visual explanations from deep networks via gradient-based localization,
+        ICCV 2017, equations 1 and 2. https://arxiv.org/abs/1610.02391
+    """
+    training = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            maps = network.maps(images)
+        maps = maps.detach().requires_grad_()
+        with torch.enable_grad():
+            scores = network.head(network.pooled(maps)).gather(1, classes[:, None]).sum()
+            (slopes,) = torch.autograd.grad(scores, maps)
+        weighted = slopes.mean((2, 3), keepdim=True) * maps.detach()
+        return weighted.sum(1).clamp(min=0)
+    finally:
+        network.train(training)
+
+
+def enlarged(heat: Tensor, resolution: int) -> NDArray[np.float64]:
+    """Heat maps (N, h, w) at the size of the images, each from 0 to 1: (N, R, R)."""
+    size = (resolution, resolution)
+    large = nn.functional.interpolate(heat[:, None].float(), size, mode="bilinear", align_corners=False)[:, 0]
+    return (large / large.amax((1, 2), keepdim=True).clamp(min=1e-12)).double().numpy()
+
+
+def overlay(images: NDArray[np.uint8], heat: NDArray[np.float64], strength: float = 0.5) -> NDArray[np.uint8]:
+    """Images with heat laid over them, blue over green and yellow to red; what is cold stays as it is.
+
+    Args:
+        images: (N, R, R, 3).
+        heat: (N, R, R) in 0..1.
+        strength: opacity of the hottest place.
+
+    Returns:
+        (N, R, R, 3).
+    """
+    levels = 4 * heat[..., None]
+    colour = 255 * np.clip(1.5 - np.abs(levels - np.array([3.0, 2.0, 1.0])), 0, 1)
+    opacity = strength * heat[..., None]
+    mixed: NDArray[np.uint8] = np.rint((1 - opacity) * images + opacity * colour).astype(np.uint8)
+    return mixed
+
+
+def randomised(network: ImageClassifier, layers: int, seed: int = 0) -> ImageClassifier:
+    """A copy whose last layers have forgotten what they learned.
+
+    Args:
+        network: trained classifier; stays as it is.
+        layers: how many layers with weights to draw anew, counted from the output.
+        seed: of the draws.
+
+    Returns:
+        A copy. Each weight tensor is drawn from a normal distribution of the same mean and deviation, so that
+        activations keep their size.
+    """
+    forgetful = copy.deepcopy(network)
+    generator = torch.Generator().manual_seed(seed)
+    weighted = [module for module in forgetful.modules() if list(module.parameters(recurse=False))]
+    with torch.no_grad():
+        for module in weighted[::-1][:layers]:
+            for weights in module.parameters(recurse=False):
+                spread = weights.std() if weights.numel() > 1 else weights.abs().sum()
+                drawn = torch.randn(weights.shape, generator=generator)
+                weights.copy_(drawn * spread + weights.mean())
+    return forgetful
+
+
+def randomisation_test(
+    network: ImageClassifier,
+    images: Tensor,
+    classes: Tensor,
+    layers: Sequence[int] = (1, 5, 10_000),
+    seed: int = 0,
+) -> dict[int, float]:
+    """How much heat maps still resemble the true ones when the last layers are drawn anew.
+
+    A map that stays the same shows edges of the image and not what the network learned.
+
+    Args:
+        network: trained classifier.
+        images: (N, 3, R, R) in [-1, 1].
+        classes: (N,) as for `grad_cam`.
+        layers: numbers of layers to draw anew; more than there are means all.
+        seed: of the draws.
+
+    Returns:
+        Number of layers -> mean over images of Spearman's correlation between the maps; 1 is the same map, 0
+        nothing in common. A map without heat counts 0.
+
+    Reference:
+        Adebayo et al., Sanity checks for saliency maps, NeurIPS 2018, section 3.
+        https://arxiv.org/abs/1810.03292
+    """
+    true = grad_cam(network, images, classes).flatten(1).numpy()
+    found = {}
+    for count in layers:
+        other = grad_cam(randomised(network, count, seed), images, classes).flatten(1).numpy()
+        found[count] = float(np.mean([_alike(*pair) for pair in zip(true, other, strict=True)]))
+    return found
+
+
+def _alike(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return 0.0
+    return float(stats.spearmanr(first, second).statistic)
