@@ -59,7 +59,7 @@ class Budget:
 
 BUDGETS: dict[Scale, Budget] = {
     "smoke": Budget(32, 0.05, 20, {"measure_every": 10**9}),
-    "full": Budget(64, 10.0, 200, {"measure_every": 10**9}),
+    "full": Budget(64, 5.0, 200, {"measure_every": 10**9}),
 }
 
 UNCONDITIONED = (
