@@ -18,6 +18,7 @@ def square(parameters: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     number = int(parameters["n"])
     with (folder / "begun.txt").open("a") as file:
         file.write(f"{os.getpid()}\n")
+    (folder / "parent.txt").write_text(f"{os.getppid()}\n")
     time.sleep(float(parameters.get("seconds", 0)))
     if parameters.get("fails") == "data":
         raise DataError(f"{number} is no cell")

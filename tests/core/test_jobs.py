@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -106,3 +108,25 @@ def test_jobs_of_a_dead_worker_are_done_by_others_and_none_twice(square: Any, tm
     assert [result["square"] for result in results] == [0, 1, 49, 4, 9, 16]
     assert set(_times(tmp_path, "finished").values()) == {1}
     assert _times(tmp_path, "begun")[jobs[2].key] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cluster", ["ray_cluster", "dask_workers"])
+def test_a_cluster_that_loses_a_worker_gives_the_serial_table(
+    square: Any, tmp_path: Path, cluster: str
+) -> None:
+    pytest.importorskip(cluster.partition("_")[0])
+    script = Path(__file__).parent / f"{cluster}.py"
+    done = subprocess.run(
+        [sys.executable, script, tmp_path / "grid"], capture_output=True, text=True, timeout=600, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    told = json.loads(done.stdout.splitlines()[-1])
+    jobs = [Job({"n": n, "seconds": 1.0}) for n in range(8)]
+    quick = [Job({"n": n, "seconds": 0}) for n in range(8)]
+    assert told["results"] == run_jobs(square, quick, tmp_path / "serial")
+    assert set(_times(tmp_path / "grid", "finished").values()) == {1}
+    begun = _times(tmp_path / "grid", "begun")
+    assert begun.keys() == {job.key for job in jobs}
+    assert len(told["lost"]) == 1
+    assert begun[told["lost"][0]] == 2

@@ -194,18 +194,22 @@ def _do(
             failures.append(perform(work, place, threads))
             advance(1)
         return [failure for failure in failures if failure is not None]
-    with _backend(executor, workers, threads) as count:
-        return _spread(work, places, count, threads, advance)
+    with _backend(executor, workers, threads) as offered:
+        return _spread(work, places, offered, threads, advance)
 
 
 def _spread(
-    work: Work, places: Sequence[Path], count: int, threads: int, advance: Callable[[int], None]
+    work: Work,
+    places: Sequence[Path],
+    offered: Callable[[], int],
+    threads: int,
+    advance: Callable[[int], None],
 ) -> list[CytoforgeError | RuntimeError]:
     """Do jobs by joblib's current backend; what its dying workers leave over is dealt out again."""
     waiting, fruitless = list(places), 0
     while True:
+        parallel = _Watched(advance, n_jobs=offered(), batch_size=1)
         try:
-            parallel = _Watched(advance, n_jobs=count, batch_size=1)
             found = parallel(joblib.delayed(perform)(work, place, threads) for place in waiting)
             return [failure for failure in found if failure is not None]
         except Exception as error:  # `perform` raises nothing: this is the executor, its workers died
@@ -236,42 +240,45 @@ class _Watched(joblib.Parallel):  # type: ignore[misc]
 
 
 @contextmanager
-def _backend(executor: Executor, workers: int | None, threads: int) -> Iterator[int]:
-    """Make joblib use the executor; yields how many jobs are done at once."""
-    with ExitStack() as stack:
-        if executor == "loky":
-            count = workers or max(1, joblib.cpu_count() // threads)
-        elif executor == "ray":
-            count = stack.enter_context(_ray(workers, threads))
-        else:
-            count = stack.enter_context(_dask(workers, threads))
-        stack.enter_context(joblib.parallel_config(backend=executor, n_jobs=count))
-        yield count
+def _backend(executor: Executor, workers: int | None, threads: int) -> Iterator[Callable[[], int]]:
+    """Make joblib use the executor; yields a function that says how many jobs it can do at once now."""
+    place = {"loky": _loky, "ray": _ray, "dask": _dask}[executor]
+    with place(workers) as offered, joblib.parallel_config(backend=executor):
+        yield lambda: max(1, offered() // (threads if workers is None else 1))
 
 
 @contextmanager
-def _ray(workers: int | None, threads: int) -> Iterator[int]:
+def _loky(workers: int | None) -> Iterator[Callable[[], int]]:
+    yield lambda: workers or joblib.cpu_count()
+
+
+@contextmanager
+def _ray(workers: int | None) -> Iterator[Callable[[], int]]:
     try:
         import ray
         from ray.util.joblib import register_ray
     except ImportError as error:
         raise _missing("ray") from error
     register_ray()
-    mine = not ray.is_initialized()
     address = os.environ.get("RAY_ADDRESS")
-    if mine and address:
-        ray.init(address=address, log_to_driver=False)
-    elif mine:
-        ray.init(address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False)
+    quiet = {"log_to_driver": False, "logging_level": "error"}
+    if address:
+        ray.init(address=address, **quiet)
+    else:
+        ray.init(address="local", num_cpus=workers, include_dashboard=False, **quiet)
+
+    def offered() -> int:
+        processors = max(1, int(ray.cluster_resources().get("CPU", 1)))
+        return min(workers or processors, processors)
+
     try:
-        yield workers or max(1, int(ray.cluster_resources().get("CPU", 1)) // threads)
+        yield offered
     finally:
-        if mine:
-            ray.shutdown()
+        ray.shutdown()
 
 
 @contextmanager
-def _dask(workers: int | None, threads: int) -> Iterator[int]:
+def _dask(workers: int | None) -> Iterator[Callable[[], int]]:
     try:
         from distributed import Client, LocalCluster
     except ImportError as error:
@@ -279,12 +286,11 @@ def _dask(workers: int | None, threads: int) -> Iterator[int]:
     with ExitStack() as stack:
         address: Any = os.environ.get("DASK_SCHEDULER_ADDRESS")
         if not address:
-            count = workers or max(1, joblib.cpu_count() // threads)
             address = stack.enter_context(
-                LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=None)
+                LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
             )
         client = stack.enter_context(Client(address))
-        yield workers or max(1, sum(client.nthreads().values()))
+        yield lambda: workers or max(2, sum(client.nthreads().values()))
 
 
 def _missing(executor: str) -> ConfigError:
