@@ -12,7 +12,7 @@ from cytoforge.core.errors import ConfigError
 from cytoforge.core.png import decode_png
 from cytoforge.core.run import Run
 from cytoforge.methods.text_to_image import TextToImage, TextToImageConfig, prompts_of
-from cytoforge.sampling.generate import open_generator
+from cytoforge.sampling.generator import open_generator
 from cytoforge.stages.text_to_image import Sketch, draw
 from cytoforge.training.loop import Loop, LoopConfig, Until
 

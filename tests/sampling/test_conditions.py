@@ -18,7 +18,8 @@ from cytoforge.data.folder import open_cells, read_mask
 from cytoforge.data.transform import Preparation
 from cytoforge.methods.catalogue import rebuild
 from cytoforge.sampling.conditions import open_masks
-from cytoforge.sampling.generate import generate, open_generator
+from cytoforge.sampling.generate import generate
+from cytoforge.sampling.generator import open_generator
 from cytoforge.sampling.provenance import read_manifest, verify
 
 PAINTER = {"width": 4, "most_width": 8, "norm": "group", "discriminator_width": 4, "noise_channels": 1}

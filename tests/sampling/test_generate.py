@@ -20,8 +20,10 @@ from cytoforge.core.files import write_atomic
 from cytoforge.core.png import decode_png
 from cytoforge.core.run import Run
 from cytoforge.sampling import generate as module
-from cytoforge.sampling.generate import MICRO_BATCH, default_seeds, generate, open_generator, parse_seeds
+from cytoforge.sampling.generate import generate
+from cytoforge.sampling.generator import MICRO_BATCH, open_generator
 from cytoforge.sampling.provenance import MANIFEST, read_manifest, verify
+from cytoforge.sampling.seeds import default_seeds, parse_seeds
 
 WANTED = [("Dyskeratotic", seed) for seed in range(5)] + [("Koilocytotic", seed) for seed in (3, 11, 19)]
 
@@ -68,7 +70,7 @@ class TestOneSeedOneImage:
             "import torch, numpy, sys; torch.set_num_threads(1)\n"
             "from pathlib import Path\n"
             "from cytoforge.core.run import Run\n"
-            "from cytoforge.sampling.generate import open_generator\n"
+            "from cytoforge.sampling.generator import open_generator\n"
             "images = open_generator(Run.open(Path(sys.argv[1]))).images(0, [9, 6, 1])\n"
             "numpy.save(sys.argv[2], images)"
         )

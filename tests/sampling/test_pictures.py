@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from cytoforge.core.run import Run
-from cytoforge.sampling.generate import interpolation, open_generator
+from cytoforge.sampling.companions import interpolation
+from cytoforge.sampling.generator import open_generator
 from cytoforge.sampling.pictures import labelled_rows, slerp
 
 

@@ -7,7 +7,7 @@ from cytoforge.cli.main import run as cytoforge
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.png import decode_png
 from cytoforge.core.run import Run
-from cytoforge.sampling.generate import open_generator
+from cytoforge.sampling.generator import open_generator
 from cytoforge.sampling.reconstruction import codes, decoded, way_between
 from cytoforge.stages.reconstruct import reconstruct
 from cytoforge.stages.train import train

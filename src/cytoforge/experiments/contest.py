@@ -25,8 +25,9 @@ from cytoforge.evaluation.features import Extractor, extract
 from cytoforge.evaluation.fidelity import kernel_distance
 from cytoforge.evaluation.memorisation import nearer_to_train
 from cytoforge.experiments.scale import Scale
-from cytoforge.sampling.generate import default_seeds, open_generator
+from cytoforge.sampling.generator import open_generator
 from cytoforge.sampling.pictures import labelled_rows
+from cytoforge.sampling.seeds import default_seeds
 from cytoforge.stages.phantom import phantom
 from cytoforge.stages.split import split as split_folder
 from cytoforge.stages.train import train

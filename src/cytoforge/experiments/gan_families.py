@@ -47,7 +47,7 @@ from cytoforge.experiments.scale import Scale
 from cytoforge.losses.adversarial import FAMILIES
 from cytoforge.losses.information import categorical_information, continuous_information
 from cytoforge.methods.infogan import InfoGAN
-from cytoforge.sampling.generate import open_generator
+from cytoforge.sampling.generator import open_generator
 from cytoforge.sampling.pictures import labelled_rows
 
 

@@ -22,7 +22,7 @@ def card(manifest: Manifest, run: Run) -> str:
     header = manifest.header
     made = Counter(entry.label for entry in manifest.images)
     rows = "\n".join(
-        f"| {_plain(name)} | {made[name]} | {_seeds(manifest, name)} |" for name in header.classes
+        f"| {plain(name)} | {made[name]} | {_seeds(manifest, name)} |" for name in header.classes
     )
     side = header.preparation["resolution"]
     versions = ", ".join(f"{package} {number}" for package, number in header.versions.items())
@@ -51,8 +51,8 @@ generator.{_masks(manifest)}
 ## What it was made from
 | | |
 |---|---|
-| method | {_plain(header.method)} |
-| real images in training | {_training(run)} |
+| method | {plain(header.method)} |
+| real images in training | {training_size(run)} |
 | images shown in training | {header.seen:,} (each real image counts every time it was shown) |
 | truncation | {truncation} |
 | settings (SHA-256) | `{header.config_sha256}` |
@@ -96,7 +96,7 @@ def _masks(manifest: Manifest) -> str:
     )
 
 
-def _training(run: Run) -> str:
+def training_size(run: Run) -> str:
     """How many real images, in how many groups; by count only."""
     try:
         split: dict[str, Any] = read_json(run.split_path)
@@ -132,7 +132,7 @@ def _shell(manifest: Manifest) -> str:
     return f"'{safe}'"
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text that Markdown and HTML show as it is."""
     escaped = html.escape(" ".join(text.split()), quote=False)
     return "".join(f"\\{letter}" if letter in "\\`*_[]|#~$" else letter for letter in escaped)

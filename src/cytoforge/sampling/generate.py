@@ -1,4 +1,4 @@
-"""A run becomes a synthetic set; the image of a class and a seed is always the same image."""
+"""A run becomes a synthetic set on disk, and goes on where an earlier call stopped."""
 
 from __future__ import annotations
 
@@ -8,33 +8,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
-from cytoforge.core.batch import DataShape, to_uint8
 from cytoforge.core.checkpoint import Checkpoint, load_checkpoint
-from cytoforge.core.errors import CheckpointError, ConfigError, DataError
+from cytoforge.core.errors import ConfigError, DataError
 from cytoforge.core.files import sha256_bytes, sha256_file, write_atomic
-from cytoforge.core.method import Method
-from cytoforge.core.png import decode_png, encode_png
+from cytoforge.core.png import encode_png
 from cytoforge.core.progress import progress
 from cytoforge.core.run import Run
-from cytoforge.data.cache import mask_channels, mask_levels
 from cytoforge.data.transform import Preparation
-from cytoforge.methods.catalogue import rebuild
-from cytoforge.sampling.card import card
+from cytoforge.sampling.companions import companions
 from cytoforge.sampling.conditions import MaskFolder, open_masks
-from cytoforge.sampling.pictures import labelled_rows, painted_masks, slerp
+from cytoforge.sampling.generator import MICRO_BATCH, Generator, micro_batches, restored
 from cytoforge.sampling.provenance import (
     CARD,
-    CONTACT,
-    INTERPOLATION,
     MANIFEST,
     Companion,
     Entry,
@@ -47,161 +38,11 @@ from cytoforge.sampling.provenance import (
     mask_file,
     mask_marks,
     read_manifest,
-    set_marks,
     write_manifest,
 )
-from cytoforge.training.state import load_modules
-
-MICRO_BATCH = 8
-"""Images that are always computed together; see `Generator.images`."""
-
-SEEDS_PER_CLASS = 1_000_000
-"""Class k takes its default seeds from k times this number, so that no two images share their noise."""
 
 Hashes = tuple[str, str | None]
 """SHA-256 of an image file and of its mask's."""
-
-_MOST_SEEDS = 10_000_000
-_CONTACT_COLUMNS = 10
-_STEPS = 4
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """Images and what they were drawn from.
-
-    Attributes:
-        images: (N, R, R, 3) uint8.
-        masks: (N, R, R) uint8, 0 background, 1 cytoplasm, 2 nucleus; None for methods without masks.
-    """
-
-    images: NDArray[np.uint8]
-    masks: NDArray[np.uint8] | None
-
-
-@dataclass(frozen=True)
-class Generator:
-    """A trained method, ready to sample.
-
-    Attributes:
-        method: with the averaged weights where the run keeps an average, float32, in evaluation mode.
-        shape: of the images.
-        device: where it computes.
-    """
-
-    method: Method
-    shape: DataShape
-    device: torch.device
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names; a label is an index into them."""
-        return self.shape.classes
-
-    def images(
-        self,
-        label: int | Sequence[int],
-        seeds: Sequence[int],
-        truncation: float = 1.0,
-        masks: NDArray[np.uint8] | None = None,
-    ) -> NDArray[np.uint8]:
-        """The images of a class (or of one class each) and some seeds.
-
-        Each image is bit-equal alone, in any company and after a restart: it is computed in a batch of
-        `MICRO_BATCH` images and always in the same place of it, seed modulo `MICRO_BATCH`. (Convolutions give
-        other last bits in batches of another size, and may do so in another place of one batch.)
-
-        Args:
-            label: index of the class, or (N,) of them.
-            seeds: (N,) non-negative integers.
-            truncation: factor in (0, 1] on the noise; below 1, images are more alike and more typical.
-            masks: (N, R, R) to draw from; 0 background, 1 cytoplasm, 2 nucleus. None asks the
-                method.
-
-        Returns:
-            (N, R, R, 3)
-
-        Raises:
-            ConfigError: the method needs masks, draws none itself and was given none.
-        """
-        return self.draw(label, seeds, truncation, masks).images
-
-    def draw(
-        self,
-        label: int | Sequence[int],
-        seeds: Sequence[int],
-        truncation: float = 1.0,
-        masks: NDArray[np.uint8] | None = None,
-    ) -> Drawn:
-        """As `images`, with the masks that they were drawn from."""
-        if not len(seeds):
-            side = self.shape.resolution
-            none = np.zeros((0, side, side), np.uint8) if self.shape.mask_channels else None
-            return Drawn(np.zeros((0, side, side, 3), np.uint8), none)
-        labels = np.broadcast_to(np.asarray(label, np.int64), len(seeds))
-        noise = self.method.noise(np.asarray(seeds, np.int64)) * truncation
-        return self._from_noise(noise, labels, [int(seed) % MICRO_BATCH for seed in seeds], masks)
-
-    def from_noise(
-        self,
-        noise: Tensor,
-        labels: NDArray[np.int64],
-        places: Sequence[int] | None = None,
-        masks: NDArray[np.uint8] | None = None,
-    ) -> NDArray[np.uint8]:
-        """Images from noise that no seed gives, such as a blend of two.
-
-        Args:
-            noise: (N, ...) as the method draws it.
-            labels: (N,)
-            places: (N,) place of each image in its micro-batch; in turn where not given.
-            masks: as for `images`.
-
-        Returns:
-            (N, R, R, 3)
-        """
-        places = places or [index % MICRO_BATCH for index in range(len(labels))]
-        return self._from_noise(noise, labels, places, masks).images
-
-    def _from_noise(
-        self,
-        noise: Tensor,
-        labels: NDArray[np.int64],
-        places: Sequence[int],
-        masks: NDArray[np.uint8] | None,
-    ) -> Drawn:
-        side = self.shape.resolution
-        images = np.empty((len(labels), side, side, 3), np.uint8)
-        drawn = np.empty((len(labels), side, side), np.uint8) if self.shape.mask_channels else None
-        for batch in _batches(places):
-            rows = [batch.get(place, next(iter(batch.values()))) for place in range(MICRO_BATCH)]
-            given = None if masks is None else mask_channels(masks[rows])
-            made = self._sample(noise[rows], torch.from_numpy(labels[rows]), given)
-            for place, index in batch.items():
-                images[index] = made.images[place]
-                if drawn is not None and made.masks is not None:
-                    drawn[index] = made.masks[place]
-        return Drawn(images, drawn)
-
-    def _sample(self, noise: Tensor, labels: Tensor, masks: Tensor | None) -> Drawn:
-        with (
-            torch.inference_mode(),
-            torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False),
-        ):
-            noise, labels = noise.to(self.device), labels.to(self.device)
-            condition = self.method.masks(noise, labels) if masks is None else masks.to(self.device)
-            if condition is None and self.shape.mask_channels:
-                raise ConfigError(
-                    f"{self.method.name} draws images from masks and makes none itself; add --masks FOLDER: "
-                    "a data set in the paired layout, or a synthetic set with masks."
-                )
-            made = self.method.sample(noise, labels, condition)
-        if not torch.isfinite(made).all():
-            raise CheckpointError(
-                "the network gives NaN or infinite pixels: its training had diverged. Use another checkpoint "
-                "(--checkpoint best or newest), or train again."
-            )
-        return Drawn(to_uint8(made), None if condition is None else mask_levels(condition))
 
 
 @dataclass(frozen=True)
@@ -219,21 +60,6 @@ class Made:
     images: int
     made: int
     kept: int
-
-
-def open_generator(run: Run, checkpoint: str = "best", device: str = "cpu") -> Generator:
-    """The trained method of a run.
-
-    Args:
-        run: an existing run folder.
-        checkpoint: "best" by the score measured while training, or "newest".
-        device: "cpu" or "cuda".
-
-    Raises:
-        CheckpointError: there is no intact checkpoint, or it does not fit the configuration.
-        ConfigError: this version does not know the run's method, or there is no such device.
-    """
-    return _generator(run, load_checkpoint(run.checkpoints, checkpoint), device)
 
 
 def generate(
@@ -267,7 +93,7 @@ def generate(
         DataError: the disk is full or the folder cannot be written; what is finished is kept.
     """
     loaded = load_checkpoint(run.checkpoints, checkpoint)
-    generator = _generator(run, loaded, device)
+    generator = restored(run, loaded, device)
     source = _source(run, masks)
     header = _header(
         run, out, loaded, truncation=truncation, checkpoint=checkpoint, device=device, source=source
@@ -289,97 +115,12 @@ def generate(
         missing = [entry for file, entry in planned.items() if file not in kept]
         made = _make(generator, header, out, missing, source)
         images = tuple(_hashed(planned, {**kept, **made}))
-        companions = _companions(generator, run, out, Manifest(header, images), source)
-    write_manifest(out, Manifest(header, images, companions))
+        written = companions(generator, run, out, Manifest(header, images), source)
+    for name, content in written.items():
+        _write(out / name, content)
+    beside = tuple(Companion(file=name, sha256=sha256_bytes(content)) for name, content in written.items())
+    write_manifest(out, Manifest(header, images, beside))
     return Made(out, len(images), len(made), len(kept))
-
-
-def interpolation(
-    generator: Generator, truncation: float = 1.0, source: MaskFolder | None = None
-) -> dict[str, NDArray[np.uint8]]:
-    """How images change between three seeds, the same noise in each class.
-
-    Args:
-        generator: a trained method.
-        truncation: as for `Generator.images`.
-        source: where masks come from; the first mask of each class stays the same.
-
-    Returns:
-        class -> (9, R, R, 3); images 0, 4 and 8 are those of seeds 0, 1 and 2.
-    """
-    keys = generator.method.noise(np.arange(3)) * truncation
-    shares = torch.linspace(0, 1, _STEPS + 1)
-    ways = [slerp(start, end, shares)[:-1] for start, end in pairwise(keys)]
-    noise = torch.cat([*ways, keys[-1:]])
-    return {
-        name: generator.from_noise(
-            noise, np.full(len(noise), label), masks=_same_mask(source, name, len(noise))
-        )
-        for label, name in enumerate(generator.classes)
-        if source is None or source.files[name]
-    }
-
-
-def _same_mask(source: MaskFolder | None, label: str, count: int) -> NDArray[np.uint8] | None:
-    return None if source is None else np.repeat(source.of(label, 0)[None], count, axis=0)
-
-
-def default_seeds(classes: Sequence[str], per_class: int) -> list[tuple[str, int]]:
-    """Class and seed of `per_class` images of each class; no two images of the set share a seed.
-
-    Raises:
-        ConfigError: `per_class` is out of range.
-
-    Example:
-        >>> default_seeds(("Koilocytotic", "Parabasal"), 2)
-        [('Koilocytotic', 0), ('Koilocytotic', 1), ('Parabasal', 1000000), ('Parabasal', 1000001)]
-    """
-    if not 1 <= per_class <= SEEDS_PER_CLASS:
-        raise ConfigError(f"--per-class: expected 1 to {SEEDS_PER_CLASS}, got {per_class}.")
-    return [
-        (name, label * SEEDS_PER_CLASS + number)
-        for label, name in enumerate(classes)
-        for number in range(per_class)
-    ]
-
-
-def parse_seeds(text: str) -> list[int]:
-    """Seeds from numbers and ranges, both ends included, each once.
-
-    Raises:
-        ConfigError: it is not such a list, or names more than ten million.
-
-    Example:
-        >>> parse_seeds("0-3,7,2")
-        [0, 1, 2, 3, 7]
-    """
-    seeds: dict[int, None] = {}
-    for part in text.split(","):
-        first, dash, last = (word.strip() for word in part.partition("-"))
-        low, high = first, last if dash else first
-        if not (low.isdecimal() and high.isdecimal() and int(low) <= int(high) < 2**63):
-            raise ConfigError(f'--seeds: expected numbers and ranges such as "0-99,200", got {text[:80]!r}.')
-        if int(high) - int(low) + len(seeds) >= _MOST_SEEDS:
-            raise ConfigError(f"--seeds: more than {_MOST_SEEDS} images at once; ask for fewer.")
-        seeds |= dict.fromkeys(range(int(low), int(high) + 1))
-    return list(seeds)
-
-
-def _generator(run: Run, loaded: Checkpoint, device: str) -> Generator:
-    if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
-        raise ConfigError(
-            f"--device: {device!r} is not usable on this machine; leave it out to compute on the CPU."
-        )
-    method = rebuild(run.config)
-    for kind in ("network", "average"):
-        names = [name for name in method.networks if (name in method.averaged) == (kind == "average")]
-        load_modules(loaded.tensors, kind, {name: method.networks[name] for name in names})
-    for network in method.networks.values():
-        network.eval().to(device=torch.device(device), memory_format=torch.channels_last)  # type: ignore[call-overload]
-    shape = DataShape(
-        run.config["preparation"]["resolution"], tuple(run.config["classes"]), run.config["mask_channels"]
-    )
-    return Generator(method, shape, torch.device(device))
 
 
 def _source(run: Run, masks: Path | None) -> MaskFolder | None:
@@ -502,7 +243,7 @@ def _make(
     """Make and write images and masks; file -> hashes."""
     hashes: dict[str, Hashes] = {}
     with progress("cells", len(entries)) as advance:
-        for batch in _batches([entry.seed % MICRO_BATCH for entry in entries]):
+        for batch in micro_batches([entry.seed % MICRO_BATCH for entry in entries]):
             group = [entries[index] for index in batch.values()]
             labels = [header.classes.index(entry.label) for entry in group]
             given = (
@@ -531,61 +272,10 @@ def _write(path: Path, content: bytes) -> None:
     write_atomic(path, content)
 
 
-def _companions(
-    generator: Generator, run: Run, out: Path, manifest: Manifest, source: MaskFolder | None
-) -> tuple[Companion, ...]:
-    """Write the pictures and the card."""
-    header = manifest.header
-    pictures = {
-        CONTACT: labelled_rows(_first_images(out, manifest)),
-        INTERPOLATION: labelled_rows(interpolation(generator, header.truncation, source)),
-    }
-    contents = {name: encode_png(image, set_marks(header)) for name, image in pictures.items()}
-    contents[CARD] = card(manifest, run).encode()
-    for name, content in contents.items():
-        _write(out / name, content)
-    return tuple(Companion(file=name, sha256=sha256_bytes(content)) for name, content in contents.items())
-
-
-def _first_images(out: Path, manifest: Manifest) -> dict[str, NDArray[np.uint8]]:
-    """The images with the lowest seeds of each class that has some, as files hold them; masks below them."""
-    rows = {}
-    for name in manifest.header.classes:
-        entries = sorted(
-            (entry for entry in manifest.images if entry.label == name), key=lambda entry: entry.seed
-        )
-        if entries:
-            shown = entries[:_CONTACT_COLUMNS]
-            rows[name] = np.stack([decode_png((out / entry.file).read_bytes())[0] for entry in shown])
-            masks = [(out / entry.mask).read_bytes() for entry in shown if entry.mask is not None]
-            if masks:
-                rows[f"masks: {name}"] = painted_masks(
-                    np.stack([decode_png(content, "L")[0] for content in masks])
-                )
-    return rows
-
-
 def _hashed(planned: dict[str, Entry], hashes: dict[str, Hashes]) -> Iterator[Entry]:
     for file, entry in sorted(planned.items()):
         image, mask = hashes.get(file, (None, None))
         yield entry.model_copy(update={"sha256": image, "mask_sha256": mask})
-
-
-def _batches(places: Sequence[int]) -> list[dict[int, int]]:
-    """Deal images to micro-batches: each batch maps a place to the index of the image in it.
-
-    Example:
-        >>> _batches([0, 1, 0, 2])
-        [{0: 0, 1: 1, 2: 3}, {0: 2}]
-    """
-    batches: list[dict[int, int]] = []
-    used = [0] * MICRO_BATCH
-    for index, place in enumerate(places):
-        if used[place] == len(batches):
-            batches.append({})
-        batches[used[place]][place] = index
-        used[place] += 1
-    return batches
 
 
 def _remove_leftovers(out: Path) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from cytoforge.core.batch import to_float, to_uint8
 from cytoforge.core.errors import ConfigError
 from cytoforge.methods.cvae import VariationalAutoencoder
-from cytoforge.sampling.generate import Generator
+from cytoforge.sampling.generator import Generator
 
 BATCH = 32
 

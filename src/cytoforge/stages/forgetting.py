@@ -20,7 +20,7 @@ from cytoforge.evaluation.classes import train_classifier
 from cytoforge.evaluation.diversity import pairwise_distance
 from cytoforge.evaluation.features import DEFAULT_EXTRACTOR, Extractor, extract, open_extractor
 from cytoforge.evaluation.fidelity import kernel_distance_interval
-from cytoforge.sampling.generate import Generator, open_generator
+from cytoforge.sampling.generator import Generator, open_generator
 from cytoforge.sampling.pictures import labelled_rows
 
 _COLUMNS = 10

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.run import Run
-from cytoforge.sampling.generate import Made, default_seeds, parse_seeds
+from cytoforge.sampling.generate import Made
 from cytoforge.sampling.generate import generate as write_set
+from cytoforge.sampling.seeds import default_seeds, parse_seeds
 
 
 def generate(

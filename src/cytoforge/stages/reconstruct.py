@@ -16,7 +16,7 @@ from cytoforge.data.cache import CachedCells, open_cache
 from cytoforge.data.folder import open_cells
 from cytoforge.data.split import Split
 from cytoforge.data.transform import Preparation
-from cytoforge.sampling.generate import Generator, open_generator
+from cytoforge.sampling.generator import Generator, open_generator
 from cytoforge.sampling.pictures import labelled_rows
 from cytoforge.sampling.reconstruction import codes, decoded, way_between
 

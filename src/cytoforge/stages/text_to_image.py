@@ -23,7 +23,7 @@ from cytoforge.core.settings import checked
 from cytoforge.data.folder import decode
 from cytoforge.methods.text_to_image import TextToImage, TextToImageConfig
 from cytoforge.networks.unet import edges as outlines
-from cytoforge.sampling.generate import parse_seeds
+from cytoforge.sampling.seeds import parse_seeds
 from cytoforge.training.state import load_modules
 
 

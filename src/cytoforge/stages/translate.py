@@ -21,7 +21,7 @@ from cytoforge.data.folder import open_cells
 from cytoforge.data.transform import Preparation
 from cytoforge.evaluation.polarity import light_correlation, nucleus_contrast, swapped_share
 from cytoforge.methods.cyclegan import CycleGAN, paint
-from cytoforge.sampling.generate import Generator, open_generator
+from cytoforge.sampling.generator import Generator, open_generator
 from cytoforge.sampling.pictures import labelled_rows
 
 BATCH = 16
