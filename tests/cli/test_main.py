@@ -22,7 +22,15 @@ def verbs() -> list[str]:
     return [verb.__name__.rstrip("_").replace("_", "-") for verb in main.VERBS]
 
 
-@pytest.mark.parametrize("arguments", [["--help"], *[[verb, "--help"] for verb in verbs()]], ids=" ".join)
+def grouped() -> list[list[str]]:
+    return [[group, verb.__name__] for group, (_, verbs) in main.GROUPS.items() for verb in verbs]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], *[[verb, "--help"] for verb in verbs()], *[[*path, "--help"] for path in grouped()]],
+    ids=" ".join,
+)
 def test_help_comes_without_heavy_imports(arguments: list[str]) -> None:
     script = (
         "import sys; from cytoforge.cli.main import run; code = run(sys.argv[1:]);"

@@ -19,6 +19,7 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Parameter
 
 from cytoforge import __version__
+from cytoforge.cli import classify
 from cytoforge.cli.agreement import agreement
 from cytoforge.cli.audit import audit
 from cytoforge.cli.bench import bench
@@ -36,6 +37,7 @@ from cytoforge.cli.demo import demo
 from cytoforge.cli.doctor import doctor
 from cytoforge.cli.evaluate import evaluate
 from cytoforge.cli.experiment import experiment
+from cytoforge.cli.export import export
 from cytoforge.cli.forgetting import forgetting
 from cytoforge.cli.generate import generate
 from cytoforge.cli.mask import mask
@@ -44,6 +46,7 @@ from cytoforge.cli.phantom import phantom
 from cytoforge.cli.reconstruct import reconstruct
 from cytoforge.cli.select import select
 from cytoforge.cli.split import split
+from cytoforge.cli.study import study
 from cytoforge.cli.text_to_image import text_to_image
 from cytoforge.cli.train import train
 from cytoforge.cli.translate import translate
@@ -66,15 +69,23 @@ VERBS: tuple[Callable[..., Outcome], ...] = (
     evaluate,
     agreement,
     select,
+    study,
     forgetting,
+    export,
     experiment,
     methods,
     bench,
     doctor,
 )
 
+# Verbs that are themselves a group of verbs: name -> (help, verbs).
+GROUPS: dict[str, tuple[str, tuple[Callable[..., Outcome], ...]]] = {
+    "classify": ("Train a classifier of cells, judge it honestly, and use it.", classify.VERBS),
+}
+
 _GO_ON = {
     "train": "the run is saved; run the same command with --resume to go on",
+    "classify": "run the same command again (train: with --resume); what is finished is kept",
 }
 
 
@@ -95,6 +106,11 @@ def build_app() -> App:
     app.meta.suppress_keyboard_interrupt = False
     for position, verb in enumerate(VERBS):
         app.command(verb, sort_key=position)
+    for name, (text, verbs) in GROUPS.items():
+        group = App(name=name, help=text, sort_key=len(VERBS))
+        for position, verb in enumerate(verbs):
+            group.command(verb, sort_key=position)
+        app.command(group)
 
     @app.meta.default
     def launch(

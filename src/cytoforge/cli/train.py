@@ -109,7 +109,7 @@ def _asked(config: Path | None, given: dict[str, Any]) -> dict[str, Any]:
     file = read_train_file(config).model_dump(exclude_none=True) if config is not None else {}
     names = set(TrainFile.model_fields) - {"settings"}
     here = {name: given[name] for name in names if given[name] is not None}
-    asked = {**file, **here, "settings": {**file.get("settings", {}), **_pairs(given["set_"])}}
+    asked = {**file, **here, "settings": {**file.get("settings", {}), **parse_settings(given["set_"])}}
     missing = [name for name in ("method", "data", "run") if name not in asked]
     if missing:
         raise ConfigError(
@@ -119,7 +119,16 @@ def _asked(config: Path | None, given: dict[str, Any]) -> dict[str, Any]:
     return asked
 
 
-def _pairs(settings: tuple[str, ...]) -> dict[str, str]:
+def parse_settings(settings: tuple[str, ...]) -> dict[str, str]:
+    """Settings of the form key=value.
+
+    Raises:
+        ConfigError: one has another form.
+
+    Example:
+        >>> parse_settings(("batch=32",))
+        {'batch': '32'}
+    """
     pairs = {}
     for setting in settings:
         name, equals, value = setting.partition("=")

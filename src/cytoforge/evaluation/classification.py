@@ -226,7 +226,8 @@ def _auc(values: NDArray[np.floating], positive: NDArray[np.bool_], weights: Flo
     below = np.cumsum(others, axis=1) - others / 2
     pairs = hits.sum(1) * others.sum(1)
     right = (hits * below).sum(1)
-    return np.divide(right, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
+    found: Floats = np.divide(right, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
+    return found
 
 
 def _mean(values: Floats) -> Floats:

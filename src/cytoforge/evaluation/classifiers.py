@@ -31,7 +31,7 @@ from cytoforge.core.settings import checked, suggestion
 from cytoforge.data.augment import Policy, augment
 from cytoforge.networks.image_classifier import ImageClassifier, StandardisedLinear
 from cytoforge.tasks.classify import Classifier, ClassifierConfig, LinearHead, build_network
-from cytoforge.training.loop import Loop, LoopConfig, Measure, TrainingData, Until
+from cytoforge.training.loop import Loop, LoopConfig, TrainingData, Until
 from cytoforge.training.state import load_modules, pack
 
 METHOD = "classifier"
@@ -212,7 +212,7 @@ def fit_run(
     run: Run,
     seed: int,
     *,
-    measure: Measure | None = None,
+    watched: Pictures | None = None,
     start: Fitted | None = None,
     kept: bool = True,
 ) -> Fitted:
@@ -223,7 +223,7 @@ def fit_run(
         cells: training cells at the recipe's resolution.
         run: where to; gone on with where it holds checkpoints.
         seed: of weights, order and augmentation.
-        measure: numbers for the curve.
+        watched: unseen cells whose accuracy and loss are logged while training; they choose nothing.
         start: classifier to start from.
         kept: whether the run shall be found again: pictures and checkpoints are written.
     """
@@ -234,7 +234,10 @@ def fit_run(
     if recipe.mode == "linear":
         _fit_head(recipe, method, cells, run, seed, kept)
         return Fitted(recipe, cells.shape.classes, method.network.eval())
-    loop = Loop(method, cells, loop_config(recipe), run, seed, _fabric(), measure)
+    watch = None if watched is None else _Watch(recipe, watched)
+    loop = Loop(method, cells, loop_config(recipe), run, seed, _fabric(), watch)
+    if watch is not None:
+        watch.loop = loop
     if any(run.checkpoints.glob("[0-9]*")):
         loop.resume()
     if kept:
@@ -326,6 +329,27 @@ class Pictures:
         """The images at `indices` (n,) with one random seed (n,) for each."""
         labels = torch.from_numpy(self.labels[indices])
         return Batch(to_float(self.images[indices]), labels, torch.from_numpy(np.asarray(seeds, np.int64)))
+
+
+class _Watch:
+    """How the averaged network does on unseen cells, as the loop's measurement."""
+
+    def __init__(self, recipe: Recipe, cells: Pictures) -> None:
+        self.recipe, self.cells = recipe, cells
+        self.loop: Loop | None = None
+
+    def __call__(self, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> dict[str, float]:
+        """Accuracy and cross-entropy; the loop's own images and labels are not looked at."""
+        assert self.loop is not None
+        network = self.loop.average.networks["classifier"]
+        assert isinstance(network, ImageClassifier)
+        recipe = self.recipe.model_copy(update={"views": 1})
+        logits = torch.from_numpy(Fitted(recipe, self.cells.classes, network).logits(self.cells.images))
+        wanted = torch.from_numpy(self.cells.labels)
+        return {
+            "accuracy": float((logits.argmax(1) == wanted).float().mean()),
+            "cross_entropy": float(nn.functional.cross_entropy(logits, wanted)),
+        }
 
 
 @dataclass(frozen=True)

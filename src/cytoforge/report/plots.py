@@ -20,7 +20,7 @@ EOSIN = "#b64d72"
 SOFT = "#8a8c97"
 _INK = "#22232a"
 _COLOURS = (HEMATOXYLIN, EOSIN, "#2f7a58", "#946a12", "#3f7ea6")
-_STYLE = {
+PLOT_STYLE = {
     "svg.hashsalt": "cytoforge",
     "font.size": 10,
     "text.color": _INK,
@@ -64,7 +64,7 @@ def curves(series: Mapping[str, tuple[Sequence[float], Sequence[float]]], ylabel
     Returns:
         Address of an SVG picture.
     """
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(PLOT_STYLE):
         figure = Figure(figsize=(6.4, 2.8), layout="constrained")
         axes = figure.subplots()
         for colour, (name, (seen, values)) in zip(_repeated(len(series)), series.items(), strict=True):
@@ -75,7 +75,7 @@ def curves(series: Mapping[str, tuple[Sequence[float], Sequence[float]]], ylabel
         axes.xaxis.set_major_formatter(lambda value, _: _short(value))
         if len(series) > 1:
             axes.legend(loc="best", fontsize=9)
-        return _svg(figure)
+        return svg(figure)
 
 
 def distances(synthetic: NDArray[np.float64], holdout: NDArray[np.float64], threshold: float) -> str:
@@ -89,7 +89,7 @@ def distances(synthetic: NDArray[np.float64], holdout: NDArray[np.float64], thre
     Returns:
         Address of an SVG picture.
     """
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(PLOT_STYLE):
         figure = Figure(figsize=(6.4, 2.8), layout="constrained")
         axes = figure.subplots()
         both = np.concatenate([synthetic, holdout])
@@ -100,7 +100,7 @@ def distances(synthetic: NDArray[np.float64], holdout: NDArray[np.float64], thre
         axes.set_xlabel("copy score: distance to the nearest training cell, low is suspicious")
         axes.set_ylabel("share of cells")
         axes.legend(loc="best", fontsize=9)
-        return _svg(figure)
+        return svg(figure)
 
 
 def spans(names: Sequence[str], values: Sequence[float], floors: Sequence[float | None]) -> str:
@@ -114,7 +114,7 @@ def spans(names: Sequence[str], values: Sequence[float], floors: Sequence[float 
     Returns:
         Address of an SVG picture.
     """
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(PLOT_STYLE):
         figure = Figure(figsize=(6.4, 0.8 + 0.22 * len(names)), layout="constrained")
         axes = figure.subplots()
         places = np.arange(len(names))[::-1]
@@ -126,7 +126,7 @@ def spans(names: Sequence[str], values: Sequence[float], floors: Sequence[float 
         axes.set_xlim(left=0)
         axes.set_xlabel("distance to unseen real cells, in their standard deviations")
         axes.legend(loc="lower right", fontsize=9)
-        return _svg(figure)
+        return svg(figure)
 
 
 def range_bar(
@@ -197,10 +197,19 @@ def _short(value: float) -> str:
     return f"{value:g}"
 
 
-def _svg(figure: Figure) -> str:
+def svg(figure: Figure) -> str:
+    """A figure as the address of an SVG picture."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    with mpl.rc_context(PLOT_STYLE):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return _address(buffer.getvalue(), "image/svg+xml")
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as the content of a PNG file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+    return buffer.getvalue()
 
 
 def _address(content: bytes, kind: str) -> str:

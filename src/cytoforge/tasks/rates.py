@@ -86,7 +86,7 @@ class ScheduledAdamW(AdamW):
         self._steps = steps
         super().__init__(settings, fused=True)
 
-    def step(self, closure: Any = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Any = None) -> Any:
         """One step at the rates of this moment."""
         share = min(self._taken() / self._steps, 1.0)
         for group, (rate, schedule) in zip(self.param_groups, self._plan, strict=True):

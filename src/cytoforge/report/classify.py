@@ -1,0 +1,296 @@
+"""One classifier under two protocols as a page: scores twice, the difference, and the mistakes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import matplotlib as mpl
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from cytoforge.core.files import write_atomic
+from cytoforge.evaluation.classification import Estimate, Scores, roc
+from cytoforge.evaluation.published import Published
+from cytoforge.report.plots import EOSIN, HEMATOXYLIN, PLOT_STYLE, SOFT, png, svg
+
+_COLOURS = (HEMATOXYLIN, EOSIN, "#2f7a58", "#946a12", "#3f7ea6", "#7f5145", "#6b8e23")
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Curve(_Record):
+    """One training.
+
+    Attributes:
+        seen: training images seen, at each line of losses.
+        loss: cross-entropy on training images.
+        looked: training images seen, at each look at unseen cells.
+        accuracy: share of some unseen cells named rightly.
+        unseen_loss: cross-entropy on them, without label smoothing and augmentation.
+    """
+
+    seen: tuple[int, ...]
+    loss: tuple[float, ...]
+    looked: tuple[int, ...]
+    accuracy: tuple[float, ...]
+    unseen_loss: tuple[float, ...]
+
+
+class Protocol(_Record):
+    """Results of one way of dividing.
+
+    Attributes:
+        name: "random" or "grouped".
+        scores: of all cells, each tested once.
+        coarse: the same predictions in the data set's coarser division, such as normal and abnormal.
+        accuracies: of each fold.
+        sibling: share of the tested cells of whose photo cells were in training.
+        seconds: of training, for each fold.
+        curves: of each fold.
+    """
+
+    name: str
+    scores: Scores
+    coarse: Scores | None
+    accuracies: tuple[float, ...]
+    sibling: float
+    seconds: tuple[float, ...]
+    curves: tuple[Curve, ...]
+
+
+class Judged(_Record):
+    """The content of classify.json.
+
+    Attributes:
+        data: name of the folder.
+        layout: of the folder.
+        cells: that could be used.
+        groups: after those that show the same cell were made one.
+        recipe: its name.
+        settings: of the recipe.
+        parameters: numbers that the network has.
+        folds: into how many parts the cells were divided.
+        seed: of everything.
+        random: results with cells divided at random.
+        grouped: results with groups kept together.
+        leak: accuracy of the former less that of the latter ("leak inflation").
+        published: figures of others on this data set.
+    """
+
+    kind: Literal["classify"] = "classify"
+    data: str
+    layout: str
+    cells: int
+    groups: int
+    recipe: str
+    settings: dict[str, Any]
+    parameters: int
+    folds: int
+    seed: int
+    random: Protocol
+    grouped: Protocol
+    leak: Estimate
+    published: tuple[Published, ...]
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A line of a table: a name and formatted numbers."""
+
+    name: str
+    cells: tuple[str, ...]
+
+
+def build_classify(
+    out: Path,
+    judged: Judged,
+    labels: NDArray[np.int64],
+    probabilities: Mapping[str, NDArray[np.float64]],
+) -> None:
+    """Write classify.html and the pictures curves.png, confusion.png and roc.png.
+
+    Args:
+        out: folder.
+        judged: all numbers.
+        labels: (N,) true classes.
+        probabilities: "random" and "grouped" -> (N, K).
+    """
+    protocols = (judged.random, judged.grouped)
+    figures = {
+        "curves": _curves_figure(protocols),
+        "confusion": _confusion_figure(protocols),
+        "roc": _roc_figure(protocols, labels, probabilities),
+    }
+    for name, figure in figures.items():
+        write_atomic(out / f"{name}.png", png(figure))
+    environment = Environment(
+        loader=PackageLoader("cytoforge.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("classify.html").render(
+        judged=judged,
+        pictures={name: svg(figure) for name, figure in figures.items()},
+        summary=_summary_rows(protocols),
+        classes=_class_rows(protocols),
+        coarse=[_coarse_row(protocol) for protocol in protocols if protocol.coarse is not None],
+        leak=_points(judged.leak),
+        shown=percent,
+        sentence=sentence(judged),
+    )
+    write_atomic(out / "classify.html", page)
+
+
+def percent(share: float) -> str:
+    """A share as it is printed.
+
+    Example:
+        >>> percent(0.9583)
+        '95.8 %'
+    """
+    return f"{100 * share:.1f} %"
+
+
+def interval(estimate: Estimate) -> str:
+    """A share with its interval.
+
+    Example:
+        >>> interval(Estimate(value=0.9, low=0.88, high=0.92))
+        '90.0 % (88.0 to 92.0)'
+    """
+    return f"{percent(estimate.value)} ({100 * estimate.low:.1f} to {100 * estimate.high:.1f})"
+
+
+def sentence(judged: Judged) -> str:
+    """The result in one sentence."""
+    return (
+        f"{judged.recipe} names {interval(judged.grouped.scores.accuracy)} of {judged.cells} cells rightly "
+        f"when photos are kept together ({judged.folds} folds, {judged.groups} groups), and "
+        f"{interval(judged.random.scores.accuracy)} when cells are divided at random: a leak inflation of "
+        f"{_points(judged.leak)} points."
+    )
+
+
+def _points(leak: Estimate) -> str:
+    return f"{100 * leak.value:.1f} ({100 * leak.low:.1f} to {100 * leak.high:.1f})"
+
+
+def _summary_rows(protocols: Sequence[Protocol]) -> list[_Row]:
+    rows = []
+    for protocol in protocols:
+        scores = protocol.scores
+        numbers = (scores.accuracy, scores.balanced_accuracy, scores.macro_f1, scores.macro_auc)
+        spread = f"{percent(min(protocol.accuracies))} to {percent(max(protocol.accuracies))}"
+        minutes = f"{sum(protocol.seconds) / 60:.0f}"
+        cells = (*(interval(number) for number in numbers), spread, percent(protocol.sibling), minutes)
+        rows.append(_Row(_title(protocol), cells))
+    return rows
+
+
+def _class_rows(protocols: Sequence[Protocol]) -> list[_Row]:
+    """Each class by both protocols: support, precision, recall, F1, AUC."""
+    rows = []
+    for label in protocols[0].scores.classes:
+        for protocol in protocols:
+            found = protocol.scores.classes[label]
+            numbers = (found.precision, found.recall, found.f1, found.auc)
+            cells = (protocol.name, str(found.support), *(interval(number) for number in numbers))
+            rows.append(_Row(label, cells))
+    return rows
+
+
+def _coarse_row(protocol: Protocol) -> _Row:
+    assert protocol.coarse is not None
+    scores = protocol.coarse
+    recalls = (f"{name}: {interval(found.recall)}" for name, found in scores.classes.items())
+    return _Row(_title(protocol), (interval(scores.accuracy), "; ".join(recalls)))
+
+
+def _title(protocol: Protocol) -> str:
+    return "photos kept together" if protocol.name == "grouped" else "cells at random"
+
+
+def _curves_figure(protocols: Sequence[Protocol]) -> Figure:
+    """Loss and accuracy of every fold, one row for each protocol."""
+    with mpl.rc_context(PLOT_STYLE):
+        figure = Figure(figsize=(10, 5), layout="constrained")
+        panels = figure.subplots(2, 2, squeeze=False, sharex="col")
+        for row, protocol in zip(panels, protocols, strict=True):
+            for curve in protocol.curves:
+                row[0].plot(curve.seen, curve.loss, color=SOFT, linewidth=1)
+                row[0].plot(curve.looked, curve.unseen_loss, color=EOSIN, linewidth=1.4)
+                row[1].plot(curve.looked, curve.accuracy, color=HEMATOXYLIN, linewidth=1.4)
+            row[0].set_title(f"{_title(protocol)}: cross-entropy, training (grey) and unseen cells")
+            row[1].set_title(f"{_title(protocol)}: accuracy on unseen cells while training")
+        for panel in panels[1]:
+            panel.set_xlabel("training images seen")
+    return figure
+
+
+def _confusion_figure(protocols: Sequence[Protocol]) -> Figure:
+    """Both confusions, counts in a square coloured by the share of its row."""
+    side = 1.6 + 0.62 * len(protocols[0].scores.labels)
+    with mpl.rc_context({**PLOT_STYLE, "axes.grid": False}):
+        figure = Figure(figsize=(2 * side, side), layout="constrained")
+        for axes, protocol in zip(figure.subplots(1, 2), protocols, strict=True):
+            _draw_confusion(axes, protocol)
+    return figure
+
+
+def _draw_confusion(axes: Axes, protocol: Protocol) -> None:
+    counts = np.array(protocol.scores.confusion)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Purples", vmin=0, vmax=1)
+    names = [plain(name) for name in protocol.scores.labels]
+    axes.set_xticks(range(len(names)), names, rotation=40, ha="right", fontsize=8)
+    axes.set_yticks(range(len(names)), names, fontsize=8)
+    for row, column in np.ndindex(*counts.shape):
+        ink = "white" if shares[row, column] > 0.55 else "#22232a"
+        axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=8, color=ink)
+    axes.set_xlabel("found")
+    axes.set_ylabel("true")
+    axes.set_title(_title(protocol))
+
+
+def _roc_figure(
+    protocols: Sequence[Protocol], labels: NDArray[np.int64], probabilities: Mapping[str, NDArray[np.float64]]
+) -> Figure:
+    """One-vs-rest curves of every class."""
+    with mpl.rc_context(PLOT_STYLE):
+        figure = Figure(figsize=(10, 4.4), layout="constrained")
+        for axes, protocol in zip(figure.subplots(1, 2), protocols, strict=True):
+            for index, (name, found) in enumerate(protocol.scores.classes.items()):
+                place = protocol.scores.labels.index(name)
+                alarms, hits = roc(labels == place, probabilities[protocol.name][:, place])
+                colour = _COLOURS[index % len(_COLOURS)]
+                label = f"{plain(name)} {found.auc.value:.3f} ({found.auc.low:.3f} to {found.auc.high:.3f})"
+                axes.plot(alarms, hits, color=colour, linewidth=1.4, label=label)
+            axes.set_xlim(-0.01, 1)
+            axes.set_ylim(0, 1.01)
+            axes.set_xlabel("false alarms")
+            axes.set_ylabel("hits")
+            axes.set_title(f"{_title(protocol)}: ROC, each class against the rest, with its area")
+            axes.legend(loc="lower right", fontsize=8)
+    return figure
+
+
+def plain(label: str) -> str:
+    r"""A class name as plain text for matplotlib, which would read formulas between dollar signs.
+
+    Example:
+        >>> plain("a$b")
+        'a\\$b'
+    """
+    short = label if len(label) <= 32 else f"{label[:31]}…"
+    return short.replace("$", r"\$")

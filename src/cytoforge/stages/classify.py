@@ -1,0 +1,366 @@
+"""Train a classifier on a folder of cells, and say honestly how good its kind is on them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import platform
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cytoforge.core.errors import ConfigError
+from cytoforge.core.files import write_atomic, write_json
+from cytoforge.core.jobs import Executor, Job, run_jobs
+from cytoforge.core.run import Run, require_empty
+from cytoforge.core.settings import checked
+from cytoforge.data.cache import CachedCells, open_cache
+from cytoforge.data.cells import CellSet
+from cytoforge.data.folder import open_cells
+from cytoforge.data.folds import Fold, grouped_folds, random_folds
+from cytoforge.data.split import Split, check_split, require_trainable
+from cytoforge.data.transform import Preparation
+from cytoforge.evaluation.classification import Scores, score
+from cytoforge.evaluation.classifiers import (
+    Fitted,
+    Pictures,
+    Recipe,
+    fit_run,
+    recipe_of,
+    run_config,
+)
+from cytoforge.evaluation.leakage import leak_inflation, with_sibling
+from cytoforge.evaluation.published import COARSE, PUBLISHED
+from cytoforge.report.classify import Curve, Judged, Protocol, build_classify
+from cytoforge.stages.split import split as split_folder
+
+WATCHED = 250
+"""Unseen cells that are looked at while training, for the curves."""
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def train(
+    data: Path,
+    run: Path,
+    *,
+    recipe: str = "lite0",
+    settings: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    split: Path | None = None,
+    layout: str = "auto",
+    group: str | None = None,
+    resume: bool = False,
+) -> Run:
+    """Train a classifier on the training part of a split.
+
+    Args:
+        data: folder of labelled cells.
+        run: new or empty folder, or an earlier run with `resume`.
+        recipe: key of `RECIPES`, or "timm:NAME".
+        settings: single settings of the recipe.
+        seed: of the split, weights, order and augmentation.
+        split: a split.json; one is made where it is missing.
+        layout: how `data` is laid out, see data.folder.
+        group: regular expression that finds a cell's group in its path.
+        resume: go on with the run in `run`; starts it where there is none.
+
+    Returns:
+        The run; `evaluation.classifiers.open_classifier` opens it.
+
+    Raises:
+        ConfigError: the recipe does not fit, or `run` holds something else.
+        DataError: the data cannot be used.
+        TrainingError: NaN or divergence.
+        KeyboardInterrupt: stopped by the user, saved.
+    """
+    chosen = recipe_of(recipe, dict(settings or {}))
+    going_on = resume and (run / "config.json").is_file()
+    if not going_on:
+        require_empty(run)
+    cells = open_cells(data, layout, group)
+    parts = _parts(cells, run / "split.json" if going_on else split, seed)
+    require_trainable(parts, cells)
+    cached = _open(cells, chosen)
+    config = run_config(chosen, _facts(cells, cached, parts, seed))
+    folder = _same(run, config) if going_on else Run.create(run, config)
+    parts.save(folder.split_path)
+    held = cached.select(parts.names("val")) if parts.names("val") else None
+    shown = cached.select(parts.names("train")).without_masks()
+    fit_run(chosen, shown, folder, seed, watched=None if held is None else _watched(held, seed))
+    return folder
+
+
+def report(
+    data: Path,
+    out: Path,
+    *,
+    recipe: str = "lite0",
+    settings: Mapping[str, Any] | None = None,
+    folds: int = 5,
+    seed: int = 0,
+    layout: str = "auto",
+    group: str | None = None,
+    executor: Executor = "serial",
+    workers: int | None = None,
+) -> Judged:
+    """The same classifier by random and by grouped folds; the same call goes on where it was interrupted.
+
+    Args:
+        data: folder of labelled cells.
+        out: folder for classify.json, predictions.csv, classify.html, pictures and the finished folds.
+        recipe: key of `RECIPES`, or "timm:NAME".
+        settings: single settings of the recipe.
+        folds: into how many parts the cells are divided; each is tested once.
+        seed: of folds, weights, order and augmentation.
+        layout: how `data` is laid out.
+        group: regular expression that finds a cell's group in its path.
+        executor: where folds are computed, see core.jobs.
+        workers: how many at once.
+
+    Raises:
+        ConfigError: the recipe does not fit, or `out` holds another data set's folds.
+        DataError: the data cannot be used.
+    """
+    chosen = recipe_of(recipe, dict(settings or {}))
+    cells = open_cells(data, layout, group)
+    known = out / "split.json"
+    parts = _parts(cells, known if known.is_file() else None, seed)
+    out.mkdir(parents=True, exist_ok=True)
+    parts.save(known)
+    shared: dict[str, Any] = {
+        "kind": "classify",
+        "data": str(data.resolve()),
+        "layout": cells.layout,
+        "group": group,
+        "split_sha256": parts.sha256,
+        "recipe": chosen.model_dump(mode="json"),
+        "folds": folds,
+        "seed": seed,
+    }
+    cached = _open(cells, chosen)
+    groups = [parts.groups[name] for name in cached.names]
+    divisions = {name: _folds(name, cached.labels, groups, folds, seed) for name in ("random", "grouped")}
+    jobs = [
+        Job({**shared, "protocol": protocol, "fold": fold}) for protocol in divisions for fold in range(folds)
+    ]
+    results = run_jobs(fold_job, jobs, out / "folds", executor, workers, title="folds")
+    found = {name: results[place * folds : (place + 1) * folds] for place, name in enumerate(divisions)}
+    probabilities = {name: _together(divisions[name], found[name], cached) for name in divisions}
+    protocols = {
+        name: _protocol(
+            name, cached, probabilities[name], groups, divisions[name], found[name], cells.layout, seed
+        )
+        for name in divisions
+    }
+    judged = Judged(
+        data=data.name,
+        layout=cells.layout,
+        cells=len(cached),
+        groups=len(set(groups)),
+        recipe=recipe,
+        settings=chosen.model_dump(mode="json"),
+        parameters=found["grouped"][0]["parameters"],
+        folds=folds,
+        seed=seed,
+        random=protocols["random"],
+        grouped=protocols["grouped"],
+        leak=leak_inflation(
+            cached.labels, probabilities["random"].argmax(1), probabilities["grouped"].argmax(1), groups, seed
+        ),
+        published=PUBLISHED.get(cells.layout, ()),
+    )
+    write_json(out / "classify.json", judged.model_dump(mode="json"))
+    write_atomic(out / "predictions.csv", _table(cached, groups, probabilities))
+    build_classify(out, judged, cached.labels, probabilities)
+    return judged
+
+
+def fold_job(parameters: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """One fold: train on the others, predict its cells. The split lies two folders up.
+
+    Args:
+        parameters: as `report` makes them.
+        folder: of the job.
+
+    Returns:
+        "rows" of the tested cells, their "logits", "seconds" of training, "curve", number of "parameters".
+    """
+    recipe = checked(Recipe, parameters["recipe"], "recipe of the job")
+    cells = open_cells(Path(parameters["data"]), parameters["layout"], parameters["group"])
+    parts = _parts(cells, folder.parents[1] / "split.json", parameters["seed"])
+    if parts.sha256 != parameters["split_sha256"]:
+        raise ConfigError(
+            f"{folder.parents[1]}/split.json is not the split of this job; choose another --out."
+        )
+    cached = _open(cells, recipe)
+    groups = [parts.groups[name] for name in cached.names]
+    seed = parameters["seed"]
+    fold = _folds(parameters["protocol"], cached.labels, groups, parameters["folds"], seed)[
+        parameters["fold"]
+    ]
+    shown = cached.select(np.asarray(cached.names)[fold.train].tolist())
+    tested = cached.select(np.asarray(cached.names)[fold.test].tolist())
+    place = folder / "run"
+    config = run_config(recipe, {"seed": seed, "classes": list(cells.classes), "fold": parameters["fold"]})
+    run = Run.open(place) if (place / "config.json").is_file() else Run.create(place, config)
+    start = time.monotonic()
+    fitted = fit_run(recipe, shown, run, seed, watched=_watched(tested, seed))
+    seconds = time.monotonic() - start
+    records = run.read_log()
+    logits = fitted.logits(np.asarray(tested.images))
+    shutil.rmtree(run.checkpoints, ignore_errors=True)
+    return {
+        "rows": fold.test.tolist(),
+        "logits": [[round(float(value), 5) for value in row] for row in logits],
+        "seconds": round(max([seconds, *(record["seconds"] for record in records)]), 1),
+        "curve": _curve(records).model_dump(mode="json"),
+        "parameters": _parameters(fitted),
+    }
+
+
+def _parts(cells: CellSet, path: Path | None, seed: int) -> Split:
+    """The split in a file, or a new one."""
+    if path is None:
+        return split_folder(cells, seed=seed)
+    parts = Split.load(path)
+    check_split(parts, cells)
+    return parts
+
+
+def _open(cells: CellSet, recipe: Recipe) -> CachedCells:
+    return open_cache(cells, Preparation(resolution=recipe.resolution, fit=recipe.fit)).without_masks()
+
+
+def _folds(
+    protocol: str, labels: NDArray[np.int64], groups: Sequence[str], count: int, seed: int
+) -> list[Fold]:
+    if protocol == "random":
+        return random_folds(labels, count, seed)
+    return grouped_folds(labels, groups, count, seed)
+
+
+def _watched(cells: CachedCells, seed: int) -> Pictures:
+    """A few cells to look at while training."""
+    rows = np.sort(np.random.default_rng(seed).permutation(len(cells))[:WATCHED])
+    return Pictures(cells.read(rows), cells.labels[rows], cells.shape.classes)
+
+
+def _facts(cells: CellSet, cached: CachedCells, parts: Split, seed: int) -> dict[str, Any]:
+    return {
+        "seed": seed,
+        "classes": list(cached.shape.classes),
+        "data": {"root": str(cells.root.resolve()), "layout": cells.layout},
+        "split_sha256": parts.sha256,
+        "threads": torch.get_num_threads(),
+        "versions": {
+            "cytoforge": version("cytoforge"),
+            "torch": version("torch"),
+            "python": platform.python_version(),
+        },
+    }
+
+
+def _same(path: Path, asked: Mapping[str, Any]) -> Run:
+    """The run to go on with, refused where it was started with another recipe, seed or data."""
+    run = Run.open(path)
+    for key in ("method", "recipe", "seed", "classes", "split_sha256"):
+        if run.config.get(key) != asked[key]:
+            raise ConfigError(
+                f"{path} was started with another {key.removesuffix('_sha256')}: {run.config.get(key)}, not "
+                f"{asked[key]}. Repeat its settings, or choose another --run."
+            )
+    return run
+
+
+def _curve(records: Sequence[Mapping[str, Any]]) -> Curve:
+    """Loss while training, accuracy and loss on unseen cells."""
+    losses = [record for record in records if record["kind"] == "losses"]
+    looks = [record for record in records if record["kind"] == "measure"]
+    return Curve(
+        seen=tuple(record["seen"] for record in losses),
+        loss=tuple(record["losses"]["cross_entropy"] for record in losses),
+        looked=tuple(record["seen"] for record in looks),
+        accuracy=tuple(record["accuracy"] for record in looks),
+        unseen_loss=tuple(record["cross_entropy"] for record in looks),
+    )
+
+
+def _parameters(fitted: Fitted) -> int:
+    return sum(parameter.numel() for parameter in fitted.network.parameters())
+
+
+def _together(
+    folds: Sequence[Fold], results: Sequence[Mapping[str, Any]], cached: CachedCells
+) -> NDArray[np.float64]:
+    """Probabilities (N, K) of all cells, each by the classifier that did not see it."""
+    logits = np.full((len(cached), len(cached.shape.classes)), np.nan)
+    for fold, result in zip(folds, results, strict=True):
+        assert result["rows"] == fold.test.tolist()
+        logits[fold.test] = result["logits"]
+    found: NDArray[np.float64] = torch.from_numpy(logits).softmax(1).numpy()
+    return found
+
+
+def _protocol(
+    name: str,
+    cached: CachedCells,
+    probabilities: NDArray[np.float64],
+    groups: Sequence[str],
+    folds: Sequence[Fold],
+    results: Sequence[Mapping[str, Any]],
+    layout: str,
+    seed: int,
+) -> Protocol:
+    right = probabilities.argmax(1) == cached.labels
+    return Protocol(
+        name=name,
+        scores=score(cached.labels, probabilities, cached.shape.classes, groups, seed),
+        coarse=_coarse(cached, probabilities, groups, layout, seed),
+        accuracies=tuple(float(right[fold.test].mean()) for fold in folds),
+        sibling=with_sibling(folds, groups),
+        seconds=tuple(result["seconds"] for result in results),
+        curves=tuple(Curve.model_validate(result["curve"]) for result in results),
+    )
+
+
+def _coarse(
+    cached: CachedCells, probabilities: NDArray[np.float64], groups: Sequence[str], layout: str, seed: int
+) -> Scores | None:
+    """The same predictions in the data set's own coarser division, such as normal and abnormal."""
+    kinds = COARSE.get(layout, {})
+    classes = cached.shape.classes
+    if set(classes) - set(kinds):
+        return None
+    names = tuple(dict.fromkeys(kinds[name] for name in classes))
+    member = np.array([names.index(kinds[name]) for name in classes])
+    summed = probabilities @ np.eye(len(names))[member]
+    return score(member[cached.labels], summed, names, groups, seed)
+
+
+def _table(
+    cached: CachedCells, groups: Sequence[str], probabilities: Mapping[str, NDArray[np.float64]]
+) -> str:
+    """Every cell with what was found in it, as CSV; no cell of the table can be read as a formula."""
+    classes = cached.shape.classes
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    columns = [f"{protocol} p({name})" for protocol in probabilities for name in classes]
+    rows.writerow(["image", "group", "class", *(f"{protocol} found" for protocol in probabilities), *columns])
+    for index, name in enumerate(cached.names):
+        found = [classes[int(values[index].argmax())] for values in probabilities.values()]
+        numbers = [f"{value:.4f}" for values in probabilities.values() for value in values[index]]
+        words = [name, groups[index], classes[cached.labels[index]], *found]
+        rows.writerow([*(_harmless(word) for word in words), *numbers])
+    return text.getvalue()
+
+
+def _harmless(text: str) -> str:
+    return f"'{text}" if text.startswith(_FORMULA) else text
