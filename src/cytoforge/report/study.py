@@ -1,0 +1,303 @@
+"""A utility study as pictures, a table in Markdown and one page that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from cytoforge.core.files import write_atomic
+from cytoforge.evaluation.regimes import REGIMES
+from cytoforge.report.plots import EOSIN, HEMATOXYLIN, SOFT, picture
+
+_STYLE = {
+    "svg.hashsalt": "cytoforge",
+    "font.size": 9,
+    "axes.edgecolor": "#c9c8d2",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": SOFT,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "legend.frameon": False,
+    "axes.grid": True,
+    "grid.color": "#eeedf2",
+}
+_GOOD, _BAD = "#2f7a58", "#b23a48"
+_VERDICT = {"helps": _GOOD, "hurts": _BAD, "no evidence": SOFT}
+TONES = {"helps": "good", "hurts": "bad", "no evidence": "note"}
+_COLOURS = (SOFT, HEMATOXYLIN, EOSIN, _GOOD, "#946a12", "#3f7ea6", "#7d7d2a", "#9a5fb0", _BAD, "#222222")
+
+Row = Mapping[str, Any]
+
+
+def build_study(out: Path, content: Mapping[str, Any], cells: NDArray[np.uint8] | None) -> None:
+    """Write report.html, table.md and plots/*.png.
+
+    Args:
+        out: folder of the study.
+        content: of study.json.
+        cells: picture of synthetic cells, or None.
+
+    Raises:
+        DataError: the folder cannot be written.
+    """
+    with mpl.rc_context(_STYLE):
+        figures = {"curves": _curves(content)}
+        for answer in content["answers"]:
+            rows = [row for row in content["comparisons"] if row["question"] == answer["question"]]
+            figures[answer["question"]] = _forest(rows, content["plan"]["score"], answer)
+        for name, figure in figures.items():
+            write_atomic(out / "plots" / f"{file_name(name)}.png", _saved(figure, "png"))
+        addresses = {name: _address(_saved(figure, "svg")) for name, figure in figures.items()}
+    write_atomic(out / "table.md", table(content))
+    environment = Environment(
+        loader=PackageLoader("cytoforge.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("study.html").render(
+        study=content,
+        plots=addresses,
+        cells=None if cells is None else picture(cells, synthetic=True),
+        regimes={name: REGIMES[name].title for name in content["plan"]["regimes"]},
+        headlines=[headline(answer) for answer in content["answers"]],
+        tones=TONES,
+        amount=amount,
+        points=points,
+        probability=probability,
+        rows_of=lambda question: [row for row in content["comparisons"] if row["question"] == question],
+    )
+    write_atomic(out / "report.html", page)
+
+
+def headline(answer: Row) -> tuple[str, str, str]:
+    """Tone, verdict and reason of one question.
+
+    Example:
+        >>> counts = {"comparisons": 3, "helps": 2, "hurts": 0, "no evidence": 1}
+        >>> sizes = {"mean_difference": 0.021, "median_smallest": 0.03}
+        >>> asked = {"words": "Do they?", "question": "a against b"}
+        >>> tone, words, because = headline({**asked, **counts, **sizes})
+        >>> tone, words, because[-48:]
+        ('good', 'Do they? Helps in 2 of 3.', ' comparisons could have found 3.0 points or less.')
+    """
+    helps, hurts, count = answer["helps"], answer["hurts"], answer["comparisons"]
+    if helps and not hurts:
+        tone, word = "good", f"Helps in {helps} of {count}."
+    elif hurts and not helps:
+        tone, word = "bad", f"Hurts in {hurts} of {count}."
+    elif helps:
+        tone, word = "unsure", f"It depends: helps in {helps}, hurts in {hurts} of {count}."
+    else:
+        tone, word = "note", "No evidence."
+    because = (
+        f"{answer['question']}: helps {helps}, hurts {hurts}, no evidence {answer['no evidence']}; mean "
+        f"difference {points(answer['mean_difference'])} points; half of the comparisons could have found "
+        f"{100 * answer['median_smallest']:.1f} points or less."
+    )
+    return tone, f"{answer['words']} {word}", because
+
+
+def table(content: Mapping[str, Any]) -> str:
+    """All comparisons as Markdown, one table for each question."""
+    plan = content["plan"]
+    lines = [
+        f"{content['data']['name']}: {content['data']['cells']} cells in {content['data']['groups']} groups; "
+        f"{plan['repeats']} repeats ({plan['folds']}-fold by group), {plan['resolution']} px, "
+        f"{plan['score'].replace('_', ' ')}; differences in points, 95 % bootstrap interval over repeats."
+        if plan["level"] == 0.95
+        else f"{content['data']['name']}; intervals at {plan['level']}."
+    ]
+    for answer in content["answers"]:
+        lines += ["", f"### {answer['question']}", answer["words"], ""]
+        lines += [
+            "| classifier | real a class | generator | ratio | difference | interval | p (Holm) | "
+            "smallest visible | verdict |",
+            "|---|---|---|---|---|---|---|---|---|",
+        ]
+        for row in content["comparisons"]:
+            if row["question"] == answer["question"]:
+                cells = [
+                    row["classifier"],
+                    amount(row["real_per_class"]),
+                    row["generator"] or "",
+                    "" if row["ratio"] is None else f"{row['ratio']:g}",
+                    points(row["difference"]),
+                    f"{points(row['bootstrap_low'])} to {points(row['bootstrap_high'])}",
+                    probability(row["p_holm"]),
+                    f"{100 * row['smallest']:.1f}",
+                    f"**{row['verdict']}**" if row["verdict"] != "no evidence" else "no evidence",
+                ]
+                lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", "### Scores and cost", ""]
+    lines += [
+        "| classifier | real a class | regime | generator | ratio | mean ± deviation | minutes |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in content["regimes"]:
+        cells = [
+            row["classifier"],
+            amount(row["real_per_class"]),
+            row["regime"],
+            row["generator"] or "",
+            "" if row["ratio"] is None else f"{row['ratio']:g}",
+            f"{row['mean']:.3f} ± {row['deviation']:.3f}",
+            f"{row['minutes']:.2f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def amount(per_class: int | None) -> str:
+    """Real cells of a class in words.
+
+    Example:
+        >>> amount(20), amount(None)
+        ('20', 'all')
+    """
+    return "all" if per_class is None else str(per_class)
+
+
+def points(share: float) -> str:
+    """A difference of shares in percentage points, with its sign.
+
+    Example:
+        >>> points(0.0213), points(-0.1)
+        ('+2.1', '-10.0')
+    """
+    return f"{100 * share:+.1f}"
+
+
+def probability(p: float) -> str:
+    """A p-value.
+
+    Example:
+        >>> probability(0.0312), probability(0.00002)
+        ('0.031', '< 0.001')
+    """
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def file_name(question: str) -> str:
+    """A name for a picture's file.
+
+    Example:
+        >>> file_name("+trad+prop against +trad")
+        'plus-trad-plus-prop-against-plus-trad'
+    """
+    spelled = question.replace("+", " plus ").strip()
+    return re.sub(r"[^a-z0-9]+", "-", spelled.lower()).strip("-")
+
+
+def _curves(content: Mapping[str, Any]) -> Figure:
+    """Score over real cells a class: one row for each generator, one column for each classifier."""
+    plan, rows = content["plan"], content["regimes"]
+    generators = list(dict.fromkeys(row["generator"] for row in rows if row["generator"])) or [None]
+    figure = Figure(
+        figsize=(3.1 * len(plan["classifiers"]) + 2.2, 2.6 * len(generators)), layout="constrained"
+    )
+    panels = figure.subplots(len(generators), len(plan["classifiers"]), squeeze=False, sharey=True)
+    for line, generator in zip(panels, generators, strict=True):
+        for panel, classifier in zip(line, plan["classifiers"], strict=True):
+            own = [
+                row
+                for row in rows
+                if row["classifier"] == classifier
+                and row["generator"] in (None, generator)
+                and row["ratio"] in (None, max(plan["ratios"]))
+            ]
+            _lines(panel, own, plan)
+            panel.set_title(f"{classifier}, {generator}" if generator else classifier)
+    panels[0][0].set_ylabel(plan["score"].replace("_", " "))
+    for panel in panels[-1]:
+        panel.set_xlabel("real cells of each class")
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", fontsize=8)
+    return figure
+
+
+def _lines(panel: Axes, rows: Sequence[Row], plan: Row) -> None:
+    places = {real: place for place, real in enumerate(plan["real"])}
+    spread = np.linspace(-0.12, 0.12, max(2, len(plan["regimes"])))
+    for number, regime in enumerate(plan["regimes"]):
+        own = sorted(
+            (row for row in rows if row["regime"] == regime), key=lambda row: places[row["real_per_class"]]
+        )
+        if own:
+            panel.errorbar(
+                [places[row["real_per_class"]] + spread[number] for row in own],
+                [row["mean"] for row in own],
+                [row["deviation"] for row in own],
+                color=_COLOURS[number % len(_COLOURS)],
+                linestyle="-" if REGIMES[regime].real else ":",
+                linewidth=1.3,
+                marker="o",
+                markersize=3,
+                elinewidth=0.7,
+                label=regime,
+            )
+    panel.set_xticks(range(len(places)), [amount(real) for real in places])
+
+
+def _forest(rows: Sequence[Row], score: str, answer: Row) -> Figure:
+    """One line for each comparison: difference, intervals, and what could have been seen."""
+    figure = Figure(figsize=(7.4, 1.15 + 0.26 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    for place, row in enumerate(rows):
+        colour = _VERDICT[row["verdict"]]
+        low, high = (100 * row[end] for end in ("low", "high"))
+        axes.plot((low, high), (place, place), color=colour, linewidth=0.9)
+        axes.plot(
+            (100 * row["bootstrap_low"], 100 * row["bootstrap_high"]), (place, place), color=colour,
+            linewidth=4, alpha=0.45, solid_capstyle="butt",
+        )  # fmt: skip
+        axes.plot(100 * row["difference"], place, "o", color=colour, markersize=4.5)
+        for side in (-1, 1):
+            axes.plot(side * 100 * row["smallest"], place, "|", color="#c9c8d2", markersize=8)
+    axes.axvline(0, color="#22232a", linewidth=0.8)
+    names = [
+        " · ".join(
+            part
+            for part in (
+                row["classifier"],
+                f"{amount(row['real_per_class'])} a class",
+                row["generator"] or "",
+                "" if row["ratio"] is None else f"x{row['ratio']:g}",
+            )
+            if part
+        )
+        for row in rows
+    ]
+    axes.set_yticks(range(len(rows)), names)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.grid(axis="y", visible=False)
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlabel(
+        f"difference in {score.replace('_', ' ')}, points; ticks: smallest effect found in 4 of 5"
+    )
+    axes.set_title(f"{answer['question']}: {answer['words']}")
+    return figure
+
+
+def _saved(figure: Figure, kind: str) -> bytes:
+    buffer = io.BytesIO()
+    metadata = {"Date": None, "Creator": None} if kind == "svg" else {}
+    figure.savefig(buffer, format=kind, dpi=130, metadata=metadata)
+    return buffer.getvalue()
+
+
+def _address(content: bytes) -> str:
+    return f"data:image/svg+xml;base64,{base64.b64encode(content).decode()}"

@@ -1,0 +1,371 @@
+"""The work of a utility study: train a generator, draw and select its cells, train a classifier and test it.
+
+Each function is one job: it derives which cells it may see from its parameters, says in `seen.json` which
+it was shown, by content, and stops where a test cell is among them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytoforge.core.errors import CheckpointError, DataError, TrainingError
+from cytoforge.core.files import read_json, write_json
+from cytoforge.core.randomness import derive
+from cytoforge.core.run import Run
+from cytoforge.data.cache import CachedCells, cache_directory, open_cache
+from cytoforge.data.folder import open_cells
+from cytoforge.data.folds import Fold, grouped_folds
+from cytoforge.data.split import Split, check_split
+from cytoforge.data.transform import Preparation
+from cytoforge.evaluation.classes import confusion
+from cytoforge.evaluation.classifiers import Fitted, Recipe, fit
+from cytoforge.evaluation.comparison import FeatureSet
+from cytoforge.evaluation.features import extract, open_extractor
+from cytoforge.evaluation.ledger import Entry, Held, check_unseen, content_hashes
+from cytoforge.evaluation.regimes import Regime, draw_cells, draw_synthetic
+from cytoforge.evaluation.selection import class_rejections, region_rejections
+from cytoforge.sampling.provenance import read_manifest
+from cytoforge.stages.compared import read_set
+from cytoforge.stages.generate import generate
+from cytoforge.stages.train import train
+
+SEEN = "seen.json"
+GROUPS = "groups.json"
+JOBS = "jobs"
+
+Parameters = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the cells and the study are.
+
+    Attributes:
+        data: folder of labelled cells.
+        out: folder of the study.
+        layout: of the cells.
+        group: regular expression that finds a cell's group, or None.
+    """
+
+    data: str
+    out: str
+    layout: str = "auto"
+    group: str | None = None
+
+    @property
+    def jobs(self) -> Path:
+        """Folder of all jobs."""
+        return Path(self.out) / JOBS
+
+
+@dataclass(frozen=True)
+class Material:
+    """The real cells at the study's resolution.
+
+    Attributes:
+        cached: their pixels.
+        division: groups after those that share a cell were made one; its parts are not used.
+        groups: (N,) of each cell.
+        hashes: (N,) of each cell's pixels.
+    """
+
+    cached: CachedCells
+    division: Split
+    groups: tuple[str, ...]
+    hashes: tuple[str, ...]
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """(N,) classes."""
+        return self.cached.labels
+
+    def entry(self, job: Path, role: str, repeat: int, rows: NDArray[np.int64]) -> Entry:
+        """What a job is shown, by content."""
+        cells = tuple(sorted(self.hashes[row] for row in rows))
+        groups = tuple(sorted({self.groups[row] for row in rows}))
+        return Entry(job=job.name, role=role, repeat=repeat, cells=cells, groups=groups)
+
+    def held(self, repeat: int, fold: Fold) -> Held:
+        """What no job of a repeat may be shown."""
+        cells = tuple(sorted(self.hashes[row] for row in fold.test))
+        groups = tuple(sorted({self.groups[row] for row in fold.test}))
+        return Held(repeat=repeat, cells=cells, groups=groups)
+
+    def rows_of(self, names: tuple[str, ...]) -> NDArray[np.int64]:
+        """Row numbers of cells."""
+        wanted = set(names)
+        return np.array([row for row, name in enumerate(self.cached.names) if name in wanted], np.int64)
+
+
+@lru_cache(maxsize=2)
+def open_material(place: Place, resolution: int) -> Material:
+    """The cells of a study, whose groups were found before.
+
+    Raises:
+        DataError: the cells are not those that the study was begun with.
+    """
+    division = Split.load(Path(place.out) / GROUPS)
+    cells = open_cells(Path(place.data), place.layout, place.group)
+    check_split(division, cells)
+    cached = open_cache(cells, Preparation(resolution=resolution))
+    groups = tuple(division.groups[name] for name in cached.names)
+    return Material(cached, division, groups, content_hashes(cached.images))
+
+
+@lru_cache(maxsize=64)
+def outer_fold(place: Place, resolution: int, folds: int, seed: int, repeat: int) -> Fold:
+    """Training and test rows of a repeat: fold after fold of one division, then of the next."""
+    material = open_material(place, resolution)
+    division = derive(seed, "outer folds", repeat // folds)
+    return grouped_folds(material.labels, material.groups, folds, division)[repeat % folds]
+
+
+def real_rows(material: Material, fold: Fold, parameters: Parameters) -> NDArray[np.int64]:
+    """The real cells that a repeat has at a fraction: the same for all regimes."""
+    seed = derive(parameters["seed"], "fraction", parameters["repeat"])
+    return draw_cells(fold.train, material.labels, material.groups, parameters["real"], seed)
+
+
+def train_generator(parameters: Parameters, folder: Path, place: Place) -> dict[str, Any]:
+    """Train a generator on the real cells of a repeat and a fraction; the run is in `folder`/run.
+
+    Returns:
+        "seconds" of training, "images" seen, "cells" trained on, and "stopped", the alarm that ended it.
+    """
+    material, fold = _open(parameters, place)
+    rows = real_rows(material, fold, parameters)
+    path = folder / "split.json"
+    names = {material.cached.names[row] for row in rows}
+    parts = dict.fromkeys(sorted(names), "train")
+    division = material.division
+    division.model_copy(
+        update={"parts": parts, "left_out": tuple(sorted(set(division.groups) - names))}
+    ).save(path)
+    stopped = None
+    try:
+        train(
+            parameters["generator"],
+            Path(place.data),
+            folder / "run",
+            resolution=parameters["resolution"],
+            images=parameters["images"],
+            minutes=parameters["minutes"],
+            seed=derive(parameters["seed"], "generator", parameters["repeat"]) % 2**31,
+            settings=parameters["settings"],
+            split=path,
+            layout=place.layout,
+            group=place.group,
+            extractor="",
+            resume=True,
+        )
+    except TrainingError as error:
+        stopped = str(error)
+    _show(_trained_on(material, folder, parameters, "generator"), folder, material, fold)
+    last = [record for record in Run.open(folder / "run").read_log() if record["kind"] == "losses"][-1:]
+    return {
+        "cells": len(rows),
+        "seconds": last[0]["seconds"] if last else 0.0,
+        "images": last[0]["seen"] if last else 0,
+        "stopped": stopped,
+    }
+
+
+def draw_set(parameters: Parameters, folder: Path, place: Place) -> dict[str, Any]:
+    """Draw cells of a trained generator into `folder`/set and say which of them selection keeps.
+
+    Selection is calibrated on the very cells that the generator was trained on. A class of which it would
+    keep nothing stays whole.
+
+    Returns:
+        "seconds", "images", "kept", "emptied", the classes of which selection would keep nothing, and
+        "failed", why there are no images.
+    """
+    start = time.monotonic()
+    material, fold = _open(parameters, place)
+    origin = place.jobs / parameters["trained"]
+    entry = _trained_on(material, origin, parameters, "selection").model_copy(update={"job": folder.name})
+    _show(entry, folder, material, fold)
+    try:
+        generate(origin / "run", folder / "set", per_class=parameters["per_class"], checkpoint="newest")
+    except CheckpointError as error:
+        return {"failed": str(error), "images": 0, "kept": 0, "emptied": [], "seconds": 0.0}
+    pixels, labels = read_images(folder, material)
+    kept = np.ones(len(labels), bool)
+    if parameters["select"]:
+        kept = _selected(material, origin, pixels, labels, parameters)
+    emptied = sorted(set(labels.tolist()) - set(labels[kept].tolist()))
+    write_json(folder / "kept.json", np.flatnonzero(kept | np.isin(labels, emptied)).tolist())
+    return {
+        "failed": None,
+        "images": len(labels),
+        "kept": int(kept.sum()),
+        "emptied": [material.cached.shape.classes[label] for label in emptied],
+        "seconds": time.monotonic() - start,
+    }
+
+
+def judge_regime(parameters: Parameters, folder: Path, place: Place) -> dict[str, Any]:
+    """Train one classifier in one regime and name the test cells of the repeat.
+
+    Returns:
+        "accuracy", "balanced_accuracy", "macro_f1", "recall" by class, "named" test cells, how many real
+        and synthetic images it saw, "seconds", and "gan_test": set -> share of it that is named as asked.
+    """
+    start = time.monotonic()
+    material, fold = _open(parameters, place)
+    regime = Regime(**parameters["regime"])
+    rows = real_rows(material, fold, parameters)
+    real = (np.asarray(material.cached.read(rows)), material.labels[rows])
+    shown = rows if regime.real else rows[:0]
+    fake = _synthetic(parameters, regime, material, place, real[1]) if regime.synthetic else _none(real[0])
+    _show(material.entry(folder, "classifier", parameters["repeat"], shown), folder, material, fold)
+    fitted = _fit(parameters, regime, real, fake, material.cached.shape.classes)
+    probabilities = fitted.probabilities(np.asarray(material.cached.read(fold.test)))
+    seconds = time.monotonic() - start
+    named = probabilities.argmax(1)
+    return {
+        **scores_of(material.labels[fold.test], named, len(material.cached.shape.classes)),
+        "named": named.tolist(),
+        "real": len(shown),
+        "synthetic": len(fake[1]),
+        "train_pool": len(fold.train),
+        "test": len(fold.test),
+        "seconds": seconds,
+        "gan_test": {key: _recognised(fitted, place.jobs / key, material) for key in parameters["judged"]},
+    }
+
+
+def scores_of(labels: NDArray[np.int64], named: NDArray[np.int64], classes: int) -> dict[str, Any]:
+    """Point scores; classes without test cells are left out of the means.
+
+    Example:
+        >>> found = scores_of(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]), 2)
+        >>> round(found["accuracy"], 3), round(found["balanced_accuracy"], 3), found["recall"][1]
+        (0.75, 0.833, 1.0)
+    """
+    table = np.array(confusion(labels, named, classes))
+    right, support, called = np.diag(table), table.sum(1), table.sum(0)
+    present = support > 0
+    recall = right / np.maximum(support, 1)
+    f1 = 2 * right / np.maximum(support + called, 1)
+    return {
+        "accuracy": float(right.sum() / support.sum()),
+        "balanced_accuracy": float(recall[present].mean()),
+        "macro_f1": float(f1[present].mean()),
+        "recall": [float(value) if known else None for value, known in zip(recall, present, strict=True)],
+    }
+
+
+def read_images(folder: Path, material: Material) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The drawn cells of a finished `draw_set` (M, R, R, 3) and their classes (M,)."""
+    manifest = read_manifest(folder / "set")
+    index = {label: number for number, label in enumerate(material.cached.shape.classes)}
+    labels = np.array([index[entry.label] for entry in manifest.images], np.int64)
+    return read_set(folder / "set", manifest, material.cached), labels
+
+
+def read_entry(folder: Path) -> Entry:
+    """What a finished job said that it was shown.
+
+    Raises:
+        DataError: it said nothing.
+    """
+    return Entry.model_validate(read_json(folder / SEEN))
+
+
+def trained_entry(folder: Path, material: Material, repeat: int) -> Entry:
+    """What the run of a generator was trained on, from its own split.json, as it is on disk now."""
+    return _trained_on(material, folder, {"repeat": repeat}, "generator")
+
+
+def _open(parameters: Parameters, place: Place) -> tuple[Material, Fold]:
+    material = open_material(place, parameters["resolution"])
+    fold = outer_fold(
+        place, parameters["resolution"], parameters["folds"], parameters["seed"], parameters["repeat"]
+    )
+    return material, fold
+
+
+def _trained_on(material: Material, folder: Path, parameters: Parameters, role: str) -> Entry:
+    """Every cell in any part of a generator's run counts: it was trained or measured with it."""
+    parts = Split.load(Run.open(folder / "run").split_path).parts
+    return material.entry(folder, role, parameters["repeat"], material.rows_of(tuple(parts)))
+
+
+def _show(entry: Entry, folder: Path, material: Material, fold: Fold) -> None:
+    """Write down what a job is shown, and stop where a test cell is among it."""
+    write_json(folder / SEEN, entry.model_dump(mode="json"))
+    check_unseen([entry], [material.held(entry.repeat, fold)])
+
+
+def _selected(
+    material: Material,
+    origin: Path,
+    pixels: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    parameters: Parameters,
+) -> NDArray[np.bool_]:
+    """Which drawn cells the rules "class" and "region" keep; all where a class has cells of one photo."""
+    rows = material.rows_of(tuple(Split.load(Run.open(origin / "run").split_path).parts))
+    network = open_extractor(parameters["extractor"])
+    side, known = material.cached.shape.resolution, tuple(material.groups[row] for row in rows)
+    real = extract(np.asarray(material.cached.read(rows)), network, cache_directory())
+    train_cells = FeatureSet(real, material.labels[rows], known, network.name, side)
+    own = tuple(str(row) for row in range(len(labels)))
+    fake = FeatureSet(extract(pixels, network, cache_directory()), labels, own, network.name, side)
+    try:
+        rejected = class_rejections(train_cells, fake, parameters["share"])
+        rejected |= region_rejections(train_cells, fake, parameters["share"])
+    except DataError:
+        return np.ones(len(labels), bool)
+    return ~rejected
+
+
+def _synthetic(
+    parameters: Parameters, regime: Regime, material: Material, place: Place, real: NDArray[np.int64]
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The synthetic cells of a regime: so many for each real cell of a class."""
+    folder = place.jobs / parameters["set"]
+    pixels, labels = read_images(folder, material)
+    kept = None
+    if regime.selected:
+        kept = np.isin(np.arange(len(labels)), read_json(folder / "kept.json"))
+    rows = draw_synthetic(labels, real, parameters["ratio"], len(material.cached.shape.classes), kept)
+    return pixels[rows], labels[rows]
+
+
+def _none(images: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    return images[:0], np.empty(0, np.int64)
+
+
+def _fit(
+    parameters: Parameters,
+    regime: Regime,
+    real: tuple[NDArray[np.uint8], NDArray[np.int64]],
+    fake: tuple[NDArray[np.uint8], NDArray[np.int64]],
+    classes: tuple[str, ...],
+) -> Fitted:
+    """Train in one or two phases, with the recipe's number of steps altogether."""
+    recipe = Recipe.model_validate(parameters["recipe"])
+    seed = derive(parameters["seed"], "classifier", parameters["repeat"]) % 2**31
+    if not regime.pretrained:
+        shown = [part for part, use in ((real, regime.real), (fake, regime.synthetic)) if use]
+        images, labels = (np.concatenate(parts) for parts in zip(*shown, strict=True))
+        return fit(recipe, images, labels, classes, seed)
+    half = max(1, recipe.steps // 2)
+    first = fit(recipe.model_copy(update={"steps": half}), *fake, classes, seed)
+    rest = recipe.model_copy(update={"steps": max(1, recipe.steps - half)})
+    return fit(rest, *real, classes, derive(seed, "fine-tune") % 2**31, start=first)
+
+
+def _recognised(fitted: Fitted, folder: Path, material: Material) -> float:
+    pixels, labels = read_images(folder, material)
+    return float((fitted.probabilities(pixels).argmax(1) == labels).mean())
