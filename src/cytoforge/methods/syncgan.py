@@ -146,7 +146,7 @@ class SynCGAN(Method):
     def sample(self, noise: Tensor, labels: Tensor, condition: Tensor | None = None) -> Tensor:
         """Images (N, 3, R, R) onto masks (N, 2, R, R); onto masks of its own where none are given."""
         masks = self.masks(noise, labels) if condition is None else condition
-        painters = noise[:, self._mask_noise :].reshape(len(noise), *self.painter.noise_shape)
+        painters = noise[:, self._mask_noise :].reshape(noise.shape[0], *self.painter.noise_shape)
         return self.painter.paint(self.networks, painters, labels, masks)
 
     def mask_discriminator_losses(self, batch: Batch) -> dict[str, Tensor]:

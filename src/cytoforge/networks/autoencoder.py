@@ -145,7 +145,7 @@ class SourceDecoder(nn.Module):
         """Codes (N, latent) and labels (N,) become images (N, 3, H, W) in [-1, 1]."""
         known = one_hot(labels, self.classes).to(codes.dtype)
         features = torch.relu(self.dense(torch.cat([codes, known], dim=1)))
-        features = features.reshape(len(codes), -1, self.side, self.side)
+        features = features.reshape(codes.shape[0], -1, self.side, self.side)
         return torch.tanh(self.output(self.body(features)))
 
 

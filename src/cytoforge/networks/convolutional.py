@@ -122,7 +122,7 @@ class ConvolutionalGenerator(nn.Module):
         The part for pixels is, since less grain would not be more typical.
         """
         noise, pixels = noise[:, : self.latent], noise[:, self.latent :]
-        square = (len(pixels), 1, self.resolution, self.resolution)
+        square = (pixels.shape[0], 1, self.resolution, self.resolution)
         field = _unit(pixels).reshape(square) if pixels.shape[1] else None
         latent = torch.cat([noise, _unit(self.embedding(labels))], dim=1)
         code = self.mapping(latent)

@@ -43,7 +43,7 @@ class DenseCGANGenerator(nn.Module):
     def forward(self, noise: Tensor, labels: Tensor) -> Tensor:
         """Noise (N, latent) standard normal and labels (N,) become images (N, 3, H, W) in [-1, 1]."""
         features = torch.relu(self.start(noise * self.embedding(labels)))
-        features = features.reshape(len(noise), -1, self.side, self.side)
+        features = features.reshape(noise.shape[0], -1, self.side, self.side)
         return torch.tanh(self.output(self.body(features)))
 
 

@@ -1,0 +1,301 @@
+"""Model and data-set cards as Hugging Face reads them: a head in YAML, then text for people.
+
+Cards name no file and no folder of the training data, only counts and hashes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from cytoforge.core.errors import ConfigError
+from cytoforge.core.files import write_atomic
+from cytoforge.core.run import Run
+from cytoforge.evaluation.metrics import Metrics, Number
+from cytoforge.exports.synthetic_set import SyntheticSet
+from cytoforge.sampling.card import plain, training_size
+
+TO_FILL = "to be filled in"
+LIMITS = (
+    "Rare findings, unusual stains and other laboratories than those of the training data are missing or "
+    "underrepresented; frequencies are those that were asked for, not those of a population."
+)
+NOT_FOR = (
+    "Not for diagnosis, not for clinical records, and not as a test set: whether an image shows the class that "
+    "was asked for is measured in the evaluation report, not promised."
+)
+_TAGS = ["synthetic", "cytology", "pap-smear", "medical", "not-for-diagnosis", "cytoforge"]
+_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+_SHOWN = {
+    "kernel_distance": "KID",
+    "frechet_distance": "Frechet distance",
+    "precision": "precision",
+    "recall": "recall",
+    "density": "density",
+    "coverage": "coverage",
+}
+
+
+def write_cards(
+    source: SyntheticSet | Run, out: Path, metrics: Metrics | None = None, classifier: bool = False
+) -> list[Path]:
+    """Write README.md: the data card of a set, or the model card of a run.
+
+    Args:
+        source: a set or a run.
+        out: new or empty folder.
+        metrics: evaluation of the set, or of a set of the run.
+        classifier: whether the run is of a classifier.
+    """
+    if isinstance(source, SyntheticSet):
+        text = data_card(source, metrics=metrics)
+    else:
+        text = classifier_card(source) if classifier else generator_card(source, metrics)
+    write_atomic(out / "README.md", text)
+    return [out / "README.md"]
+
+
+def data_card(
+    opened: SyntheticSet,
+    configs: Sequence[Mapping[str, Any]] | None = None,
+    metrics: Metrics | None = None,
+) -> str:
+    """Card of a synthetic set: its own CARD.md under a head that data-set hubs index.
+
+    Args:
+        opened: the set.
+        configs: which files are the data, in the words of Hugging Face; None where there are no such files.
+        metrics: its evaluation.
+    """
+    extra = {} if configs is None else {"configs": [dict(config) for config in configs]}
+    head = _hub().DatasetCardData(
+        pretty_name="Synthetic cells",
+        license="other",
+        license_name="to-be-filled-in",
+        annotations_creators=["machine-generated"],
+        task_categories=["image-classification"],
+        size_categories=[_size(len(opened.images))],
+        tags=list(_TAGS),
+        **extra,
+    )
+    return f"---\n{head.to_yaml()}\n---\n\n{opened.card()}\n{_scores(metrics)}"
+
+
+def generator_card(run: Run, metrics: Metrics | None = None, how_to_use: str = "") -> str:
+    """Card of a generator's run.
+
+    Args:
+        run: of a training.
+        metrics: evaluation of a set that it made.
+        how_to_use: Markdown.
+    """
+    config = run.config
+    head = _model_head(
+        config,
+        "unconditional-image-generation",
+        _results(metrics, str(config["method"])) if metrics else None,
+    )
+    use = how_to_use or "```\ncytoforge generate RUN --out SET --per-class 200\n```"
+    return f"""---
+{head}
+---
+
+# Generator of synthetic cells: {plain(str(config["method"]))}
+
+**What it draws is no photograph of a patient's cell.** It is for research, teaching and the testing of
+software.
+{NOT_FOR}
+
+## What it is
+{_facts(run)}
+| draws | {_listed(config["classes"])} |
+
+## How to use
+{use}
+
+## How it was trained
+{_settings(run)}
+
+{_scores(metrics) or _missing_scores()}
+## Limits
+* A generator can repeat cells that it was trained on. Evaluate a set (`cytoforge evaluate`) and read its
+  section on copies before you share images or this model: synthetic does not mean anonymous.
+* {LIMITS}
+
+## Who answers for it
+| | |
+|---|---|
+| made by | {TO_FILL} |
+| licence of the weights | {TO_FILL} |
+| terms and consent of the training data | {TO_FILL} |
+| contact | {TO_FILL} |
+"""
+
+
+def classifier_card(run: Run, how_to_use: str = "") -> str:
+    """Card of a classifier's run; its scores come from `cytoforge classify report` and are left open."""
+    config = run.config
+    recipe = config.get("recipe", {})
+    use = how_to_use or "```\ncytoforge classify predict RUN INPUT --out DIR\n```"
+    calibrated = (run.path / "calibration.json").is_file()
+    return f"""---
+{_model_head(config, "image-classification", None)}
+---
+
+# Classifier of cells: {plain(str(recipe.get("architecture", config["method"])))}
+
+**Not for diagnosis.** It is for research, teaching and the testing of software; nobody has certified it, and
+a result never replaces the judgement of a person trained for it.
+
+## What it is
+{_facts(run)}
+| classes | {_listed(config["classes"])} |
+| probabilities | {"calibrated, see calibration.json" if calibrated else "not calibrated"} |
+
+## How to use
+{use}
+
+## How it was trained
+{_settings(run)}
+
+## Evaluation
+{TO_FILL}: run `cytoforge classify report` and quote the scores by grouped split, with n, protocol and
+interval.
+
+## Limits
+* It knows its classes and nothing else: any picture gets one of them. Look at the out-of-distribution score.
+* Crop size, stain and camera of the training data tell classes apart too; other laboratories differ.
+
+## Who answers for it
+| | |
+|---|---|
+| made by | {TO_FILL} |
+| licence of the weights | {TO_FILL} |
+| terms and consent of the training data | {TO_FILL} |
+| contact | {TO_FILL} |
+"""
+
+
+def _hub() -> ModuleType:
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise ConfigError("cards need huggingface_hub: pip install 'cytoforge[export]'.") from error
+    return huggingface_hub
+
+
+def _size(count: int) -> str:
+    """The hub's word for a number of images.
+
+    Example:
+        >>> _size(999), _size(1000), _size(5_000_000)
+        ('n<1K', '1K<n<10K', '1M<n<10M')
+    """
+    return next((word for limit, word in _SIZES if count < limit), "1M<n<10M")
+
+
+def _model_head(config: Mapping[str, Any], task: str, results: list[Any] | None) -> str:
+    name = f"cytoforge-{config['method']}"
+    scored = {} if results is None else {"eval_results": results, "model_name": name}
+    head = _hub().ModelCardData(
+        license="other",
+        license_name="to-be-filled-in",
+        library_name="cytoforge",
+        pipeline_tag=task,
+        tags=list(_TAGS),
+        **scored,
+    )
+    return str(head.to_yaml())
+
+
+def _results(metrics: Metrics, method: str) -> list[Any]:
+    result = _hub().EvalResult
+    return [
+        result(
+            task_type="unconditional-image-generation",
+            dataset_type="unseen-real-cells",
+            dataset_name="unseen real cells of the training data set",
+            metric_type=name,
+            metric_name=f"{word} ({metrics.extractor}, {metrics.resolution} px)",
+            metric_value=round(metrics.overall[name].value, 6),
+        )
+        for name, word in _SHOWN.items()
+        if name in metrics.overall
+    ]
+
+
+def _facts(run: Run) -> str:
+    config = run.config
+    preparation = config.get("preparation", {})
+    return f"""| | |
+|---|---|
+| method | {plain(str(config["method"]))} |
+| images | {preparation.get("resolution", "?")} x {preparation.get("resolution", "?")} px, RGB |
+| real images in training | {training_size(run)} |
+| settings (SHA-256) | `{run.config_hash}` |
+| data split (SHA-256) | `{config.get("split_sha256", "not recorded")}` |
+| versions | {_listed([f"{name} {number}" for name, number in config.get("versions", {}).items()])} |"""
+
+
+def _settings(run: Run) -> str:
+    shown = {
+        **run.config.get("settings", {}),
+        **run.config.get("loop", {}),
+        **run.config.get("preparation", {}),
+    }
+    rows = "\n".join(f"| {plain(name)} | {plain(_safe(value))} |" for name, value in sorted(shown.items()))
+    return f"| setting | value |\n|---|---|\n{rows}"
+
+
+def _safe(value: Any) -> str:
+    """A setting; a path shows its last part only, for folders may name people and places."""
+    text = str(value)
+    return Path(text).name if isinstance(value, str) and ("/" in text or "\\" in text) else text
+
+
+def _scores(metrics: Metrics | None) -> str:
+    """A section on the evaluation; empty where there is none."""
+    if metrics is None:
+        return ""
+    rows = "\n".join(
+        f"| {word} | {_number(metrics.overall[name])} | {_floor(metrics.overall[name])} |"
+        for name, word in _SHOWN.items()
+        if name in metrics.overall
+    )
+    verdicts = "\n".join(
+        f"* {plain(verdict.headline)} {plain(verdict.because)}" for verdict in metrics.verdicts
+    )
+    warnings = "\n".join(f"* {plain(warning)}" for warning in metrics.warnings)
+    return f"""## Evaluation
+Features of {plain(metrics.extractor)}, {metrics.resolution} px; {metrics.counts.synthetic} synthetic against
+{metrics.counts.holdout} unseen real cells. "Real against real" is what other real cells score in equal
+numbers; nothing can be expected to do better.
+
+| score | value (95 %) | real against real |
+|---|---|---|
+{rows}
+
+{verdicts}
+{warnings}
+"""
+
+
+def _missing_scores() -> str:
+    return f"## Evaluation\n{TO_FILL}: run `cytoforge evaluate` and export again with `--evaluation DIR`.\n"
+
+
+def _number(number: Number) -> str:
+    interval = (
+        "" if number.low is None or number.high is None else f" ({number.low:.4g} to {number.high:.4g})"
+    )
+    return f"{number.value:.4g}{interval}"
+
+
+def _floor(number: Number) -> str:
+    return "not known" if number.floor is None else f"{number.floor:.4g}"
+
+
+def _listed(words: Sequence[str]) -> str:
+    return ", ".join(plain(str(word)) for word in words) or "not recorded"

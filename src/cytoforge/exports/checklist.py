@@ -1,0 +1,369 @@
+"""Reporting checklists with what run, set, evaluation and study know already filled in.
+
+What a machine cannot know says "to be filled in". Nothing here judges a study: a filled row says where the
+answer comes from, and a person reads it before it is handed in.
+
+Reference:
+    Tejani et al., Checklist for Artificial Intelligence in Medical Imaging (CLAIM): 2024 update.
+    https://doi.org/10.1148/ryai.240300
+    Miao et al., MI-CLAIM-GEN, 2024. https://arxiv.org/abs/2403.02558
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cytoforge.core.errors import DataError
+from cytoforge.core.files import read_json, write_atomic, write_json
+from cytoforge.core.run import Run
+from cytoforge.evaluation.metrics import Metrics
+from cytoforge.exports.cards import LIMITS, NOT_FOR, TO_FILL
+from cytoforge.exports.synthetic_set import SyntheticSet
+from cytoforge.sampling.card import plain
+
+
+@dataclass(frozen=True)
+class Item:
+    """One question of a checklist.
+
+    Attributes:
+        number: of the item in its checklist, or ours where the source does not number them.
+        section: heading.
+        asks: the question, in our words.
+        answer: what is known, or "to be filled in".
+        source: the file that the answer comes from, None where there is none.
+    """
+
+    number: str
+    section: str
+    asks: str
+    answer: str = TO_FILL
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class Known:
+    """What there is to fill a checklist from; None where there is none."""
+
+    opened: SyntheticSet | None = None
+    run: Run | None = None
+    metrics: Metrics | None = None
+    study: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Checklist:
+    """A published checklist.
+
+    Attributes:
+        name: short word, also the file's name.
+        title: as published.
+        note: how our wording relates to it.
+        items: in order.
+    """
+
+    name: str
+    title: str
+    note: str
+    items: tuple[Item, ...] = field(default_factory=tuple)
+
+    @property
+    def filled(self) -> int:
+        """Number of items with an answer."""
+        return sum(item.source is not None for item in self.items)
+
+
+def write_checklists(known: Known, out: Path) -> list[Path]:
+    """Write each checklist as Markdown, HTML and JSON."""
+    written = []
+    for checklist in fill(known):
+        path = out / f"{checklist.name}.md"
+        write_atomic(path, _markdown(checklist))
+        write_atomic(path.with_suffix(".html"), _page(checklist))
+        write_json(path.with_suffix(".json"), _record(checklist))
+        written.append(path)
+    return written
+
+
+def fill(known: Known) -> list[Checklist]:
+    """All checklists, answered as far as can be.
+
+    Args:
+        known: what to answer from.
+    """
+    answers = known_answers(known)
+    text = files("cytoforge.exports").joinpath("checklists.yaml").read_text(encoding="utf-8")
+    filled = []
+    for name, content in yaml.safe_load(text).items():
+        items = tuple(
+            Item(
+                str(item["number"]),
+                section["section"],
+                item["asks"],
+                *answers.get(item.get("fact"), (TO_FILL, None)),
+            )
+            for section in content["sections"]
+            for item in section["items"]
+        )
+        filled.append(Checklist(name, content["title"], content["note"], items))
+    return filled
+
+
+def read_study(path: Path) -> Mapping[str, Any]:
+    """The content of a study.json.
+
+    Raises:
+        DataError: it is none.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise DataError(f"{path} is not a study.json; give the one that `cytoforge study` wrote.")
+    return content
+
+
+def known_answers(known: Known) -> dict[str, tuple[str, str]]:
+    """Fact -> answer and the file that it comes from."""
+    answers: dict[str, tuple[str, str]] = {}
+    if known.run is not None:
+        answers |= {name: (text, "config.json") for name, text in _run_answers(known.run).items()}
+        answers |= {name: (text, "split.json") for name, text in _split_answers(known.run).items()}
+    if known.opened is not None:
+        answers |= {name: (text, "manifest.jsonl") for name, text in _set_answers(known.opened).items()}
+    if known.metrics is not None:
+        answers |= {name: (text, "metrics.json") for name, text in _metric_answers(known.metrics).items()}
+    if known.study is not None:
+        answers |= {name: (text, "study.json") for name, text in _study_answers(known.study).items()}
+    return answers
+
+
+def _run_answers(run: Run) -> dict[str, str]:
+    config = run.config
+    loop, preparation = config.get("loop", {}), config.get("preparation", {})
+    settings = ", ".join(f"{name} {value}" for name, value in config.get("settings", {}).items())
+    versions = ", ".join(f"{name} {number}" for name, number in config.get("versions", {}).items())
+    answers = {
+        "method": f"Deep learning: {config['method']} for cell images ({len(config['classes'])} classes).",
+        "limitations": f"{LIMITS} {NOT_FOR}",
+        "preprocessing": (
+            f'Cells made square by "{preparation.get("fit")}" and resized with antialiasing to '
+            f"{preparation.get('resolution')} px, RGB; denoising strength {preparation.get('denoise')}."
+        ),
+        "model": f"{config['method']}. Settings: {settings}.",
+        "software": versions or TO_FILL,
+        "initialisation": f"Random weights from seed {config.get('seed', '?')}"
+        + (", or pretrained as the settings say." if "weights" in config.get("settings", {}) else ".")
+        + (" Started from another run's weights." if "base" in config else ""),
+        "training": ", ".join(f"{name} {value}" for name, value in loop.items()) + f". {_course(run)}",
+        "final_model": _selection(config),
+        "reproduction": (
+            f"Settings SHA-256 {run.config_hash}; seed {config.get('seed', '?')}; the same command resumes "
+            "and repeats the run."
+        ),
+    }
+    return {name: text for name, text in answers.items() if text != TO_FILL}
+
+
+def _selection(config: Mapping[str, Any]) -> str:
+    if config["method"] == "classifier":
+        return (
+            "None: the number of optimiser steps is fixed and the averaged weights after the last are used."
+        )
+    return (
+        'Checkpoint with the lowest distance to validation cells while training ("best"), weights averaged '
+        "over images; test cells are not looked at."
+    )
+
+
+def _course(run: Run) -> str:
+    seen = [record.get("seen", 0) for record in run.read_log()]
+    return f"Images shown: {max(seen):,}." if seen else ""
+
+
+def _split_answers(run: Run) -> dict[str, str]:
+    """Counts only: names of files stay where they are."""
+    if not run.split_path.is_file():
+        return {}
+    split = read_json(run.split_path)
+    parts, groups = split.get("parts", {}), split.get("groups", {})
+    if not parts:
+        return {}
+    shown = []
+    for part in ("train", "val", "test"):
+        names = [name for name, own in parts.items() if own == part]
+        shown.append(f"{part} {len(names)} cells of {len({groups[name] for name in names})} groups")
+    counts = "; ".join(shown)
+    left_out = len(split.get("left_out", ()))
+    return {
+        "partitions": (
+            f"Groups dealt to {counts}, classes kept in proportion, seed {split.get('seed')}. Split SHA-256 "
+            f"{run.config.get('split_sha256')}."
+        ),
+        "disjoint": (
+            "By photo or slide: no group lies in two parts. Groups that show the same cell were merged first "
+            f"({len(split.get('merged', ()))} pairs). That groups are also disjoint by patient: {TO_FILL}."
+        ),
+        "included": f"{len(parts)} cells used ({counts}), {left_out} left out. Patients: {TO_FILL}.",
+    }
+
+
+def _set_answers(opened: SyntheticSet) -> dict[str, str]:
+    header = opened.header
+    return {
+        "synthetic_set": (
+            f"{len(opened.images)} images by {header.method}, truncation {header.truncation:g}, one seed "
+            f"each; network SHA-256 {header.checkpoint_sha256}, manifest SHA-256 {opened.sha256}."
+        ),
+        "marking": (
+            'Every image file carries the text "Synthetic=true", class, seed and generator; '
+            "`cytoforge verify` finds missing, changed and added files."
+        ),
+    }
+
+
+def _metric_answers(metrics: Metrics) -> dict[str, str]:
+    names = ", ".join(metrics.overall)
+    scores = "; ".join(
+        f"{name} {number.value:.4g}"
+        + ("" if number.low is None else f" (95 % {number.low:.4g} to {number.high:.4g})")
+        + ("" if number.floor is None else f", real against real {number.floor:.4g}")
+        for name, number in metrics.overall.items()
+    )
+    answers = {
+        "metrics": f"{names}; features of {metrics.extractor}, {metrics.resolution} px, k = {metrics.k}.",
+        "statistics": "; ".join(f"{name}: {rule}" for name, rule in metrics.rules.items()),
+        "internal_test": (
+            f"{metrics.counts.synthetic} synthetic images against {metrics.counts.holdout} real cells of groups "
+            "that took no part in training or selection."
+        ),
+        "performance": scores,
+        "baseline": "Real cells against other real cells in equal numbers, beside every score.",
+        "verdicts": " ".join(f"{verdict.headline} {verdict.because}" for verdict in metrics.verdicts),
+        "warnings": " ".join(metrics.warnings),
+    }
+    if metrics.copies is not None:
+        copies = metrics.copies
+        answers["privacy"] = (
+            f"Each image tested for copying at a false-alarm rate of {copies.false_alarm_rate:g}: "
+            f"{copies.flagged} of {copies.checked} flagged ({copies.honest_low} to {copies.honest_high} expected "
+            "of an honest generator). "
+            f"{'Copies found.' if copies.found else 'No sign of copies; that is no proof of anonymity.'}"
+        )
+    if metrics.class_correctness is not None:
+        correct = metrics.class_correctness
+        answers["failures"] = (
+            f"A classifier of real cells recognises {correct.accuracy:.1%} of the images as the class asked "
+            f"for (95 % {correct.low:.1%} to {correct.high:.1%}); by class: "
+            + ", ".join(f"{name} {share.value:.0%}" for name, share in correct.classes.items())
+        )
+    return {name: text for name, text in answers.items() if text}
+
+
+def _study_answers(study: Mapping[str, Any]) -> dict[str, str]:
+    """What a utility study says in words, wherever it says it."""
+    sentences = [str(study[name]) for name in ("conclusion", "summary") if isinstance(study.get(name), str)]
+    verdicts = study.get("verdicts", study.get("comparisons", []))
+    counted: dict[str, int] = {}
+    for verdict in verdicts if isinstance(verdicts, list) else []:
+        if isinstance(verdict, dict) and isinstance(verdict.get("verdict"), str):
+            counted[verdict["verdict"]] = counted.get(verdict["verdict"], 0) + 1
+    if counted:
+        sentences.append(
+            "Comparisons by verdict: "
+            + ", ".join(f"{word} {number}" for word, number in sorted(counted.items()))
+        )
+    answers = {"utility": ". ".join(sentences)}
+    if isinstance(study.get("rule"), str):
+        answers["significance"] = study["rule"]
+    return {name: text for name, text in answers.items() if text}
+
+
+def _markdown(checklist: Checklist) -> str:
+    lines = [
+        f"# {checklist.title}",
+        "",
+        checklist.note,
+        "",
+        _status(checklist),
+    ]
+    for section in dict.fromkeys(item.section for item in checklist.items):
+        lines += ["", f"## {section}", "| item | asks | answer | from |", "|---|---|---|---|"]
+        lines += [
+            f"| {item.number} | {plain(item.asks)} | {_answer(item)} | {item.source or ''} |"
+            for item in checklist.items
+            if item.section == section
+        ]
+    return "\n".join([*lines, ""])
+
+
+def _status(checklist: Checklist) -> str:
+    count = len(checklist.items)
+    return f"{checklist.filled} of {count} items are pre-filled; read each before you hand it in."
+
+
+def _answer(item: Item) -> str:
+    return f"**{TO_FILL}**" if item.source is None else plain(item.answer)
+
+
+def _record(checklist: Checklist) -> dict[str, Any]:
+    return {
+        "format": 1,
+        "kind": "checklist",
+        "checklist": checklist.name,
+        "title": checklist.title,
+        "filled": checklist.filled,
+        "items": [
+            {
+                "item": item.number,
+                "section": item.section,
+                "asks": item.asks,
+                "answer": item.answer,
+                "from": item.source,
+            }
+            for item in checklist.items
+        ],
+    }
+
+
+_STYLE = (
+    "body{font:15px/1.45 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222}"
+    "table{border-collapse:collapse;width:100%}td,th{border:1px solid #ccc;padding:.4rem .6rem;"
+    "vertical-align:top;text-align:left}td:first-child{white-space:nowrap}td:nth-child(2){width:34%}.open{background:#fff3d6}"
+    "caption{text-align:left;font-weight:600;padding:1.2rem 0 .4rem}"
+)
+
+
+def _page(checklist: Checklist) -> str:
+    """The same as one page without scripts, open items in colour."""
+    tables = "".join(
+        _table(section, [item for item in checklist.items if item.section == section])
+        for section in dict.fromkeys(item.section for item in checklist.items)
+    )
+    title, note = html.escape(checklist.title), html.escape(checklist.note)
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f"<style>{_STYLE}</style></head><body><h1>{title}</h1><p>{note}</p>"
+        f"<p>{_status(checklist)}</p>{tables}</body></html>\n"
+    )
+
+
+def _table(section: str, items: Sequence[Item]) -> str:
+    rows = "".join(
+        f"<tr{'' if item.source else ' class=open'}>"
+        + "".join(
+            f"<td>{html.escape(cell)}</td>"
+            for cell in (item.number, item.asks, item.answer, item.source or "")
+        )
+        + "</tr>"
+        for item in items
+    )
+    return (
+        f"<table><caption>{html.escape(section)}</caption>"
+        f"<tr><th>item</th><th>asks</th><th>answer</th><th>from</th></tr>{rows}</table>"
+    )

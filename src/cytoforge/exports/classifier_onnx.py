@@ -1,0 +1,114 @@
+"""A trained classifier as an ONNX file: pictures in, logits out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cytoforge.core.files import sha256_file, write_atomic, write_json
+from cytoforge.core.randomness import normal
+from cytoforge.core.run import Run
+from cytoforge.evaluation.classifiers import Fitted, open_classifier
+from cytoforge.exports.cards import classifier_card
+from cytoforge.exports.onnx_network import OPSET, Graph, write_onnx
+
+FILE = "classifier.onnx"
+
+
+class _Levels(nn.Module):
+    """Pictures in 0..255 to logits; eight flips and turns averaged where the recipe says so."""
+
+    def __init__(self, fitted: Fitted) -> None:
+        super().__init__()
+        self.network = fitted.network
+        self.views = fitted.recipe.views
+
+    def forward(self, images: Tensor) -> Tensor:
+        images = images / 127.5 - 1
+        if self.views == 1:
+            logits: Tensor = self.network(images)
+            return logits
+        turned = [torch.rot90(images, turns, (2, 3)) for turns in range(4)]
+        views = turned + [view.flip(3) for view in turned]
+        return torch.stack([self.network(view) for view in views]).mean(0)
+
+
+def write_classifier(run: Run, out: Path, checkpoint: str = "best") -> list[Path]:
+    """Write `classifier.onnx`, `export.json` with the measured parity, and a model card.
+
+    The parity gate compares ONNX Runtime with torch, and both with what the classifier itself gives.
+
+    Raises:
+        CheckpointError: `run` holds no usable classifier, or ONNX Runtime computes something else.
+        ConfigError: a package is missing.
+    """
+    fitted = open_classifier(run, checkpoint)
+    graph = classifier_graph(fitted, run)
+    parity = write_onnx(graph, out / FILE)
+    temperature = _temperature(run.path)
+    facts = {
+        "kind": "classifier",
+        "classes": list(fitted.classes),
+        "resolution": fitted.recipe.resolution,
+        "fit": fitted.recipe.fit,
+        "opset": OPSET,
+        "inputs": list(graph.inputs),
+        "outputs": list(graph.outputs),
+        "temperature": temperature,
+        "parity": {"largest": parity.largest, "tolerance": parity.tolerance, "batches": parity.batches},
+        "config_sha256": run.config_hash,
+        "onnx_sha256": sha256_file(out / FILE),
+    }
+    write_json(out / "export.json", facts)
+    write_atomic(out / "README.md", classifier_card(run, how_to_use=_usage(fitted, temperature)))
+    return [out / FILE, out / "export.json", out / "README.md"]
+
+
+def classifier_graph(fitted: Fitted, run: Run) -> Graph:
+    """How a classifier is called: `images` (N, 3, R, R) float32 in 0..255, RGB; `logits` (N, K)."""
+    side = fitted.recipe.resolution
+
+    def example(count: int) -> tuple[Tensor, ...]:
+        coarse = normal(torch.arange(count), (3, 8, 8), "picture") * 40 + 140
+        images = nn.functional.interpolate(coarse, (side, side), mode="bilinear")
+        return (images.clamp(0, 255).round(),)
+
+    marks = {
+        "content": "classifier of cells; for research, not for diagnosis",
+        "classes": json.dumps(list(fitted.classes)),
+        "config_sha256": run.config_hash,
+    }
+    network = _Levels(fitted).eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return Graph(network, ("images",), ("logits",), example, marks, tolerance=1e-3)
+
+
+def _temperature(run: Path) -> float | None:
+    """The calibrated temperature of a run, None where it was not calibrated."""
+    path = run / "calibration.json"
+    if not path.is_file():
+        return None
+    content = json.loads(path.read_text(encoding="utf-8"))
+    value = content.get("temperature") if isinstance(content, dict) else None
+    return float(value) if isinstance(value, int | float) and np.isfinite(value) else None
+
+
+def _usage(fitted: Fitted, temperature: float | None) -> str:
+    side = fitted.recipe.resolution
+    divided = "logits" if temperature is None else f"logits / {temperature:.4f}"
+    return f"""```python
+import numpy, onnxruntime
+from PIL import Image
+
+session = onnxruntime.InferenceSession("{FILE}")
+picture = Image.open("cell.png").convert("RGB").resize(({side}, {side}), Image.Resampling.BICUBIC)
+images = numpy.asarray(picture, numpy.float32).transpose(2, 0, 1)[None]  # (1, 3, {side}, {side}) in 0..255
+logits = session.run(None, {{"images": images}})[0]
+scaled = {divided}
+probabilities = numpy.exp(scaled - scaled.max()) / numpy.exp(scaled - scaled.max()).sum()
+```
+
+Prepare pictures as in training: fit "{fitted.recipe.fit}" makes them square before they are resized."""

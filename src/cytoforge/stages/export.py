@@ -1,0 +1,124 @@
+"""A synthetic set or a run becomes a format that other tools read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cytoforge.core.errors import ConfigError
+from cytoforge.core.run import Run, require_empty
+from cytoforge.core.settings import suggestion
+from cytoforge.evaluation.classifiers import METHOD as CLASSIFIER
+from cytoforge.evaluation.metrics import Metrics
+from cytoforge.exports.cards import write_cards
+from cytoforge.exports.checklist import Known, read_study, write_checklists
+from cytoforge.exports.classifier_onnx import write_classifier
+from cytoforge.exports.croissant import write_croissant
+from cytoforge.exports.dicom import write_dicom
+from cytoforge.exports.generator_onnx import write_generator
+from cytoforge.exports.image_folder import write_image_folder
+from cytoforge.exports.medmnist import write_medmnist
+from cytoforge.exports.synthetic_set import SyntheticSet, open_set
+from cytoforge.sampling.provenance import MANIFEST
+from cytoforge.stages.compared import run_of
+
+SET_FORMATS: dict[str, Callable[[SyntheticSet, Path], list[Path]]] = {
+    "imagefolder": write_image_folder,
+    "medmnist": write_medmnist,
+    "croissant": write_croissant,
+    "dicom": write_dicom,
+}
+"""Formats of synthetic sets; a new one is one function and one line here."""
+
+FORMATS = (*SET_FORMATS, "onnx", "cards", "checklist")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export wrote.
+
+    Attributes:
+        folder: of the export.
+        format: its word.
+        files: those that a reader begins with.
+    """
+
+    folder: Path
+    format: str
+    files: tuple[Path, ...]
+
+
+def export(
+    source: Path,
+    out: Path,
+    format: str,
+    *,
+    evaluation: Path | None = None,
+    study: Path | None = None,
+    checkpoint: str = "best",
+) -> Exported:
+    """Write one format of a set or a run.
+
+    Args:
+        source: set of generate or select, or run of train or classify.
+        out: new or empty folder.
+        format: one of `FORMATS`.
+        evaluation: folder of an evaluate, or its metrics.json, for cards and checklist.
+        study: folder of a study, or its study.json, for the checklist.
+        checkpoint: "best" or "newest", for onnx.
+
+    Raises:
+        ConfigError: the format does not exist, does not fit the source, or needs a package that is missing.
+        DataError: the set is not as its manifest says.
+        CheckpointError: the run cannot be used, or its ONNX form computes something else.
+    """
+    if format not in FORMATS:
+        raise ConfigError(
+            f"--format: there is no {format!r}.{suggestion(format, FORMATS)} Formats: {', '.join(FORMATS)}."
+        )
+    require_empty(out)
+    metrics = None if evaluation is None else Metrics.load(_file(evaluation, "metrics.json"))
+    studied = None if study is None else read_study(_file(study, "study.json"))
+    opened = open_set(source) if (source / MANIFEST).is_file() else None
+    run = None if opened is not None else _run(source)
+    if format in SET_FORMATS:
+        if opened is None:
+            raise ConfigError(
+                f"--format {format} is for synthetic sets, and {source} is a run. Make a set first: "
+                f"cytoforge generate {source} --out SET --per-class 200."
+            )
+        files = SET_FORMATS[format](opened, out)
+    elif format == "onnx":
+        if run is None:
+            raise ConfigError(f"--format onnx is for runs, and {source} is a set; give the run that made it.")
+        writer = write_classifier if _classifies(run) else write_generator
+        files = writer(run, out, checkpoint)
+    elif format == "cards":
+        files = write_cards(opened or _some(run), out, metrics, run is not None and _classifies(run))
+    else:
+        origin = run if opened is None else run_of(source, opened.header)
+        files = write_checklists(Known(opened, origin, metrics, studied), out)
+    return Exported(out, format, tuple(files))
+
+
+def _run(source: Path) -> Run:
+    if not (source / "config.json").is_file():
+        raise ConfigError(
+            f"{source} is neither a synthetic set (no {MANIFEST}) nor a run (no config.json); give the --out "
+            "folder of generate or the --run folder of train."
+        )
+    return Run.open(source)
+
+
+def _some(run: Run | None) -> Run:
+    assert run is not None
+    return run
+
+
+def _classifies(run: Run) -> bool:
+    return run.config.get("method") == CLASSIFIER
+
+
+def _file(place: Path, name: str) -> Path:
+    return place / name if place.is_dir() else place
