@@ -29,7 +29,7 @@ class Spots(ImageClassifier):
 
 
 def trained() -> tuple[BasicCNN, Tensor, Tensor]:
-    """A small network that tells cells with a red spot (0) from those with a blue one; all have a green one."""
+    """A network that tells pictures with a red spot (0) from those with a blue one; all have a green one."""
     torch.manual_seed(0)
     labels = torch.arange(64) % 2
     images = 0.1 * torch.randn(64, 3, 32, 32)

@@ -119,7 +119,7 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> 
         labels: (N,) their classes.
 
     Returns:
-        Temperature between `COLDEST` and `HOTTEST`. The loss is convex in its inverse, so it is the only best.
+        Temperature between `COLDEST` and `HOTTEST`; the loss is convex in its inverse, so no other is as good.
 
     Raises:
         DataError: there is no image, or logits are not finite.

@@ -4,8 +4,9 @@ A score says how badly a class fits an image. Of calibration images, which the n
 scores of the true classes are known; a class is in the set of a new image if its score is no higher than all
 but a small share of those.
 
-Cells of one photo are alike, so cells are not exchangeable, but photos are. Each group (photo, slide, patient)
-therefore weighs the same, its cells share that weight, and one group more is reckoned with than there is.
+Cells of one photo are alike, so cells are not exchangeable, but photos are. Each group (photo, slide or
+patient) therefore weighs the same, its cells share that weight, and one group more is reckoned with than there
+is.
 The promise is for a cell of a **new** group that comes from where the calibration groups came from; the share
 within one photo can be far from it, and another scanner or stain breaks it.
 
@@ -40,7 +41,8 @@ def lac_scores(probabilities: Floats) -> Floats:
         [[0.25, 0.75]]
 
     Reference:
-        Sadinle, Lei and Wasserman, Least ambiguous set-valued classifiers with bounded error levels, JASA 2019.
+        Sadinle, Lei and Wasserman, Least ambiguous set-valued classifiers with bounded error levels, JASA
+        2019.
         https://arxiv.org/abs/1609.00451
     """
     scores: Floats = 1 - np.asarray(probabilities, np.float64)
@@ -125,7 +127,7 @@ def threshold(scores: Floats, coverage: float, groups: Sequence[str] | None = No
 def class_thresholds(
     scores: Floats, labels: NDArray[np.int64], coverage: float, groups: Sequence[str] | None = None
 ) -> Floats:
-    """A threshold for each class from its own images, so that rare or hard classes are covered too (Mondrian).
+    """A threshold for each class from its own images: rare and hard classes are covered too (Mondrian).
 
     Args:
         scores: (n, K) of the calibration images.

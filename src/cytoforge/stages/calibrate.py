@@ -1,0 +1,285 @@
+"""A trained classifier learns from held-out cells how far it can be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from skimage.measure import label as components
+
+from cytoforge.core.checkpoint import load_checkpoint
+from cytoforge.core.errors import CheckpointError, ConfigError, DataError
+from cytoforge.core.files import read_json, sha256_bytes, sha256_file, write_atomic, write_json
+from cytoforge.core.mask import NUCLEUS
+from cytoforge.core.progress import progress
+from cytoforge.core.run import Run
+from cytoforge.data.cache import CachedCells, open_cache
+from cytoforge.data.cells import CellSet, Part
+from cytoforge.data.folder import open_cells, read_image
+from cytoforge.data.split import Split
+from cytoforge.data.transform import Preparation
+from cytoforge.evaluation.calibration import abstention
+from cytoforge.evaluation.classifiers import open_classifier
+from cytoforge.evaluation.conformal import Score
+from cytoforge.evaluation.engines import Engine, FastClassifier, fast_classifier
+from cytoforge.evaluation.novelty import Kind, Known, learn_known
+from cytoforge.evaluation.trust import Calibration, Held, answer, judge
+from cytoforge.evaluation.trust import calibrate as learn
+from cytoforge.masks.unsupervised import unsupervised_masks
+from cytoforge.report.calibration import calibration_picture
+
+FILE, FOLDER = "calibration.json", "calibration"
+_REFERENCE, _NAMES, _PICTURE = "reference.safetensors", "reference.json", "calibration.png"
+_CHUNK = 256
+_FRAMED = 60
+
+
+@dataclass(frozen=True)
+class Trusted:
+    """A classifier with everything that says how far to trust it.
+
+    Attributes:
+        run: its folder.
+        quick: the classifier, ready to answer.
+        weights_sha256: of its checkpoint.
+        calibration: None where it was not calibrated.
+        known: training cells as the classifier sees them, None likewise.
+        names: (T,) names of these training cells.
+        labels: (T,) their classes.
+    """
+
+    run: Run
+    quick: FastClassifier
+    weights_sha256: str
+    calibration: Calibration | None = None
+    known: Known | None = None
+    names: tuple[str, ...] = ()
+    labels: NDArray[np.int64] | None = None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return self.quick.fitted.classes
+
+    @property
+    def preparation(self) -> Preparation:
+        """How pictures become the classifier's input."""
+        recipe = self.quick.fitted.recipe
+        return Preparation(resolution=recipe.resolution, fit=recipe.fit)
+
+
+def calibrate(
+    run: Path,
+    *,
+    data: Path | None = None,
+    part: Part = "val",
+    judged_on: Part = "test",
+    coverages: Sequence[float] = (0.8, 0.9, 0.95),
+    score: Score = "lac",
+    by_class: bool = False,
+    novelty: Kind = "neighbours",
+    false_alarm: float = 0.05,
+    checkpoint: str = "best",
+    engine: Engine = "auto",
+    seed: int = 0,
+) -> Calibration:
+    """Write calibration.json into a run, with features of its training cells and a picture in calibration/.
+
+    Args:
+        run: folder of `classify train`.
+        data: its data folder, where that has moved.
+        part: of the split to fit on; cells of it must not have chosen anything in training.
+        judged_on: another part, to check the result.
+        coverages: stated, each between 0 and 1.
+        score: of the conformal sets.
+        by_class: a threshold for each class.
+        novelty: kind of the distance to training cells.
+        false_alarm: share of cells of known kinds that may be called unknown.
+        checkpoint: "best" or "newest".
+        engine: that computes.
+        seed: of comparisons with chance.
+
+    Raises:
+        CheckpointError: it is no run of a classifier.
+        ConfigError: an option makes no sense.
+        DataError: the cells cannot be had, or are too few.
+    """
+    _check(part, judged_on, coverages, false_alarm)
+    trusted = open_plain(run, checkpoint, engine)
+    cells, cached, split = _data(trusted, data)
+    train = _held(trusted, cached, split, "train", features_only=True)
+    held = _held(trusted, cached, split, part)
+    known = learn_known(train.features, train.labels, novelty)
+    names = cached.select(split.names("train")).names
+    reference = _reference(train.features, train.labels)
+    found = learn(
+        held,
+        known,
+        trusted.classes,
+        part=part,
+        weights_sha256=trusted.weights_sha256,
+        reference_sha256=sha256_bytes(reference),
+        coverages=coverages,
+        score=score,
+        by_class=by_class,
+        false_alarm=false_alarm,
+    )
+    folder = trusted.run.path / FOLDER
+    write_atomic(folder / _REFERENCE, reference)
+    write_json(folder / _NAMES, {"names": names, "sha256": found.reference_sha256})
+    others = _held(trusted, cached, split, judged_on) if split.names(judged_on) else None
+    judged = None if others is None or judged_on == part else judge(found, known, others, judged_on, seed)
+    framings = _framings(cells, split, seed)
+    found = found.model_copy(update={"judged": judged, "framings": framings})
+    write_json(trusted.run.path / FILE, found.model_dump(mode="json"))
+    if judged is not None and others is not None:
+        own = answer(found, known, others.logits, others.features, coverages[0])
+        picture = calibration_picture(
+            judged,
+            abstention(others.labels, own.probabilities),
+            own.distances,
+            known.distances(held.features),
+            found.novelty_threshold,
+        )
+        write_atomic(folder / _PICTURE, picture)
+    return found
+
+
+def open_plain(run: Path, checkpoint: str = "best", engine: Engine = "auto") -> Trusted:
+    """The classifier of a run, without calibration.
+
+    Raises:
+        CheckpointError: it is no run of a classifier.
+        ConfigError: the engine cannot be had.
+    """
+    opened = Run.open(run)
+    fitted = open_classifier(opened, checkpoint)
+    weights = load_checkpoint(opened.checkpoints, checkpoint).path / "tensors.safetensors"
+    quick = fast_classifier(fitted, engine, run / "engines")
+    return Trusted(opened, quick, sha256_file(weights))
+
+
+def open_trusted(run: Path, checkpoint: str = "best", engine: Engine = "auto") -> Trusted:
+    """The classifier of a run with its calibration, where it has one.
+
+    Raises:
+        CheckpointError: it is no run of a classifier, or its calibration is broken or of other weights.
+        ConfigError: the engine cannot be had.
+    """
+    plain = open_plain(run, checkpoint, engine)
+    if not (run / FILE).is_file():
+        return plain
+    again = f"run cytoforge classify calibrate {run} again."
+    try:
+        calibration = Calibration.model_validate(read_json(run / FILE))
+        content = (run / FOLDER / _REFERENCE).read_bytes()
+        names = read_json(run / FOLDER / _NAMES)["names"]
+        tensors = safetensors.torch.load(content)
+        features, labels = tensors["features"].float().numpy(), tensors["labels"].numpy()
+    except (OSError, KeyError, TypeError, DataError, ValidationError, safetensors.SafetensorError) as error:
+        raise CheckpointError(f"the calibration in {run} cannot be read ({error}); {again}") from error
+    if calibration.weights_sha256 != plain.weights_sha256 or calibration.classes != plain.classes:
+        raise CheckpointError(f"the calibration in {run} belongs to other weights; {again}")
+    if calibration.reference_sha256 != sha256_bytes(content) or len(names) != len(labels):
+        raise CheckpointError(f"{run / FOLDER / _REFERENCE} was changed after it was written; {again}")
+    known = learn_known(features, labels, calibration.novelty)
+    return replace(plain, calibration=calibration, known=known, names=tuple(names), labels=labels)
+
+
+def data_of(run: Run, data: Path | None = None) -> CellSet:
+    """The cells that a run was trained on.
+
+    Raises:
+        DataError: its folder is not there any more.
+    """
+    source = run.config["data"]
+    root = Path(source["root"]) if data is None else data
+    if not root.exists():
+        raise DataError(f"{root}, which {run.path} was trained on, is not there; give its new place: --data.")
+    cells = open_cells(root, source["layout"])
+    if list(cells.classes) != list(run.config["classes"]):
+        raise DataError(
+            f"{root} has the classes {', '.join(cells.classes)}, the run was trained on "
+            f"{', '.join(run.config['classes'])}; give the folder that it was trained on."
+        )
+    return cells
+
+
+def _check(part: str, judged_on: str, coverages: Sequence[float], false_alarm: float) -> None:
+    for name in (part, judged_on):
+        if name not in ("train", "val", "test"):
+            raise ConfigError(f'there is no part "{name}" of a split; choose val or test.')
+    if part == "train":
+        raise ConfigError(
+            "--part train: these cells were learned from, so nothing can be calibrated on them."
+        )
+    if not coverages or not all(0 < each < 1 for each in coverages):
+        raise ConfigError(f"--coverages must lie between 0 and 1, got {', '.join(map(str, coverages))}.")
+    if not 0 < false_alarm < 0.5:
+        raise ConfigError(f"--false-alarm must lie between 0 and 0.5, got {false_alarm}.")
+
+
+def _data(trusted: Trusted, data: Path | None) -> tuple[CellSet, CachedCells, Split]:
+    cells = data_of(trusted.run, data)
+    split = Split.load(trusted.run.split_path)
+    cached = open_cache(cells, trusted.preparation).without_masks()
+    hashes = dict(zip(cached.names, cached.hashes, strict=True))
+    changed = [name for name in split.parts if name in hashes and hashes[name] != split.hashes[name]]
+    missing = sorted(split.parts.keys() - hashes.keys())
+    if changed or missing:
+        raise DataError(
+            f"{cells.root} is not what {trusted.run.path} was trained on: {len(missing)} cells are missing, "
+            f"{len(changed)} changed (first: {(missing + changed)[0]}). Restore the files or train again."
+        )
+    return cells, cached, split
+
+
+def _held(
+    trusted: Trusted, cached: CachedCells, split: Split, part: Part, features_only: bool = False
+) -> Held:
+    """The cells of one part as the classifier sees them; where only features count, from one view."""
+    names = split.names(part)
+    if not names:
+        raise DataError(f"{trusted.run.split_path} has no cells in {part}; choose another part.")
+    own = cached.select(names)
+    quick = trusted.quick
+    if features_only:
+        plain = replace(quick.fitted, recipe=quick.fitted.recipe.model_copy(update={"views": 1}))
+        quick = replace(quick, fitted=plain)
+    logits = np.empty((len(own), len(trusted.classes)), np.float32)
+    features = np.empty((len(own), quick.fitted.network.width), np.float32)
+    with progress(f"cells of {part}", len(own)) as advance:
+        for start in range(0, len(own), _CHUNK):
+            rows = np.arange(start, min(start + _CHUNK, len(own)))
+            logits[rows], features[rows] = quick(own.read(rows))
+            advance(len(rows))
+    return Held(logits, features, own.labels, tuple(split.groups[name] for name in own.names))
+
+
+def _reference(features: NDArray[np.float32], labels: NDArray[np.int64]) -> bytes:
+    tensors = {"features": torch.from_numpy(features), "labels": torch.from_numpy(labels)}
+    return cast(bytes, safetensors.torch.save(tensors))
+
+
+def _framings(cells: CellSet, split: Split, seed: int) -> tuple[float, float, float] | None:
+    """How much wider than their nucleus training pictures are: 10th, 50th and 90th percentile."""
+    trained = cells.select(split.names("train")).cells
+    chosen = np.random.default_rng(seed).permutation(len(trained))[:_FRAMED]
+    pictures = [read_image(trained[index]) for index in chosen]
+    ratios = []
+    for picture, mask in zip(pictures, unsupervised_masks(pictures), strict=True):
+        sizes = np.bincount(components(mask == NUCLEUS).ravel())[1:]
+        if len(sizes):
+            ratios.append(min(picture.shape[:2]) / np.sqrt(sizes.max()))
+    if not ratios:
+        return None
+    low, middle, high = np.quantile(ratios, [0.1, 0.5, 0.9])
+    return float(low), float(middle), float(high)
