@@ -85,6 +85,28 @@ class TestOneSeedOneImage:
         assert open_generator(run).images(0, []).shape == (0, 32, 32, 3)
 
 
+class TestExecutor:
+    def test_processes_make_the_same_files(
+        self, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "PART", 3)
+        generate(run, tmp_path / "serial", WANTED)
+        generate(run, tmp_path / "loky", WANTED[:2])
+        made = generate(run, tmp_path / "loky", WANTED, executor="loky", workers=2)
+        assert (made.images, made.made, made.kept) == (8, 6, 2)
+        assert contents(tmp_path / "loky") == contents(tmp_path / "serial")
+
+    def test_a_new_checkpoint_is_noticed(
+        self, run: Run, make_run: Callable[..., Run], tmp_path: Path
+    ) -> None:
+        generate(run, tmp_path / "set", WANTED[:1])
+        header = read_manifest(tmp_path / "set").header.model_dump(mode="json")
+        other = make_run("other", weights=1)
+        asked = {"run": str(other.path), "out": "", "masks": None, "header": header, "entries": []}
+        with pytest.raises(CheckpointError, match="new checkpoint"):
+            module.make_part(asked, tmp_path)
+
+
 class TestTruncation:
     def test_shorter_noise_gives_images_that_are_more_alike(self, run: Run) -> None:
         generator = open_generator(run)

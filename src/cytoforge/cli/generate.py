@@ -21,6 +21,8 @@ def generate(
     checkpoint: Literal["best", "newest"] = "best",
     device: Literal["cpu", "cuda"] = "cpu",
     masks: Path | None = None,
+    executor: Literal["serial", "loky", "ray", "dask"] = "serial",
+    workers: int | None = None,
 ) -> Outcome:
     """Make synthetic cells from a trained run; the same command again goes on after an interruption.
 
@@ -34,6 +36,8 @@ def generate(
         checkpoint: best by the score measured in training, or newest.
         device: where to compute.
         masks: data set or synthetic set with masks/<class>/, for methods that draw cells from masks.
+        executor: serial, loky for many processes on this machine, or a cluster by ray or dask.
+        workers: processes at once; what the executor offers where not given.
     """
     from cytoforge.stages.generate import generate as write_set
 
@@ -47,6 +51,8 @@ def generate(
         checkpoint=checkpoint,
         device=device,
         masks=masks,
+        executor=executor,
+        workers=workers,
     )
     facts = {"out": made.folder, "images": made.images, "made": made.made, "kept": made.kept}
     kept = f", {made.kept} of them from before" if made.kept else ""

@@ -37,7 +37,7 @@ from filelock import FileLock
 
 from cytoforge.core.errors import ConfigError, CytoforgeError, DataError
 from cytoforge.core.files import read_json, sha256_bytes, sha256_file, write_json
-from cytoforge.core.progress import progress
+from cytoforge.core.progress import progress, silent
 
 Executor = Literal["serial", "loky", "ray", "dask"]
 """Where jobs are done."""
@@ -135,7 +135,7 @@ def perform(work: Work, place: Path, threads: int) -> CytoforgeError | RuntimeEr
         threads: to compute with.
     """
     try:
-        with FileLock(place / _LOCK), _threads(threads):
+        with FileLock(place / _LOCK), _threads(threads), silent():
             if _finished(place) is None:
                 _finish(work, place)
     except CytoforgeError as error:

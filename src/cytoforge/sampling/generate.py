@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from cytoforge.core.checkpoint import Checkpoint, load_checkpoint
-from cytoforge.core.errors import ConfigError, DataError
+from cytoforge.core.errors import CheckpointError, ConfigError, DataError
 from cytoforge.core.files import sha256_bytes, sha256_file, write_atomic
+from cytoforge.core.jobs import Executor, Job, run_jobs
 from cytoforge.core.png import encode_png
 from cytoforge.core.progress import progress
 from cytoforge.core.run import Run
@@ -43,6 +46,11 @@ from cytoforge.sampling.provenance import (
 
 Hashes = tuple[str, str | None]
 """SHA-256 of an image file and of its mask's."""
+
+PART = 256
+"""Images that one job of an executor makes."""
+
+_JOBS = ".jobs"
 
 
 @dataclass(frozen=True)
@@ -71,6 +79,8 @@ def generate(
     checkpoint: str = "best",
     device: str = "cpu",
     masks: Path | None = None,
+    executor: Executor = "serial",
+    workers: int | None = None,
 ) -> Made:
     """Write a synthetic set, or add to one that the same generator began.
 
@@ -86,10 +96,14 @@ def generate(
         device: "cpu" or "cuda".
         masks: folder with masks of each class to draw from, see `conditions.open_masks`; None leaves them to
             the method.
+        executor: where images are made; see `core.jobs`. A set that is begun by another than "serial" is
+            computed with one thread a process, and whatever adds to it too: bits depend on their number.
+        workers: processes at once; None takes what the executor offers.
 
     Raises:
         CheckpointError: the run has no usable checkpoint.
-        ConfigError: `wanted` or `truncation` make no sense, or `out` holds something else.
+        ConfigError: `wanted` or `truncation` make no sense, `out` holds something else, or the executor
+            cannot be used.
         DataError: the disk is full or the folder cannot be written; what is finished is kept.
     """
     loaded = load_checkpoint(run.checkpoints, checkpoint)
@@ -98,6 +112,8 @@ def generate(
     header = _header(
         run, out, loaded, truncation=truncation, checkpoint=checkpoint, device=device, source=source
     )
+    if executor != "serial":
+        header = header.model_copy(update={"threads": 1})
     _check_wanted(wanted, truncation, header)
     before = _earlier(out, header)
     header = before.header
@@ -113,7 +129,10 @@ def generate(
     write_manifest(out, Manifest(header, tuple(_hashed(planned, kept))))
     with _threads(header.threads):
         missing = [entry for file, entry in planned.items() if file not in kept]
-        made = _make(generator, header, out, missing, source)
+        if executor == "serial":
+            made = _make(generator, header, out, missing, source)
+        else:
+            made = _make_elsewhere(run, header, out, missing, masks, executor, workers)
         images = tuple(_hashed(planned, {**kept, **made}))
         written = companions(generator, run, out, Manifest(header, images), source)
     for name, content in written.items():
@@ -261,6 +280,65 @@ def _make(
     return hashes
 
 
+def _make_elsewhere(
+    run: Run,
+    header: Header,
+    out: Path,
+    entries: Sequence[Entry],
+    masks: Path | None,
+    executor: Executor,
+    workers: int | None,
+) -> dict[str, Hashes]:
+    """The same by jobs of neighbouring seeds, so that micro-batches are full; file -> hashes."""
+    common = {
+        "run": str(run.path.resolve()),
+        "out": str(out.resolve()),
+        "masks": None if masks is None else str(masks.resolve()),
+        "header": header.model_dump(mode="json"),
+    }
+    ordered = sorted(entries, key=lambda entry: entry.seed)
+    parts = [ordered[start : start + PART] for start in range(0, len(ordered), PART)]
+    jobs = [
+        Job({**common, "entries": [entry.model_dump(mode="json", by_alias=True) for entry in part]})
+        for part in parts
+    ]
+    found = run_jobs(make_part, jobs, out / _JOBS, executor, workers, f"cells, by {PART}", header.threads)
+    shutil.rmtree(out / _JOBS, ignore_errors=True)
+    return {file: (image, mask) for result in found for file, (image, mask) in result["hashes"].items()}
+
+
+def make_part(parameters: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """One job of `generate`: some images of a set, in the worker.
+
+    Args:
+        parameters: run, set, masks, header of the set, and the entries to make.
+        folder: of the job; unused, images go into the set.
+
+    Returns:
+        "hashes": file -> SHA-256 of image and mask.
+
+    Raises:
+        CheckpointError: the checkpoint is another than when the set was begun.
+    """
+    header = Header.model_validate(parameters["header"])
+    generator, source = _reopened(
+        parameters["run"], header.checkpoint, header.checkpoint_sha256, header.device, parameters["masks"]
+    )
+    entries = [Entry.model_validate(entry) for entry in parameters["entries"]]
+    return {"hashes": _make(generator, header, Path(parameters["out"]), entries, source)}
+
+
+@lru_cache(maxsize=1)
+def _reopened(
+    run: str, checkpoint: str, sha256: str, device: str, masks: str | None
+) -> tuple[Generator, MaskFolder | None]:
+    opened = Run.open(Path(run))
+    loaded = load_checkpoint(opened.checkpoints, checkpoint)
+    if sha256_file(loaded.path / "tensors.safetensors") != sha256:
+        raise CheckpointError(f"{run} has a new checkpoint since the set was begun; give another --out.")
+    return restored(opened, loaded, device), _source(opened, None if masks is None else Path(masks))
+
+
 def _written(path: Path, content: bytes) -> str:
     _write(path, content)
     return sha256_bytes(content)
@@ -280,6 +358,7 @@ def _hashed(planned: dict[str, Entry], hashes: dict[str, Hashes]) -> Iterator[En
 
 def _remove_leftovers(out: Path) -> None:
     """Temporary files of a process that was killed while it wrote."""
+    shutil.rmtree(out / _JOBS, ignore_errors=True)
     for path in [
         *out.glob(".*.png.*"),
         *out.glob("*/.*.png.*"),

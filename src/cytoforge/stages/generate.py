@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cytoforge.core.errors import ConfigError
+from cytoforge.core.jobs import Executor
 from cytoforge.core.run import Run
 from cytoforge.sampling.generate import Made
 from cytoforge.sampling.generate import generate as write_set
@@ -22,6 +23,8 @@ def generate(
     checkpoint: str = "best",
     device: str = "cpu",
     masks: Path | None = None,
+    executor: Executor = "serial",
+    workers: int | None = None,
 ) -> Made:
     """Write synthetic cells with manifest, data card, contact sheet and interpolation.
 
@@ -37,6 +40,8 @@ def generate(
         checkpoint: "best" by the score measured while training, or "newest".
         device: "cpu" or "cuda".
         masks: folder with masks/<class>/ to draw from, for methods that draw from masks.
+        executor: "serial", or "loky", "ray", "dask" for many processes; images are those of one thread.
+        workers: processes at once; None takes what the executor offers.
 
     Raises:
         CheckpointError: `run` is no run folder or has no intact checkpoint.
@@ -46,7 +51,15 @@ def generate(
     opened = Run.open(run)
     wanted = _wanted(tuple(opened.config["classes"]), per_class, label, seeds)
     return write_set(
-        opened, out, wanted, truncation=truncation, checkpoint=checkpoint, device=device, masks=masks
+        opened,
+        out,
+        wanted,
+        truncation=truncation,
+        checkpoint=checkpoint,
+        device=device,
+        masks=masks,
+        executor=executor,
+        workers=workers,
     )
 
 
