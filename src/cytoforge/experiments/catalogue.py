@@ -22,6 +22,7 @@ from cytoforge.experiments import (
     paired_pathology,
     sipakmed_generators,
     syncgan_2020,
+    warm_start,
 )
 from cytoforge.experiments.scale import Scale
 
@@ -58,6 +59,11 @@ EXPERIMENTS: dict[str, Experiment] = {
     "gan-families": Experiment("Every adversarial loss on the same cells, side by side.", gan_families.run),
     "gan-failures": Experiment(
         "How adversarial training fails, each failure beside its cure.", gan_failures.run
+    ),
+    "warm-start": Experiment(
+        "Whether a start from weights trained on simulated cells saves time on real ones.",
+        warm_start.run,
+        resumes=True,
     ),
     "syncgan-2020": Experiment(
         "Masks per class from noise, cells from masks (source 002): do image and mask agree?",

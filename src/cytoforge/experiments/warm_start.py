@@ -1,0 +1,250 @@
+"""Does a start from simulated cells save time on real ones? `auto` with and without it, the same minutes.
+
+`auto` is trained on simulated cells alone. Its weights, in half precision, are written as a run folder of 10
+MB or less with a card: no patient's cell went into them, so they may be passed on. Then `auto` is trained on
+the given cells, once from scratch and once from those weights, and measured after the same minutes of wall
+clock.
+
+* The minutes of the training on simulated cells are not counted: a user would get the weights.
+* All networks start from the weights, critics too, and none is frozen; the optimisers start anew. A known
+  class keeps its weights (the simulated classes have SIPaKMeD's names), a new one starts from the mean of
+  all.
+* Measured at several moments, since an early lead may be gone later. Each seed gives one pair; the table has
+  the mean, `result.json` every pair.
+* MobileNetV2 judges (KID 2, precision, recall, coverage): `auto` trains against EfficientNet-Lite0 (KID).
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from cytoforge.core.files import read_json, write_atomic, write_json
+from cytoforge.core.grid import PAPER
+from cytoforge.core.png import decode_png, encode_png
+from cytoforge.core.progress import progress
+from cytoforge.core.run import Run
+from cytoforge.evaluation.features import Extractor, open_extractor
+from cytoforge.experiments import contest
+from cytoforge.experiments.contest import Cells, Numbers, drawn, measure, open_cells_of, table
+from cytoforge.experiments.scale import Scale
+from cytoforge.experiments.sipakmed_generators import judge
+from cytoforge.sampling.pictures import labelled_rows
+from cytoforge.stages.phantom import phantom
+from cytoforge.stages.starting_weights import write_starting_weights
+from cytoforge.stages.train import train
+
+METHOD = "auto"
+STARTS = ("scratch", "warm")
+EACH = 3
+"""Cells of each class in the picture."""
+
+COLUMNS = ("KID", "KID 2", "precision", "recall", "coverage", "images/s")
+SIMULATED = "simulated cells only (`cytoforge phantom`)"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What the comparison costs.
+
+    Attributes:
+        resolution: side of the images, in pixels.
+        simulated: simulated cells of each class, and their side in pixels.
+        simulated_minutes: of training on them.
+        minutes: moments of measurement, in minutes of training on the given cells.
+        seeds: a pair of trainings each.
+        drawn: images of each class that are measured.
+        settings: of the method and the loop, the same for all.
+    """
+
+    resolution: int
+    simulated: tuple[int, int]
+    simulated_minutes: float
+    minutes: tuple[float, ...]
+    seeds: tuple[int, ...]
+    drawn: int
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A judging network and the given cells as it sees them."""
+
+    network: Extractor
+    cells: Cells
+
+
+BUDGETS: dict[Scale, Budget] = {
+    "smoke": Budget(32, (40, 48), 0.1, (0.05, 0.1), (0,), 20),
+    "full": Budget(64, (600, 96), 20.0, (2.5, 5.0, 10.0), (0,), 200),
+}
+"""`full` trains for 20 + 2 x 10 minutes."""
+
+
+def run(data: Path | None, out: Path, scale: Scale) -> dict[str, Any]:
+    """Train on simulated cells, then on the given ones with and without that start; what is done is kept.
+
+    Args:
+        data: folder of labelled cells, or None for other simulated ones (which shows that all works, no
+            more).
+        out: folder for weights/, result.json, table.md, cells.png and curves.png.
+        scale: "smoke" takes minutes, "full" three quarters of an hour.
+
+    Returns:
+        What result.json holds.
+    """
+    budget = BUDGETS[scale]
+    folder = data if data is not None else _simulated(out / "cells", budget, seed=1)
+    weights = _weights(out, budget)
+    judged = [
+        Judged(network, open_cells_of(folder, out, _shared(budget), network))
+        for network in (open_extractor(), judge())
+    ]
+    measured: dict[str, list[Numbers]] = {}
+    with progress("warm start", len(budget.seeds) * len(STARTS) * len(budget.minutes)) as advance:
+        for seed, start, minutes in product(budget.seeds, STARTS, budget.minutes):
+            begin = weights if start == "warm" else None
+            numbers = _measured(out / f"{start}-{seed}", judged, budget, minutes, seed, begin)
+            measured.setdefault(f"{start}, {minutes:g} min", []).append(numbers)
+            advance(1)
+    means = {name: _mean(each) for name, each in measured.items()}
+    write_atomic(out / "table.md", table(means, COLUMNS) + "\n")
+    write_atomic(out / "cells.png", encode_png(_rows(out, budget), {"Synthetic": "true"}))
+    _curves(out / "curves.png", means, budget)
+    result = {
+        "experiment": "warm-start",
+        "scale": scale,
+        "budget": asdict(budget),
+        "judges": [each.network.name for each in judged],
+        "weights_bytes": next((weights / "checkpoints").glob("*/tensors.safetensors")).stat().st_size,
+        "numbers": means,
+        "pairs": measured,
+    }
+    write_json(out / "result.json", result)
+    return result
+
+
+def _shared(budget: Budget) -> contest.Budget:
+    """The part of the budget that drawing and measuring need."""
+    return contest.Budget(budget.resolution, images=0, batch=0, drawn=budget.drawn)
+
+
+def _simulated(folder: Path, budget: Budget, seed: int) -> Path:
+    if not (folder / "truth.json").is_file():
+        phantom(folder, *budget.simulated, seed=seed)
+    return folder
+
+
+def _weights(out: Path, budget: Budget) -> Path:
+    """The run folder to start from, trained on simulated cells unless it is there."""
+    place = out / "weights"
+    if not (place / "CARD.md").is_file():
+        folder = _simulated(out / "simulated", budget, seed=0)
+        _train(folder, out / "simulated-run", budget, budget.simulated_minutes)
+        if place.exists():
+            shutil.rmtree(place)
+        write_starting_weights(
+            out / "simulated-run",
+            place,
+            SIMULATED,
+            "No patient's cell was used at any step, so they may be passed on.",
+        )
+    return place
+
+
+def _train(
+    folder: Path,
+    run: Path,
+    budget: Budget,
+    minutes: float,
+    seed: int = 0,
+    split: Path | None = None,
+    start: Path | None = None,
+) -> None:
+    """Train, or go on, to so many minutes."""
+    train(
+        METHOD,
+        folder,
+        run,
+        resolution=budget.resolution,
+        minutes=minutes,
+        seed=seed,
+        preset="cpu",
+        settings={"measure_every": 10**9, "save_every": 10**9, **budget.settings},
+        split=split,
+        extractor="",
+        resume=True,
+        start=start,
+        freeze=() if start else None,
+    )
+
+
+def _measured(
+    place: Path, judged: Sequence[Judged], budget: Budget, minutes: float, seed: int, start: Path | None
+) -> Numbers:
+    """Train on to `minutes`, draw and measure, unless it is done."""
+    note = place / f"{minutes:g}.json"
+    if note.is_file():
+        return dict(read_json(note))
+    cells = judged[0].cells
+    _train(cells.folder, place / "run", budget, minutes, seed, cells.split_path, start)
+    run = Run.open(place / "run")
+    images = drawn(run, _shared(budget))
+    first, second = (measure(images, each.cells, _shared(budget), each.network) for each in judged)
+    last = [record for record in run.read_log() if record["kind"] == "losses"][-1]
+    numbers = {
+        **second,
+        "KID": first["kid"],
+        "KID 2": second["kid"],
+        "images/s": last["seen"] / last["seconds"],
+    }
+    shown = images.reshape(-1, budget.drawn, *images.shape[1:])[:, :EACH]
+    picture = labelled_rows({f"{place.name}, {minutes:g} min": shown.reshape(-1, *images.shape[1:])})
+    write_atomic(place / f"{minutes:g}.png", encode_png(picture, {"Synthetic": "true"}))
+    write_json(note, numbers)
+    return numbers
+
+
+def _mean(each: Sequence[Numbers]) -> Numbers:
+    return {name: float(np.mean([numbers[name] for numbers in each])) for name in each[0]}
+
+
+def _rows(out: Path, budget: Budget) -> NDArray[np.uint8]:
+    """The pictures of the first seed below each other, moment by moment."""
+    pictures = [
+        decode_png((out / f"{start}-{budget.seeds[0]}" / f"{minutes:g}.png").read_bytes())[0]
+        for minutes in budget.minutes
+        for start in STARTS
+    ]
+    width = max(picture.shape[1] for picture in pictures)
+    return np.concatenate(
+        [
+            np.pad(
+                picture,
+                ((0, 0), (width - picture.shape[1], 0), (0, 0)),
+                mode="constant",
+                constant_values=PAPER,
+            )
+            for picture in pictures
+        ]
+    )
+
+
+def _curves(path: Path, means: Mapping[str, Numbers], budget: Budget) -> None:
+    """Kernel distance and recall by MobileNetV2 against minutes, a line a start."""
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    for panel, name in zip(figure.subplots(1, 2), ("KID 2", "recall"), strict=True):
+        for start in STARTS:
+            values = [means[f"{start}, {minutes:g} min"][name] for minutes in budget.minutes]
+            panel.plot(budget.minutes, values, marker="o", label=start)
+        panel.set(xlabel="minutes of training", ylabel=name, ylim=(0, None), xlim=(0, None))
+        panel.legend(frameon=False)
+    figure.savefig(path, dpi=110)

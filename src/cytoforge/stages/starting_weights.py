@@ -1,0 +1,89 @@
+"""A run reduced to what `train --from` needs: small enough to ship, without the place of its data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cytoforge.core.checkpoint import load_checkpoint, save_checkpoint
+from cytoforge.core.errors import ConfigError
+from cytoforge.core.files import write_atomic
+from cytoforge.core.run import Run
+from cytoforge.data.split import Split
+
+LARGEST = 10_000_000
+"""Bytes of weights that may ship with the package."""
+
+_CARD = """# Starting weights of `{method}`
+
+Made from {source}. {origin}
+
+{megabytes:.1f} MB of {count:,} numbers in half precision: all networks, no optimiser state, no images, no
+names of cells. {resolution} px; classes: {classes}. {seen:,} images were seen.
+
+```
+cytoforge train {method} DATA --run RUN --from {folder}
+```
+
+Other classes may be refined to: those with these names keep their weights, new ones start from the mean of
+all. For research; cells drawn from these weights alone look like what they were trained on.
+"""
+
+
+def write_starting_weights(run: Path, out: Path, source: str, origin: str, largest: int = LARGEST) -> Path:
+    """Write a run folder that holds weights in half precision and nothing that tells of its cells.
+
+    Args:
+        run: a trained run.
+        out: new or empty folder.
+        source: what the weights were trained on, in words, for config.json and CARD.md.
+        origin: a sentence on why the weights may be passed on, for CARD.md.
+        largest: bytes that the weights may take.
+
+    Returns:
+        The file of weights (safetensors).
+
+    Raises:
+        CheckpointError: the run has no intact checkpoint.
+        ConfigError: `out` holds something, or the weights are larger than `largest`.
+    """
+    trained = Run.open(run)
+    loaded = load_checkpoint(trained.checkpoints, "best")
+    kept = {name: _half(tensor) for name, tensor in loaded.tensors.items() if _needed(name, loaded.tensors)}
+    size = sum(tensor.numel() * tensor.element_size() for tensor in kept.values())
+    if size > largest:
+        raise ConfigError(
+            f"the weights of {run} take {size / 1e6:.1f} MB, more than {largest / 1e6:.1f} MB; "
+            "train narrower networks, for example --set most_channels=128."
+        )
+    config = {key: value for key, value in trained.config.items() if key not in ("data", "split_sha256")}
+    target = Run.create(out, {**config, "data": {"root": source, "layout": "none"}})
+    Split(seed=trained.config["seed"], fractions=(1, 0, 0), parts={}, groups={}, hashes={}).save(
+        target.split_path
+    )
+    place = save_checkpoint(target.checkpoints, kept, {"seen": loaded.state["seen"], "score": None})
+    card = _CARD.format(
+        method=config["method"],
+        source=source,
+        origin=origin,
+        megabytes=size / 1e6,
+        count=sum(tensor.numel() for tensor in kept.values()),
+        resolution=config["preparation"]["resolution"],
+        classes=", ".join(config["classes"]),
+        seen=loaded.state["seen"],
+        folder=out.name,
+    )
+    write_atomic(out / "CARD.md", card)
+    return place / "tensors.safetensors"
+
+
+def _needed(name: str, tensors: dict[str, Tensor]) -> bool:
+    """Whether a refinement starts from this tensor: the average of a network where one is kept."""
+    kind, _, rest = name.partition("/")
+    return kind == "average" or (kind == "network" and f"average/{rest}" not in tensors)
+
+
+def _half(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.float16) if tensor.is_floating_point() else tensor
