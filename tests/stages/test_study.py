@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cytoforge.core.errors import ConfigError, DataError
+from cytoforge.core.errors import CheckpointError, ConfigError, DataError
 from cytoforge.core.files import read_json
 from cytoforge.data.split import Split
 from cytoforge.stages import study as stage
@@ -18,6 +18,7 @@ TINY = {
     "cvae": {"channels": 4, "most_channels": 8, "perceptual": 0.0, "batch": 8},
     "basic-cnn": {"steps": 6, "batch": 8, "resolution": 16},
 }
+PHOTO = r"(\w+/\d+)_"
 PLAN = Plan(
     generators=("cvae",),
     classifiers=("basic-cnn",),
@@ -36,7 +37,7 @@ PLAN = Plan(
 def finished(tiny_cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished study of real cells of two classes."""
     out = tmp_path_factory.mktemp("study") / "does it help"
-    study(tiny_cells, out, PLAN)
+    study(tiny_cells, out, PLAN, group=PHOTO)
     return out
 
 
@@ -89,6 +90,7 @@ def test_no_cell_of_a_test_group_was_shown(finished: Path) -> None:
     ledger = read_json(finished / "ledger.json")
     tests = {part["repeat"]: set(ledger["lists"][part["cells"]]) for part in ledger["tests"]}
     assert len(tests[0] | tests[1]) == 80
+    assert {part["groups"] for part in ledger["tests"]} == {10}
     assert not tests[0] & tests[1]
     for shown in ledger["shown"]:
         assert not tests[shown["repeat"]] & set(ledger["lists"][shown["cells"]])
@@ -105,7 +107,7 @@ def test_a_second_call_trains_nothing_and_gives_the_same(
 
     monkeypatch.setattr(study_jobs, "fit", refuse)
     monkeypatch.setattr(study_jobs, "train", refuse)
-    study(tiny_cells, out, PLAN)
+    study(tiny_cells, out, PLAN, group=PHOTO)
     for name in ("study.json", "scores.csv", "comparisons.csv", "table.md", "ledger.json", "report.html"):
         assert (out / name).read_bytes() == (finished / name).read_bytes()
 
@@ -124,9 +126,9 @@ def test_interrupted_and_resumed_gives_the_same_scores(
     few = PLAN.model_copy(update={"real": (6,)})
     monkeypatch.setattr(study_jobs, "fit", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        study(tiny_cells, out, few)
+        study(tiny_cells, out, few, group=PHOTO)
     assert not (out / "study.json").exists()
-    study(tiny_cells, out, few)
+    study(tiny_cells, out, few, group=PHOTO)
     wanted = [row for row in read_json(finished / "study.json")["scores"] if row["real_per_class"] == 6]
     assert read_json(out / "study.json")["scores"] == wanted
 
@@ -136,12 +138,13 @@ def test_a_planted_test_cell_makes_the_study_fail(finished: Path, tiny_cells: Pa
     out = copied(finished, tmp_path)
     path = next(out.glob("jobs/*/run/split.json"))
     shown, repeat = Split.load(path), read_json(path.parents[1] / "parameters.json")["repeat"]
-    material = study_jobs.open_material(study_jobs.Place(str(tiny_cells), str(finished)), 32)
-    fold = study_jobs.outer_fold(study_jobs.Place(str(tiny_cells), str(finished)), 32, 2, 0, repeat)
+    place = study_jobs.Place(str(tiny_cells), str(finished), group=PHOTO)
+    material = study_jobs.open_material(place, 32)
+    fold = study_jobs.outer_fold(place, 32, 2, 0, repeat)
     planted = material.cached.names[fold.test[0]]
     shown.model_copy(update={"parts": {**shown.parts, planted: "train"}}).save(path)
     with pytest.raises(DataError, match=r"leak: the generator in .* 1 test cells and cells of 1 test groups"):
-        study(tiny_cells, out, PLAN)
+        study(tiny_cells, out, PLAN, group=PHOTO)
 
 
 def test_a_classifier_that_is_given_test_cells_stops(
@@ -153,26 +156,26 @@ def test_a_classifier_that_is_given_test_cells_stops(
             shutil.rmtree(path.parent)
     monkeypatch.setattr(study_jobs, "real_rows", lambda material, fold, parameters: np.sort(fold.test[:4]))
     with pytest.raises(DataError, match="leak: the classifier"):
-        study(tiny_cells, out, PLAN.model_copy(update={"regimes": ("orig", "+trad")}))
+        study(tiny_cells, out, PLAN.model_copy(update={"regimes": ("orig", "+trad")}), group=PHOTO)
 
 
 def test_a_changed_plan_is_remembered(finished: Path, tiny_cells: Path, tmp_path: Path) -> None:
     out = copied(finished, tmp_path)
-    fewer = PLAN.model_copy(update={"regimes": ("orig", "+prop")})
-    assert study(tiny_cells, out, fewer)["plans_before"] == 1
-    assert study(tiny_cells, out, fewer)["plans_before"] == 1
+    fewer = PLAN.model_copy(update={"regimes": ("orig", "+prop", "selected")})
+    assert study(tiny_cells, out, fewer, group=PHOTO)["plans_before"] == 1
+    assert study(tiny_cells, out, fewer, group=PHOTO)["plans_before"] == 1
     assert "plan was changed 1 time" in (out / "report.html").read_text()
 
 
 def test_a_generator_without_cells_is_left_out(
     tiny_cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(parameters: dict, folder: Path, place: study_jobs.Place) -> dict:
-        return {"failed": "no intact checkpoint", "images": 0, "kept": 0, "emptied": [], "seconds": 0.0}
+    def failing(*_: object, **__: object) -> None:
+        raise CheckpointError("no intact checkpoint")
 
-    monkeypatch.setattr(stage, "draw_set", failing)
+    monkeypatch.setattr(study_jobs, "generate", failing)
     plan = PLAN.model_copy(update={"real": (6,), "regimes": ("orig", "+trad", "+prop")})
-    content = study(tiny_cells, tmp_path / "out", plan)
+    content = study(tiny_cells, tmp_path / "out", plan, group=PHOTO)
     assert {row["question"] for row in content["comparisons"]} == {"+trad against orig"}
     assert content["generators"][0]["failed"] == ["no intact checkpoint"] * 2
 

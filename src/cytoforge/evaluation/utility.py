@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 from cytoforge.core.errors import DataError
 from cytoforge.core.randomness import derive
@@ -97,7 +97,7 @@ def compare_paired(
     repeats = len(values)
     mean, deviation = float(values.mean()), _deviation(values, test_count)
     error = standard_error(deviation, repeats, train_count, test_count)
-    reach = float(stats.t.ppf(0.5 + level / 2, repeats - 1)) * error
+    reach = float(special.stdtrit(repeats - 1, 0.5 + level / 2)) * error
     rng = np.random.default_rng(derive(seed, "paired bootstrap"))
     means = rng.choice(values, (2000, repeats)).mean(1)
     bootstrap_low, bootstrap_high = np.quantile(means, [0.5 - level / 2, 0.5 + level / 2])
@@ -107,7 +107,7 @@ def compare_paired(
         high=mean + reach,
         bootstrap_low=float(bootstrap_low),
         bootstrap_high=float(bootstrap_high),
-        p=float(2 * stats.t.sf(abs(mean) / error, repeats - 1)),
+        p=float(2 * special.stdtr(repeats - 1, -abs(mean) / error)),
         deviation=deviation,
         repeats=repeats,
         smallest=smallest_effect(deviation, repeats, train_count, test_count, level, comparisons),

@@ -21,7 +21,6 @@ from cytoforge.evaluation.regimes import REGIMES
 from cytoforge.report.plots import EOSIN, HEMATOXYLIN, SOFT, picture
 
 _STYLE = {
-    "svg.hashsalt": "cytoforge",
     "font.size": 9,
     "axes.edgecolor": "#c9c8d2",
     "axes.spines.top": False,
@@ -57,9 +56,9 @@ def build_study(out: Path, content: Mapping[str, Any], cells: NDArray[np.uint8] 
         for answer in content["answers"]:
             rows = [row for row in content["comparisons"] if row["question"] == answer["question"]]
             figures[answer["question"]] = _forest(rows, content["plan"]["score"], answer)
-        for name, figure in figures.items():
-            write_atomic(out / "plots" / f"{file_name(name)}.png", _saved(figure, "png"))
-        addresses = {name: _address(_saved(figure, "svg")) for name, figure in figures.items()}
+        drawn = {name: _saved(figure) for name, figure in figures.items()}
+    for name, image in drawn.items():
+        write_atomic(out / "plots" / f"{file_name(name)}.png", image)
     write_atomic(out / "table.md", table(content))
     environment = Environment(
         loader=PackageLoader("cytoforge.report"),
@@ -70,13 +69,14 @@ def build_study(out: Path, content: Mapping[str, Any], cells: NDArray[np.uint8] 
     )
     page = environment.get_template("study.html").render(
         study=content,
-        plots=addresses,
+        plots={name: _address(image) for name, image in drawn.items()},
         cells=None if cells is None else picture(cells, synthetic=True),
         regimes={name: REGIMES[name].title for name in content["plan"]["regimes"]},
         headlines=[headline(answer) for answer in content["answers"]],
         tones=TONES,
         amount=amount,
         points=points,
+        visible=visible,
         probability=probability,
         rows_of=lambda question: [row for row in content["comparisons"] if row["question"] == question],
     )
@@ -91,8 +91,8 @@ def headline(answer: Row) -> tuple[str, str, str]:
         >>> sizes = {"mean_difference": 0.021, "median_smallest": 0.03}
         >>> asked = {"words": "Do they?", "question": "a against b"}
         >>> tone, words, because = headline({**asked, **counts, **sizes})
-        >>> tone, words, because[-48:]
-        ('good', 'Do they? Helps in 2 of 3.', ' comparisons could have found 3.0 points or less.')
+        >>> tone, words, because[-47:]
+        ('good', 'Do they? Helps in 2 of 3.', 'comparisons could have found 3.0 points or less.')
     """
     helps, hurts, count = answer["helps"], answer["hurts"], answer["comparisons"]
     if helps and not hurts:
@@ -106,7 +106,7 @@ def headline(answer: Row) -> tuple[str, str, str]:
     because = (
         f"{answer['question']}: helps {helps}, hurts {hurts}, no evidence {answer['no evidence']}; mean "
         f"difference {points(answer['mean_difference'])} points; half of the comparisons could have found "
-        f"{100 * answer['median_smallest']:.1f} points or less."
+        f"{visible(answer['median_smallest'])} points or less."
     )
     return tone, f"{answer['words']} {word}", because
 
@@ -138,7 +138,7 @@ def table(content: Mapping[str, Any]) -> str:
                     points(row["difference"]),
                     f"{points(row['bootstrap_low'])} to {points(row['bootstrap_high'])}",
                     probability(row["p_holm"]),
-                    f"{100 * row['smallest']:.1f}",
+                    visible(row["smallest"]),
                     f"**{row['verdict']}**" if row["verdict"] != "no evidence" else "no evidence",
                 ]
                 lines.append(f"| {' | '.join(cells)} |")
@@ -179,6 +179,16 @@ def points(share: float) -> str:
         ('+2.1', '-10.0')
     """
     return f"{100 * share:+.1f}"
+
+
+def visible(effect: float) -> str:
+    """The smallest visible effect in points; no difference of shares is larger than 100.
+
+    Example:
+        >>> visible(0.031), visible(1.7)
+        ('3.1', '> 100')
+    """
+    return "> 100" if effect > 1 else f"{100 * effect:.1f}"
 
 
 def probability(p: float) -> str:
@@ -250,6 +260,7 @@ def _lines(panel: Axes, rows: Sequence[Row], plan: Row) -> None:
                 label=regime,
             )
     panel.set_xticks(range(len(places)), [amount(real) for real in places])
+    panel.set_ylim(top=min(1.0, panel.get_ylim()[1]))
 
 
 def _forest(rows: Sequence[Row], score: str, answer: Row) -> Figure:
@@ -268,6 +279,8 @@ def _forest(rows: Sequence[Row], score: str, answer: Row) -> Figure:
         for side in (-1, 1):
             axes.plot(side * 100 * row["smallest"], place, "|", color="#c9c8d2", markersize=8)
     axes.axvline(0, color="#22232a", linewidth=0.8)
+    reach = max(abs(100 * row[end]) for row in rows for end in ("low", "high", "smallest"))
+    axes.set_xlim(-min(1.05 * reach, 100), min(1.05 * reach, 100))
     names = [
         " · ".join(
             part
@@ -292,12 +305,11 @@ def _forest(rows: Sequence[Row], score: str, answer: Row) -> Figure:
     return figure
 
 
-def _saved(figure: Figure, kind: str) -> bytes:
+def _saved(figure: Figure) -> bytes:
     buffer = io.BytesIO()
-    metadata = {"Date": None, "Creator": None} if kind == "svg" else {}
-    figure.savefig(buffer, format=kind, dpi=130, metadata=metadata)
+    figure.savefig(buffer, format="png", dpi=130)
     return buffer.getvalue()
 
 
 def _address(content: bytes) -> str:
-    return f"data:image/svg+xml;base64,{base64.b64encode(content).decode()}"
+    return f"data:image/png;base64,{base64.b64encode(content).decode()}"

@@ -28,7 +28,7 @@ from cytoforge.data.transform import Preparation
 from cytoforge.evaluation.classes import confusion
 from cytoforge.evaluation.classifiers import Fitted, Recipe, fit
 from cytoforge.evaluation.comparison import FeatureSet
-from cytoforge.evaluation.features import extract, open_extractor
+from cytoforge.evaluation.features import Extractor, extract, open_extractor
 from cytoforge.evaluation.ledger import Entry, Held, check_unseen, content_hashes
 from cytoforge.evaluation.regimes import Regime, draw_cells, draw_synthetic
 from cytoforge.evaluation.selection import class_rejections, region_rejections
@@ -315,7 +315,7 @@ def _selected(
 ) -> NDArray[np.bool_]:
     """Which drawn cells the rules "class" and "region" keep; all where a class has cells of one photo."""
     rows = material.rows_of(tuple(Split.load(Run.open(origin / "run").split_path).parts))
-    network = open_extractor(parameters["extractor"])
+    network = _extractor(parameters["extractor"])
     side, known = material.cached.shape.resolution, tuple(material.groups[row] for row in rows)
     real = extract(np.asarray(material.cached.read(rows)), network, cache_directory())
     train_cells = FeatureSet(real, material.labels[rows], known, network.name, side)
@@ -327,6 +327,11 @@ def _selected(
     except DataError:
         return np.ones(len(labels), bool)
     return ~rejected
+
+
+@lru_cache(maxsize=1)
+def _extractor(name: str) -> Extractor:
+    return open_extractor(name)
 
 
 def _synthetic(
