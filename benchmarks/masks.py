@@ -22,6 +22,7 @@ from scipy import stats
 
 from cytoforge.core.files import write_atomic
 from cytoforge.data.folder import open_cells, read_image, read_mask
+from cytoforge.data.herlev import published_measurements
 from cytoforge.data.phantom import CLASSES, simulate
 from cytoforge.evaluation.statistics import bootstrap_mean
 from cytoforge.masks.agreement import dice, iou
@@ -137,16 +138,6 @@ PAIRS = {
 }
 
 
-def published(root: Path) -> dict[str, dict[str, float]]:
-    """Herlev's table: name of the cell -> column -> value."""
-    import xlrd
-
-    sheet = xlrd.open_workbook(root / "herlev" / "features.xls").sheet_by_index(0)
-    names = sheet.row_values(0)
-    rows = [sheet.row_values(row) for row in range(1, sheet.nrows)]
-    return {Path(row[0]).stem: dict(zip(names[1:], row[1:], strict=True)) for row in rows}
-
-
 def measured(cell_image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> dict[str, float]:
     """Our measurements, with the two that the table has and we compose: elongation and brightness."""
     found = measure_cell(cell_image, mask)
@@ -165,7 +156,7 @@ def measured(cell_image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> dict[str
 
 def against_table(root: Path) -> list[str]:
     """Rank correlation with the published table, and the typical ratio where no scale is involved."""
-    known = published(root)
+    known = published_measurements(root / "herlev")
     pairs: dict[str, list[tuple[float, float]]] = {column: [] for column in PAIRS}
     for cell in open_cells(root / "herlev").cells:
         mask, row = read_mask(cell), known.get(cell.path.stem)
