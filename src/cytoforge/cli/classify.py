@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from cytoforge.cli.config_file import read_yaml
 from cytoforge.cli.console import Outcome
 from cytoforge.cli.train import parse_settings
 
@@ -113,5 +114,176 @@ def report(
     return Outcome(facts, f"{sentence(judged)}\n{out / 'classify.html'}")
 
 
-VERBS = (train, report)
+def calibrate(
+    run: Path,
+    /,
+    *,
+    data: Path | None = None,
+    part: Literal["val", "test"] = "val",
+    judged_on: Literal["val", "test"] = "test",
+    coverages: Annotated[tuple[float, ...], Parameter(consume_multiple=True)] = (0.8, 0.9, 0.95),
+    score: Literal["lac", "aps"] = "lac",
+    by_class: Annotated[bool, Parameter(negative="")] = False,
+    novelty: Literal["neighbours", "mahalanobis"] = "neighbours",
+    false_alarm: float = 0.05,
+    engine: Literal["auto", "onnx", "torch"] = "auto",
+    seed: int = 0,
+) -> Outcome:
+    """Learn from held-out cells how far answers can be trusted: calibration.json in the run.
+
+    Args:
+        run: folder of classify train.
+        data: its data folder, where that has moved.
+        part: part of the split to learn from.
+        judged_on: another part that says whether it came out right.
+        coverages: shares of cells whose true class the sets of possible classes shall hold.
+        score: lac, the smallest sets; aps, sets that are larger for harder cells.
+        by_class: keep the promise within each class.
+        novelty: what measures the distance to training cells.
+        false_alarm: share of cells of known kinds that may be called of an unknown kind.
+        engine: onnx is faster, auto takes it where it is installed.
+        seed: seed of comparisons with chance.
+    """
+    from cytoforge.stages import calibrate as stage
+
+    found = stage.calibrate(
+        run,
+        data=data,
+        part=part,
+        judged_on=judged_on,
+        coverages=coverages,
+        score=score,
+        by_class=by_class,
+        novelty=novelty,
+        false_alarm=false_alarm,
+        engine=engine,
+        seed=seed,
+    )
+    facts: dict[str, Any] = {
+        "calibration": run / stage.FILE,
+        "temperature": found.temperature,
+        "cells": found.cells,
+        "groups": len(found.groups),
+        "judged": found.judged,
+    }
+    return Outcome(facts, _calibration_text(found, run / stage.FILE))
+
+
+def predict(
+    run: Path,
+    source: Path,
+    /,
+    *,
+    out: Path,
+    photos: Annotated[bool, Parameter(negative="")] = False,
+    coverage: float = 0.9,
+    meanings: Path | None = None,
+    engine: Literal["auto", "onnx", "torch"] = "auto",
+    executor: Literal["serial", "loky", "ray", "dask"] = "serial",
+    workers: int | None = None,
+) -> Outcome:
+    """Name the cells in pictures: predictions.csv, predictions.json and annotated.png.
+
+    Args:
+        run: folder of classify train.
+        source: a picture, or a folder of pictures.
+        out: folder for the results.
+        photos: pictures are whole photos, in which nuclei are found first; else each shows one cell.
+        coverage: share of cells whose true class the sets of possible classes hold; one that was calibrated.
+        meanings: YAML file with your own text on what classes mean; a teaching text comes along.
+        engine: onnx is faster, auto takes it where it is installed.
+        executor: where pictures are dealt to.
+        workers: how many at once; as many as the executor offers where not given.
+    """
+    from cytoforge.stages import predict as stage
+
+    found = stage.predict(
+        run,
+        source,
+        out,
+        photos=photos,
+        coverage=coverage,
+        meanings=None if meanings is None else read_yaml(meanings),
+        engine=engine,
+        executor=executor,
+        workers=workers,
+    )
+    counts: dict[str, int] = {}
+    for cell in found.cells:
+        word = stage.verdict(cell, found.calibrated)
+        counts[word] = counts.get(word, 0) + 1
+    facts: dict[str, Any] = {
+        "out": out,
+        "cells": len(found.cells),
+        "answers": counts,
+        "calibrated": found.calibrated,
+        "engine": found.engine,
+        "faults": found.faults,
+    }
+    listed = ", ".join(f"{count} {word}" for word, count in counts.items())
+    text = f"{len(found.cells)} cells: {listed or 'none found'}.\n{out / 'predictions.csv'}"
+    if found.faults:
+        text += f"\n{len(found.faults)} pictures could not be used; see predictions.json."
+    return Outcome(facts, text)
+
+
+def explain(
+    run: Path,
+    source: Path,
+    /,
+    *,
+    out: Path,
+    data: Path | None = None,
+    coverage: float = 0.9,
+    most: int = 24,
+    meanings: Path | None = None,
+) -> Outcome:
+    """Show where the classifier looked and which training cells are most alike: explanation.html.
+
+    Args:
+        run: folder of classify train.
+        source: a picture, or a folder of pictures, of one cell each.
+        out: folder for the results.
+        data: the run's data folder, where that has moved.
+        coverage: as for predict.
+        most: how many pictures are explained.
+        meanings: as for predict.
+    """
+    from cytoforge.stages import explain as stage
+
+    own = None if meanings is None else read_yaml(meanings)
+    found = stage.explain(run, source, out, data=data, coverage=coverage, most=most, meanings=own)
+    facts: dict[str, Any] = {
+        "out": out,
+        "cells": len(found.cells),
+        "sanity": found.sanity,
+        "faults": found.faults,
+    }
+    return Outcome(facts, f"{len(found.cells)} cells explained: {out / 'explanation.html'}")
+
+
+def _calibration_text(found: Any, path: Path) -> str:
+    lines = [
+        f"temperature {found.temperature:.3f}, learned from {found.cells} cells of {len(found.groups)} groups"
+    ]
+    judged = found.judged
+    if judged is not None:
+        before, after = judged.before, judged.after
+        lines += [
+            f"on {judged.cells} other cells of {judged.groups} groups ({judged.part}):",
+            f"  calibration error {before.error:.3f} -> {after.error:.3f} (chance gives "
+            f"{after.chance_error:.3f}), Brier {before.brier:.3f} -> {after.brier:.3f}",
+        ]
+        lines += [
+            f"  promised {each.stated:.0%}: {each.groups:.1%} of groups' cells covered (chance allows "
+            f"{each.low:.1%} to {each.high:.1%}), {each.size:.2f} classes in a set"
+            for each in judged.coverage
+        ]
+        lines.append(
+            f"  {judged.false_alarms:.1%} called of an unknown kind, {found.false_alarm:.0%} promised"
+        )
+    return "\n".join([*lines, str(path)])
+
+
+VERBS = (train, calibrate, predict, explain, report)
 """What `cytoforge classify` can do, in the order of the help page."""

@@ -119,7 +119,7 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> 
         labels: (N,) their classes.
 
     Returns:
-        Temperature between `COLDEST` and `HOTTEST`; the loss is convex in its inverse, so no other is as good.
+        Temperature between `COLDEST` and `HOTTEST`; the loss is convex in its inverse.
 
     Raises:
         DataError: there is no image, or logits are not finite.

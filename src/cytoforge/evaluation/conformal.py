@@ -5,8 +5,8 @@ scores of the true classes are known; a class is in the set of a new image if it
 but a small share of those.
 
 Cells of one photo are alike, so cells are not exchangeable, but photos are. Each group (photo, slide or
-patient) therefore weighs the same, its cells share that weight, and one group more is reckoned with than there
-is.
+patient) therefore weighs the same, its cells share that weight, and one group more than there is is reckoned
+with.
 The promise is for a cell of a **new** group that comes from where the calibration groups came from; the share
 within one photo can be far from it, and another scanner or stain breaks it.
 

@@ -128,8 +128,8 @@ class Calibration(_Record):
     judged: Judged | None = None
     caveat: str = (
         "Sets and false alarms are promised for a cell of a new group (photo, slide, patient) that comes "
-        "from where the calibration groups came from, on average over groups; within one group the share can be "
-        "far from it, and another scanner, stain or population breaks it. Not for diagnosis."
+        "from where the calibration groups came from, on average over groups; within one group the share "
+        "can be far from it, and another scanner, stain or population breaks it. Not for diagnosis."
     )
 
     def limits(self, coverage: float) -> Floats:

@@ -35,7 +35,7 @@ def labelled_rows(rows: Mapping[str, NDArray[np.uint8]], note: str = "synthetic"
     side = next(iter(rows.values())).shape[1]
     factor = max(1, _CELL // side)
     names = [name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…" for name in rows]
-    left = round(max(_font(_FONT).getlength(name) for name in names)) + 3 * GAP
+    left = round(max(font(_FONT).getlength(name) for name in names)) + 3 * GAP
     strips = [_strip(images, columns, factor) for images in rows.values()]
     height = sum(strip.shape[0] + GAP for strip in strips) + _FONT + 2 * GAP
     sheet = Image.new("RGB", (left + strips[0].shape[1] + GAP, height + GAP), (PAPER,) * 3)
@@ -43,9 +43,9 @@ def labelled_rows(rows: Mapping[str, NDArray[np.uint8]], note: str = "synthetic"
     top = GAP
     for name, strip in zip(names, strips, strict=True):
         sheet.paste(Image.fromarray(strip), (left, top))
-        pen.text((2 * GAP, top + strip.shape[0] // 2), name, (40, 40, 40), _font(_FONT), anchor="lm")
+        pen.text((2 * GAP, top + strip.shape[0] // 2), name, (40, 40, 40), font(_FONT), anchor="lm")
         top += strip.shape[0] + GAP
-    pen.text((left, top + GAP), note, (120, 120, 120), _font(_FONT - 4), anchor="la")
+    pen.text((left, top + GAP), note, (120, 120, 120), font(_FONT - 4), anchor="la")
     return np.asarray(sheet)
 
 
@@ -96,6 +96,6 @@ def _strip(images: NDArray[np.uint8], columns: int, factor: int) -> NDArray[np.u
 
 
 @cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def font(size: int) -> ImageFont.FreeTypeFont:
     """DejaVu Sans, which matplotlib carries: Latin, Greek, Cyrillic and more on every machine."""
     return ImageFont.truetype(f"{get_data_path()}/fonts/ttf/DejaVuSans.ttf", size)

@@ -29,12 +29,12 @@ from cytoforge.data.transform import Preparation
 from cytoforge.evaluation.calibration import abstention
 from cytoforge.evaluation.classifiers import open_classifier
 from cytoforge.evaluation.conformal import Score
-from cytoforge.evaluation.engines import Engine, FastClassifier, fast_classifier
 from cytoforge.evaluation.novelty import Kind, Known, learn_known
 from cytoforge.evaluation.trust import Calibration, Held, answer, judge
 from cytoforge.evaluation.trust import calibrate as learn
 from cytoforge.masks.unsupervised import unsupervised_masks
 from cytoforge.report.calibration import calibration_picture
+from cytoforge.stages.engines import Engine, FastClassifier, fast_classifier
 
 FILE, FOLDER = "calibration.json", "calibration"
 _REFERENCE, _NAMES, _PICTURE = "reference.safetensors", "reference.json", "calibration.png"

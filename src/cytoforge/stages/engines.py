@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import warnings
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +20,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cytoforge.core.errors import ConfigError
-from cytoforge.core.files import write_atomic
+from cytoforge.core.errors import CheckpointError, ConfigError, DataError
 from cytoforge.evaluation.classifiers import Fitted
+from cytoforge.exports.onnx_network import Graph, write_onnx
 from cytoforge.networks.efficientnet_lite import fold_batch_norm
 from cytoforge.networks.image_classifier import ImageClassifier
 
@@ -80,21 +80,22 @@ def fast_classifier(fitted: Fitted, engine: Engine = "auto", cache: Path | None 
 
     Args:
         fitted: classifier; stays as it is.
-        engine: see `Engine`.
+        engine: see `Engine`. "auto" takes torch where anything is wrong with ONNX.
         cache: folder that keeps the network as an ONNX file, which takes seconds to write; None writes none.
 
     Raises:
         ConfigError: "onnx" was asked for and cannot be had.
+        CheckpointError: "onnx" was asked for and computes something else.
     """
     if engine not in ("auto", "onnx", "torch"):
         raise ConfigError(f'engine "{engine}" is unknown; choose auto, onnx or torch.')
     if engine != "torch":
         try:
             return FastClassifier(fitted, "onnx", _onnx(fitted, cache))
-        except ConfigError:
+        except (ConfigError, CheckpointError, DataError):
             if engine == "onnx":
                 raise
-    return FastClassifier(fitted, "torch", _torch(fitted.network))
+    return FastClassifier(fitted, "torch", _torch(fitted))
 
 
 class BothOutputs(nn.Module):
@@ -110,22 +111,20 @@ class BothOutputs(nn.Module):
         return self.network.head(features), features
 
 
-def folded(network: ImageClassifier) -> ImageClassifier:
-    """A copy with folded batch norm where that changes no answer, else an equal copy."""
+def folded(network: ImageClassifier, resolution: int) -> ImageClassifier:
+    """A copy with folded batch norm where that changes no answer at this resolution, else an equal copy."""
     plain = copy.deepcopy(network).eval()
     quick = fold_batch_norm(copy.deepcopy(plain))
     assert isinstance(quick, ImageClassifier)
-    images = _example(64)
-    try:
-        with torch.inference_mode():
-            same = torch.allclose(plain(images), quick(images), atol=_SAME)
-    except RuntimeError:  # a flattened head takes images of its own size only
-        return plain
+    images = _example(resolution)
+    with torch.inference_mode():
+        same = torch.allclose(plain(images), quick(images), atol=_SAME)
     return quick if same else plain
 
 
-def _torch(network: ImageClassifier) -> Answers:
-    both = BothOutputs(folded(network)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+def _torch(fitted: Fitted) -> Answers:
+    network = folded(fitted.network, fitted.recipe.resolution)
+    both = BothOutputs(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def answers(images: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         with torch.inference_mode():
@@ -139,10 +138,14 @@ def _onnx(fitted: Fitted, cache: Path | None) -> Answers:
     try:
         import onnxruntime
     except ImportError as error:
-        raise ConfigError("the engine onnx needs onnxruntime: pip install 'cytoforge[onnx]'.") from error
-    path = None if cache is None else cache / f"{_digest(fitted)}.onnx"
-    kept = path is not None and path.is_file()
-    content = path.read_bytes() if path is not None and kept else onnx_file(fitted)
+        raise ConfigError("the engine onnx needs onnxruntime: pip install 'cytoforge[export]'.") from error
+    if cache is None:
+        with tempfile.TemporaryDirectory() as folder:
+            return _onnx(fitted, Path(folder))
+    path = cache / f"{_digest(fitted)}.onnx"
+    if not path.is_file():
+        write_onnx(classifier_graph(fitted), path)
+    content = path.read_bytes()
     if b"\x0a\x08location" in content:
         raise ConfigError(f"{path} keeps weights in other files, which is refused; remove it.")
     options = onnxruntime.SessionOptions()
@@ -151,59 +154,42 @@ def _onnx(fitted: Fitted, cache: Path | None) -> Answers:
     try:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise ConfigError(f"ONNX Runtime cannot read {path or 'the network'}: {error}.") from error
+        raise ConfigError(f"ONNX Runtime cannot read {path}: {error}; remove it.") from error
 
     def answers(images: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         logits, features = session.run([_LOGITS, _FEATURES], {_INPUT: images.contiguous().numpy()})
         return logits, features
 
     _require_same(fitted, answers, path)
-    if path is not None and not kept:
-        write_atomic(path, content)
     return answers
 
 
-def onnx_file(fitted: Fitted) -> bytes:
-    """The classifier as one ONNX file: `images` (N, 3, R, R) in [-1, 1] to `logits` and `features`.
-
-    Raises:
-        ConfigError: a package is missing, or the network cannot be written.
-    """
-    network = folded(fitted.network).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            program = torch.onnx.export(
-                BothOutputs(network).eval(),
-                (_example(fitted.recipe.resolution),),
-                input_names=[_INPUT],
-                output_names=[_LOGITS, _FEATURES],
-                dynamic_shapes=({0: torch.export.Dim("count", min=1, max=65_536)},),
-                dynamo=True,
-                verbose=False,
-            )
-    except Exception as error:
-        raise ConfigError(
-            f"{fitted.recipe.architecture} cannot be written as ONNX ({type(error).__name__}: {error}). "
-            "Install its packages with pip install 'cytoforge[onnx]', or use the engine torch."
-        ) from error
-    assert program is not None
-    content: bytes = program.model_proto.SerializeToString()
-    return content
+def classifier_graph(fitted: Fitted) -> Graph:
+    """The quick classifier: `images` (N, 3, R, R) in [-1, 1] to `logits` and `features`, one view."""
+    network = folded(fitted.network, fitted.recipe.resolution).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    side = fitted.recipe.resolution
+    return Graph(
+        BothOutputs(network).eval(),
+        (_INPUT,),
+        (_LOGITS, _FEATURES),
+        lambda count: (_example(side, count),),
+        {"content": "classifier of cells; for research, not for diagnosis"},
+        _SAME,
+    )
 
 
-def _require_same(fitted: Fitted, answers: Answers, path: Path | None) -> None:
+def _require_same(fitted: Fitted, answers: Answers, path: Path) -> None:
     """Refuse a file that is not this classifier."""
     images = _example(fitted.recipe.resolution)
     with torch.inference_mode():
         expected = fitted.network(images).numpy()
     found = answers(images)[0]
     if found.shape != expected.shape or not np.allclose(found, expected, atol=_SAME, rtol=1e-3):
-        raise ConfigError(f"{path or 'the ONNX network'} gives other answers than the classifier; remove it.")
+        raise ConfigError(f"{path} gives other answers than the classifier; remove it.")
 
 
-def _example(side: int) -> Tensor:
-    return torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0)) * 2 - 1
+def _example(side: int, count: int = 2) -> Tensor:
+    return torch.rand(count, 3, side, side, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
 def _digest(fitted: Fitted) -> str:

@@ -6,9 +6,10 @@ import torch
 
 from cytoforge.core.errors import ConfigError
 from cytoforge.evaluation.classifiers import RECIPES, Fitted, Recipe
-from cytoforge.evaluation.engines import fast_classifier, folded, onnx_file
+from cytoforge.exports.onnx_network import write_onnx
 from cytoforge.networks.backbones import Backbone
 from cytoforge.networks.basic_cnn import BasicCNN
+from cytoforge.stages.engines import classifier_graph, fast_classifier, folded
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def test_the_quick_torch_engine_gives_the_same_answers(which, request):
 
 
 def test_batch_norm_of_lite0_is_folded_away(lite0):
-    names = {type(module).__name__ for module in folded(lite0.network).modules()}
+    names = {type(module).__name__ for module in folded(lite0.network, 64).modules()}
     assert "BatchNormAct2d" not in names
     assert "BatchNormAct2d" in {type(module).__name__ for module in lite0.network.modules()}
 
@@ -67,7 +68,7 @@ def test_a_file_of_another_network_is_refused_and_torch_takes_over(small, tmp_pa
     (file,) = tmp_path.glob("*.onnx")
     torch.manual_seed(1)
     other = Fitted(small.recipe, small.classes, BasicCNN(2, 32).eval().requires_grad_(False))
-    file.write_bytes(onnx_file(other))
+    write_onnx(classifier_graph(other), file)
     with pytest.raises(ConfigError, match="other answers"):
         fast_classifier(small, "onnx", tmp_path)
     assert fast_classifier(small, "auto", tmp_path).engine == "torch"

@@ -1,0 +1,75 @@
+"""The page that shows why a classifier says what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from cytoforge.evaluation.trust import Calibration
+from cytoforge.report.teaching import Meaning
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A training cell that resembles the explained one.
+
+    Attributes:
+        name: in the data set.
+        label: its class.
+        distance: in the classifier's features at unit length, 0 to 2.
+        picture: address, or None where the data are not at hand.
+    """
+
+    name: str
+    label: str
+    distance: float
+    picture: str | None
+
+
+@dataclass(frozen=True)
+class Explained:
+    """One cell: facts as in explanation.json, addresses of its picture and heat map, neighbours, meaning."""
+
+    facts: Mapping[str, Any]
+    picture: str
+    heat: str
+    neighbours: Sequence[Neighbour]
+    meaning: Meaning | None
+
+
+@dataclass(frozen=True)
+class Sanity:
+    """Likeness of the heat maps to those of the network with some last layers drawn anew."""
+
+    layers: int
+    likeness: float
+
+
+def build_explanation(
+    cells: Sequence[Explained],
+    sanity: Sequence[Sanity],
+    note: str,
+    calibration: Calibration | None,
+    coverage: float,
+    faults: Mapping[str, str],
+) -> str:
+    """The page as self-contained HTML; every text of the user's comes out escaped."""
+    environment = Environment(
+        loader=PackageLoader("cytoforge.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("explanation.html").render(
+        cells=cells,
+        sanity=sanity,
+        follows=sanity[-1].likeness < 0.5,
+        note=note,
+        calibration=calibration,
+        coverage=coverage,
+        faults=faults,
+    )

@@ -1,0 +1,402 @@
+"""Pictures go in, classes come out, each with how far it can be trusted."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytoforge.core.errors import ConfigError, DataError
+from cytoforge.core.files import sha256_file, write_atomic, write_json
+from cytoforge.core.jobs import Executor, Job, run_jobs
+from cytoforge.core.png import encode_png
+from cytoforge.core.table import csv_text
+from cytoforge.data.images import EXTENSIONS, decode
+from cytoforge.data.transform import Preparation, prepare
+from cytoforge.evaluation.calibration import softmax
+from cytoforge.evaluation.trust import Answers, answer
+from cytoforge.masks.nuclei import Nucleus, find_nuclei, window
+from cytoforge.report.annotate import Note, annotated_cells, annotated_photo
+from cytoforge.report.teaching import Teaching, teaching
+from cytoforge.stages.calibrate import FILE, Trusted, open_trusted
+from cytoforge.stages.engines import Engine
+
+_CHUNK, _PHOTOS, _AHEAD, _BATCH = 512, 8, 64, 32
+_SHOWN = 60
+_FRAMINGS = (4.0,)
+"""Used where the run has no calibration that measured how wide training pictures are."""
+
+_RESEARCH = "For research and teaching. Not for diagnosis."
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What `predict` found.
+
+    Attributes:
+        folder: of predictions.csv, predictions.json and annotated.png.
+        cells: one mapping for each cell, as in predictions.json.
+        faults: picture -> why it could not be used.
+        calibrated: whether the run has a calibration.
+        engine: that computed.
+    """
+
+    folder: Path
+    cells: tuple[dict[str, Any], ...]
+    faults: dict[str, str]
+    calibrated: bool
+    engine: str
+
+
+def predict(
+    run: Path,
+    source: Path,
+    out: Path,
+    *,
+    photos: bool = False,
+    coverage: float = 0.9,
+    meanings: Mapping[str, Any] | None = None,
+    checkpoint: str = "best",
+    engine: Engine = "auto",
+    executor: Executor = "serial",
+    workers: int | None = None,
+) -> Predicted:
+    """Name the cells in a picture or in all pictures of a folder.
+
+    Write predictions.csv, predictions.json and annotated.png (annotated-0001.png, ... of several photos).
+    The same call goes on where it was interrupted.
+
+    Args:
+        run: folder of `classify train`; sets, unknown kinds and true probabilities need `classify calibrate`.
+        source: a picture, or a folder with pictures at any depth.
+        out: folder for the results.
+        photos: pictures are whole photos, in which nuclei are found first; else each shows one cell.
+        coverage: stated share of sets that hold the true class; one that was calibrated.
+        meanings: content of a YAML file of one's own with what classes mean, else the text that comes along.
+        checkpoint: "best" or "newest".
+        engine: that computes.
+        executor: where pictures are dealt to, see core.jobs.
+        workers: how many at once.
+
+    Raises:
+        CheckpointError: it is no run of a classifier.
+        ConfigError: an option makes no sense.
+        DataError: there is no picture, or none can be used.
+    """
+    text = teaching(meanings)
+    files = pictures_in(source)
+    trusted = open_trusted(run, checkpoint, engine)
+    if trusted.calibration is not None:
+        trusted.calibration.limits(coverage)
+    shared = {
+        "run": str(run.resolve()),
+        "checkpoint": checkpoint,
+        "engine": engine,
+        "coverage": coverage,
+        "photos": photos,
+        "weights_sha256": trusted.weights_sha256,
+        "calibration_sha256": sha256_file(run / FILE) if (run / FILE).is_file() else None,
+    }
+    size = _PHOTOS if photos else _CHUNK
+    parts = [files[start : start + size] for start in range(0, len(files), size)]
+    jobs = [Job({**shared, "files": [_stamp(path) for path in part]}) for part in parts]
+    results = run_jobs(predict_job, jobs, out / "jobs", executor, workers, "pictures")
+    root = source if source.is_dir() else source.parent
+    cells = [_named(cell, root) for result in results for cell in result["cells"]]
+    faults = {_name(path, root): why for result in results for path, why in result["faults"].items()}
+    if not cells and faults:
+        raise DataError(f"no picture of {source} can be used; the first: {next(iter(faults.values()))}")
+    found = Predicted(out, tuple(cells), faults, trusted.calibration is not None, trusted.quick.engine)
+    _write(found, trusted, text, coverage, photos)
+    _draw(found, trusted.classes, root, files, photos)
+    shutil.rmtree(out / "jobs", ignore_errors=True)
+    return found
+
+
+def pictures_in(source: Path) -> list[Path]:
+    """The picture, or all pictures below a folder, sorted.
+
+    Raises:
+        DataError: there is none.
+    """
+    if source.is_file():
+        return [source]
+    if not source.is_dir():
+        raise DataError(f"{source} does not exist; give a picture or a folder of pictures.")
+    found = sorted(
+        path
+        for path in source.rglob("*")
+        if path.suffix.lower() in EXTENSIONS
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(source).parts)
+    )
+    if not found:
+        raise DataError(f"{source} holds no picture ({', '.join(sorted(EXTENSIONS))}).")
+    return found
+
+
+def predict_job(parameters: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Some pictures.
+
+    Args:
+        parameters: as `predict` makes them.
+        folder: of the job.
+
+    Returns:
+        "cells" and "faults", by path.
+    """
+    trusted = _opened(
+        parameters["run"], parameters["checkpoint"], parameters["engine"], parameters["calibration_sha256"]
+    )
+    if trusted.weights_sha256 != parameters["weights_sha256"]:
+        raise ConfigError(f"{parameters['run']} has other weights now; run the command again.")
+    paths = [Path(path) for path, _, _ in parameters["files"]]
+    work = _photos if parameters["photos"] else _cells
+    cells, faults = work(trusted, paths, parameters["coverage"])
+    return {"cells": cells, "faults": faults}
+
+
+@lru_cache(maxsize=1)
+def _opened(run: str, checkpoint: str, engine: Engine, _calibration: str | None) -> Trusted:
+    return open_trusted(Path(run), checkpoint, engine)
+
+
+def _cells(
+    trusted: Trusted, paths: Sequence[Path], coverage: float
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Pictures of one cell each."""
+    found: list[dict[str, Any]] = []
+    faults: dict[str, str] = {}
+    for names, images in prepared(paths, trusted.preparation, faults):
+        answers = answered(trusted, *trusted.quick(images), coverage)
+        found += [_row(trusted.classes, str(name), None, answers, index) for index, name in enumerate(names)]
+    return found, faults
+
+
+def _photos(
+    trusted: Trusted, paths: Sequence[Path], coverage: float
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Whole photos: every nucleus in the framing in which it looks most like a training cell."""
+    found: list[dict[str, Any]] = []
+    faults: dict[str, str] = {}
+    framings: Sequence[float] = _FRAMINGS
+    if trusted.calibration is not None and trusted.calibration.framings is not None:
+        framings = trusted.calibration.framings
+    for path in paths:
+        try:
+            photo = decode(path)
+        except DataError as error:
+            faults[str(path)] = str(error)
+            continue
+        nuclei = find_nuclei(photo)
+        if nuclei:
+            found += _around(trusted, path, photo, nuclei, framings, coverage)
+    return found, faults
+
+
+def _around(
+    trusted: Trusted,
+    path: Path,
+    photo: NDArray[np.uint8],
+    nuclei: Sequence[Nucleus],
+    framings: Sequence[float],
+    coverage: float,
+) -> list[dict[str, Any]]:
+    windows = [[window(nucleus, framing, photo.shape) for nucleus in nuclei] for framing in framings]
+    looks = []
+    for row in windows:
+        images = np.stack([prepare(each.cut(photo), trusted.preparation) for each in row])
+        looks.append(answered(trusted, *trusted.quick(images), coverage))
+    best = np.argmin([look.distances for look in looks], axis=0)
+    cells = []
+    for index, which in enumerate(best):
+        place = windows[which][index]
+        box = (place.left, place.top, place.side, place.side)
+        cells.append(_row(trusted.classes, str(path), box, looks[which], index))
+    return cells
+
+
+def prepared(
+    paths: Sequence[Path], preparation: Preparation, faults: dict[str, str]
+) -> Iterator[tuple[list[Path], NDArray[np.uint8]]]:
+    """Pictures (n, R, R, 3) in batches, decoded in threads while earlier ones are looked at.
+
+    Args:
+        paths: the files.
+        preparation: how they become input.
+        faults: gets an entry for each that cannot be used.
+    """
+
+    def read(path: Path) -> NDArray[np.uint8] | DataError:
+        try:
+            return prepare(decode(path), preparation)
+        except DataError as error:
+            return error
+
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with ThreadPoolExecutor(min(8, available)) as pool:
+        waiting = iter(paths)
+        queue: list[tuple[Path, Future[NDArray[np.uint8] | DataError]]] = []
+        names: list[Path] = []
+        images: list[NDArray[np.uint8]] = []
+        while True:
+            queue += [(path, pool.submit(read, path)) for path in islice(waiting, _AHEAD - len(queue))]
+            if not queue:
+                break
+            path, future = queue.pop(0)
+            result = future.result()
+            if isinstance(result, DataError):
+                faults[str(path)] = str(result)
+            else:
+                names.append(path)
+                images.append(result)
+            if len(images) == _BATCH:
+                yield names, np.stack(images)
+                names, images = [], []
+        if images:
+            yield names, np.stack(images)
+
+
+def answered(
+    trusted: Trusted, logits: NDArray[np.float32], features: NDArray[np.float32], coverage: float
+) -> Answers:
+    """What is said about cells; without a calibration only the network's own probabilities."""
+    if trusted.calibration is not None and trusted.known is not None:
+        return answer(trusted.calibration, trusted.known, logits, features, coverage)
+    count, classes = logits.shape
+    return Answers(softmax(logits), np.ones((count, classes), bool), np.zeros(count), np.zeros(count, bool))
+
+
+def _row(
+    classes: Sequence[str], path: str, box: tuple[int, ...] | None, answers: Answers, index: int
+) -> dict[str, Any]:
+    probabilities = answers.probabilities[index]
+    return {
+        "image": path,
+        "box": None if box is None else list(box),
+        "class": classes[int(answers.found[index])],
+        "probability": round(float(probabilities.max()), 5),
+        "probabilities": {
+            name: round(float(value), 5) for name, value in zip(classes, probabilities, strict=True)
+        },
+        "possible": [name for name, inside in zip(classes, answers.sets[index], strict=True) if inside],
+        "distance": round(float(answers.distances[index]), 5),
+        "unknown": bool(answers.unknown[index]),
+        "sure": bool(answers.sure[index]),
+    }
+
+
+def _stamp(path: Path) -> tuple[str, int, int]:
+    """A file and what tells that it was exchanged."""
+    state = path.stat()
+    return str(path.absolute()), state.st_size, state.st_mtime_ns
+
+
+def _name(path: str, root: Path) -> str:
+    place, base = Path(path), root.absolute()
+    return place.relative_to(base).as_posix() if place.is_relative_to(base) else place.name
+
+
+def _named(cell: Mapping[str, Any], root: Path) -> dict[str, Any]:
+    return {**cell, "image": _name(cell["image"], root)}
+
+
+def verdict(cell: Mapping[str, Any], calibrated: bool) -> str:
+    """What to do with an answer, in one word or two."""
+    if not calibrated:
+        return "not calibrated"
+    if cell["unknown"]:
+        return "unknown kind"
+    if len(cell["possible"]) == 1:
+        return "sure"
+    return "several possible" if cell["possible"] else "fits no class"
+
+
+def _write(found: Predicted, trusted: Trusted, text: Teaching, coverage: float, photos: bool) -> None:
+    classes, calibration = trusted.classes, trusted.calibration
+    header = ["image", "left", "top", "width", "height", "class", "probability", "answer", "possible"]
+    header += ["distance", "kind", "meaning", "usual follow-up", *(f"p({name})" for name in classes)]
+    rows = []
+    for cell in found.cells:
+        meaning = text.of(cell["class"])
+        words = ("", "", "") if meaning is None else (meaning.kind, meaning.meaning, meaning.follow_up)
+        possible = " | ".join(cell["possible"]) if found.calibrated else ""
+        distance = cell["distance"] if found.calibrated else ""
+        rows.append(
+            [
+                cell["image"],
+                *(cell["box"] or [""] * 4),
+                cell["class"],
+                cell["probability"],
+                verdict(cell, found.calibrated),
+                possible,
+                distance,
+                *words,
+                *cell["probabilities"].values(),
+            ]
+        )
+    write_atomic(found.folder / "predictions.csv", csv_text(header, rows))
+    known = {name: meaning for name in classes if (meaning := text.of(name)) is not None}
+    unjudged = ("possible", "distance", "unknown", "sure")
+    cells = [
+        {key: None if key in unjudged and not found.calibrated else value for key, value in cell.items()}
+        | {"answer": verdict(cell, found.calibrated)}
+        for cell in found.cells
+    ]
+    write_json(
+        found.folder / "predictions.json",
+        {
+            "format": 1,
+            "kind": "predictions",
+            "notice": _RESEARCH,
+            "note": text.note,
+            "run": str(trusted.run.path.resolve()),
+            "weights_sha256": trusted.weights_sha256,
+            "classes": list(classes),
+            "photos": photos,
+            "engine": found.engine,
+            "calibrated": found.calibrated,
+            "coverage": coverage if found.calibrated else None,
+            "caveat": None if calibration is None else calibration.caveat,
+            "meanings": {
+                name: meaning.model_dump(mode="json", exclude={"names"}) for name, meaning in known.items()
+            },
+            "faults": found.faults,
+            "cells": cells,
+        },
+    )
+
+
+def _note(cell: Mapping[str, Any], classes: Sequence[str], calibrated: bool) -> Note:
+    doubt = {"unknown kind": "?? ", "several possible": "? ", "fits no class": "? "}
+    mark = doubt.get(verdict(cell, calibrated), "")
+    words = f"{mark}{cell['probability']:.2f} {cell['class']}"
+    box = None if cell["box"] is None else tuple(cell["box"])
+    return Note(classes.index(cell["class"]), words, cell["sure"] or not calibrated, box)
+
+
+def _draw(found: Predicted, classes: Sequence[str], root: Path, files: Sequence[Path], photos: bool) -> None:
+    """annotated.png: the photo with frames, or up to sixty cells in rows."""
+    marks = {"Content": "pictures with answers of a classifier", "Notice": _RESEARCH}
+    if not photos:
+        chosen = found.cells[:_SHOWN]
+        cells = [decode(root / cell["image"]) for cell in chosen]
+        notes = [_note(cell, classes, found.calibrated) for cell in chosen]
+        if cells:
+            write_atomic(found.folder / "annotated.png", encode_png(annotated_cells(cells, notes), marks))
+        return
+    usable = [path for path in files if _name(str(path.absolute()), root) not in found.faults]
+    for number, path in enumerate(usable, start=1):
+        name = _name(str(path.absolute()), root)
+        notes = [_note(cell, classes, found.calibrated) for cell in found.cells if cell["image"] == name]
+        file = "annotated.png" if len(usable) == 1 else f"annotated-{number:04d}.png"
+        write_atomic(found.folder / file, encode_png(annotated_photo(decode(path), notes), marks))
