@@ -23,8 +23,8 @@ LIMITS = (
     "underrepresented; frequencies are those that were asked for, not those of a population."
 )
 NOT_FOR = (
-    "Not for diagnosis, not for clinical records, and not as a test set: whether an image shows the class that "
-    "was asked for is measured in the evaluation report, not promised."
+    "Not for diagnosis, not for clinical records, and not as a test set: whether an image shows the class "
+    "that was asked for is measured in the evaluation report, not promised."
 )
 _TAGS = ["synthetic", "cytology", "pap-smear", "medical", "not-for-diagnosis", "cytoforge"]
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))

@@ -146,8 +146,6 @@ def known_answers(known: Known) -> dict[str, tuple[str, str]]:
 def _run_answers(run: Run) -> dict[str, str]:
     config = run.config
     loop, preparation = config.get("loop", {}), config.get("preparation", {})
-    settings = ", ".join(f"{name} {value}" for name, value in config.get("settings", {}).items())
-    versions = ", ".join(f"{name} {number}" for name, number in config.get("versions", {}).items())
     answers = {
         "method": f"Deep learning: {config['method']} for cell images ({len(config['classes'])} classes).",
         "limitations": f"{LIMITS} {NOT_FOR}",
@@ -155,19 +153,29 @@ def _run_answers(run: Run) -> dict[str, str]:
             f'Cells made square by "{preparation.get("fit")}" and resized with antialiasing to '
             f"{preparation.get('resolution')} px, RGB; denoising strength {preparation.get('denoise')}."
         ),
-        "model": f"{config['method']}. Settings: {settings}.",
-        "software": versions or TO_FILL,
-        "initialisation": f"Random weights from seed {config.get('seed', '?')}"
-        + (", or pretrained as the settings say." if "weights" in config.get("settings", {}) else ".")
-        + (" Started from another run's weights." if "base" in config else ""),
-        "training": ", ".join(f"{name} {value}" for name, value in loop.items()) + f". {_course(run)}",
+        "model": f"{config['method']}. Settings: {_listing(config.get('settings', {}))}.",
+        "software": _listing(config.get("versions", {})),
+        "initialisation": _initialisation(config),
+        "training": ". ".join(filter(None, [_listing(loop), _course(run)])),
         "final_model": _selection(config),
         "reproduction": (
-            f"Settings SHA-256 {run.config_hash}; seed {config.get('seed', '?')}; the same command resumes "
-            "and repeats the run."
+            f"Settings SHA-256 {run.config_hash}, seed {config.get('seed', 'not recorded')}; the same "
+            "command resumes and repeats the run."
         ),
     }
-    return {name: text for name, text in answers.items() if text != TO_FILL}
+    return {name: text for name, text in answers.items() if text}
+
+
+def _listing(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+def _initialisation(config: Mapping[str, Any]) -> str:
+    if "base" in config:
+        return "Weights of another run, refined."
+    weights = config.get("settings", {}).get("weights", "none")
+    pretrained = "" if weights == "none" else f"; pretrained body ({Path(str(weights)).name})"
+    return f"Random, from seed {config.get('seed', 'not recorded')}{pretrained}."
 
 
 def _selection(config: Mapping[str, Any]) -> str:
@@ -239,8 +247,8 @@ def _metric_answers(metrics: Metrics) -> dict[str, str]:
         "metrics": f"{names}; features of {metrics.extractor}, {metrics.resolution} px, k = {metrics.k}.",
         "statistics": "; ".join(f"{name}: {rule}" for name, rule in metrics.rules.items()),
         "internal_test": (
-            f"{metrics.counts.synthetic} synthetic images against {metrics.counts.holdout} real cells of groups "
-            "that took no part in training or selection."
+            f"{metrics.counts.synthetic} synthetic images against {metrics.counts.holdout} real cells of "
+            "groups that took no part in training or selection."
         ),
         "performance": scores,
         "baseline": "Real cells against other real cells in equal numbers, beside every score.",
@@ -251,8 +259,8 @@ def _metric_answers(metrics: Metrics) -> dict[str, str]:
         copies = metrics.copies
         answers["privacy"] = (
             f"Each image tested for copying at a false-alarm rate of {copies.false_alarm_rate:g}: "
-            f"{copies.flagged} of {copies.checked} flagged ({copies.honest_low} to {copies.honest_high} expected "
-            "of an honest generator). "
+            f"{copies.flagged} of {copies.checked} flagged ({copies.honest_low} to {copies.honest_high} "
+            "expected of an honest generator). "
             f"{'Copies found.' if copies.found else 'No sign of copies; that is no proof of anonymity.'}"
         )
     if metrics.class_correctness is not None:

@@ -19,6 +19,7 @@ from cytoforge.exports.image_folder import METADATA, write_images
 from cytoforge.exports.synthetic_set import SyntheticSet
 
 CROISSANT = "croissant.json"
+_CELL = ("label", "seed", "synthetic", "sha256")
 _TYPES = {"seed": "INTEGER", "synthetic": "BOOL"}
 
 
@@ -105,34 +106,35 @@ def _file_set(mlc: Any, name: str, description: str) -> Any:
 
 
 def _record_sets(mlc: Any, opened: SyntheticSet) -> list[Any]:
-    """Files by path, and one record for each cell that joins its row of the table with its files."""
-    kinds = ["images", "masks"] if opened.masked else ["images"]
-    columns = {"images": "file_name", "masks": "mask"}
-    fields = [
-        _column(mlc, name, _TYPES.get(name, "TEXT"))
-        for name in ("file_name", "label", "seed", "synthetic", "sha256", "mask")
-        if name != "mask" or opened.masked
-    ]
-    for kind in kinds:
-        join = next(field for field in fields if field.name == columns[kind])
-        join.references = mlc.Source(field=f"{kind}_by_path/path")
-        fields.append(
-            mlc.Field(
-                id=f"cells/{kind}",
-                name=kind,
-                data_types=[mlc.DataType.IMAGE_OBJECT],
-                source=mlc.Source(field=f"{kind}_by_path/content"),
-            )
-        )
-    cells = mlc.RecordSet(id="cells", name="cells", description="one synthetic cell each", fields=fields)
-    return [*(_by_path(mlc, kind) for kind in kinds), cells]
+    """Files by path, and one record for each cell that joins its row of the table with its image.
+
+    Masks have records of their own: a record of Croissant joins two sources, not three.
+    """
+    sets = [_by_path(mlc, "images"), _joined(mlc, "cells", "file_name", "images", _CELL)]
+    if opened.masked:
+        sets += [_by_path(mlc, "masks"), _joined(mlc, "cell_masks", "mask", "masks", ("file_name",))]
+    return sets
 
 
-def _column(mlc: Any, name: str, kind: str) -> Any:
+def _joined(mlc: Any, name: str, key: str, kind: str, columns: tuple[str, ...]) -> Any:
+    """Records `name`: columns of the table, and the file of `kind` whose path is in column `key`."""
+    path = _column(mlc, name, key)
+    path.references = mlc.Source(field=f"{kind}_by_path/path")
+    content = mlc.Field(
+        id=f"{name}/{kind}",
+        name=kind,
+        data_types=[mlc.DataType.IMAGE_OBJECT],
+        source=mlc.Source(field=f"{kind}_by_path/content"),
+    )
+    fields = [path, *(_column(mlc, name, column) for column in columns), content]
+    return mlc.RecordSet(id=name, name=name, fields=fields)
+
+
+def _column(mlc: Any, records: str, name: str) -> Any:
     return mlc.Field(
-        id=f"cells/{name}",
+        id=f"{records}/{name}",
         name=name,
-        data_types=[getattr(mlc.DataType, kind)],
+        data_types=[getattr(mlc.DataType, _TYPES.get(name, "TEXT"))],
         source=mlc.Source(file_object=METADATA, extract=mlc.Extract(column=name)),
     )
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 PRIVATE_GROUP = 0x0009
 PRIVATE_CREATOR = "CYTOFORGE"
-PRIVATE = {"class": (0x01, "UT"), "seed": (0x02, "UV"), "origin": (0x03, "UT"), "pixels_sha256": (0x04, "LO")}
+PRIVATE = {"class": (0x01, "UT"), "seed": (0x02, "LO"), "origin": (0x03, "UT"), "pixels_sha256": (0x04, "LO")}
 """Name -> element and value representation in the private block."""
 
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
@@ -185,7 +185,7 @@ def _private(dataset: FileDataset, opened: SyntheticSet, entry: Entry) -> None:
     block = dataset.private_block(PRIVATE_GROUP, PRIVATE_CREATOR, create=True)
     values = {
         "class": entry.label,
-        "seed": entry.seed,
+        "seed": str(entry.seed),
         "origin": json.dumps(opened.facts()),
         "pixels_sha256": pixel_hash(opened.pixels(entry)),
     }

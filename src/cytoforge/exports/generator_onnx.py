@@ -101,9 +101,9 @@ def write_generator(run: Run, out: Path, checkpoint: str = "best") -> list[Path]
 def generator_graph(generator: Generator, run: Run) -> Graph:
     """How a generator is called.
 
-    Inputs are `noise` (N, ...) standard normal, `labels` (N,) int64 and, for methods that paint onto masks and
-    draw none, `masks` (N, 2, R, R) in {0, 1}: cytoplasm, nucleus. Outputs are `images` (N, 3, R, R) in [-1, 1]
-    and, where the method draws masks first, `masks`.
+    Inputs are `noise` (N, ...) standard normal, `labels` (N,) int64 and, for methods that paint onto masks
+    and draw none, `masks` (N, 2, R, R) in {0, 1}: cytoplasm, nucleus. Outputs are `images` (N, 3, R, R) in
+    [-1, 1] and, where the method draws masks first, `masks`.
     """
     method = generator.method
     networks = {

@@ -43,22 +43,15 @@ def write_image_folder(opened: SyntheticSet, out: Path) -> list[Path]:
 
 def write_images(opened: SyntheticSet, out: Path) -> None:
     """Images, masks, table and origin."""
-    columns = COLUMNS if opened.masked else COLUMNS[:-1]
     rows = []
     with progress("images", len(opened.images)) as advance:
         for entry in opened.images:
-            row = {
-                "file_name": f"images/{entry.file}",
-                "label": entry.label,
-                "seed": entry.seed,
-                "synthetic": "true",
-                "sha256": entry.sha256,
-                "mask": entry.mask or "",
-            }
-            write_atomic(out / row["file_name"], (opened.folder / entry.file).read_bytes())
+            file = f"images/{entry.file}"
+            write_atomic(out / file, (opened.folder / entry.file).read_bytes())
             if entry.mask is not None:
                 write_atomic(out / entry.mask, (opened.folder / entry.mask).read_bytes())
-            rows.append(row)
+            rows.append((file, entry.label, entry.seed, "true", entry.sha256, entry.mask))
             advance(1)
-    write_atomic(out / METADATA, csv_text(rows, columns))
+    count = len(COLUMNS) if opened.masked else len(COLUMNS) - 1
+    write_atomic(out / METADATA, csv_text(COLUMNS[:count], [row[:count] for row in rows]))
     copy_origin(opened, out)

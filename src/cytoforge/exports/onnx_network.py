@@ -119,26 +119,44 @@ def _libraries() -> tuple[ModuleType, ModuleType]:
 
 
 def _translated(graph: Graph) -> Any:
-    """The ONNX model of a network, its batch free."""
+    """The ONNX model of a network, its batch free, without the traces of source files that torch leaves."""
     example = graph.example(4)
     batch = torch.export.Dim("batch", min=1, max=_MOST_BATCH)
+    free = tuple({0: batch} for _ in example)
     try:
         with torch.no_grad(), _quiet():
+            # captured here: torch.onnx.export would fall back to a fixed batch without a word
+            captured = torch.export.export(graph.network.eval(), example, dynamic_shapes=free, strict=False)
             program = torch.onnx.export(
-                graph.network.eval(),
-                example,
+                captured,
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=list(graph.inputs),
                 output_names=list(graph.outputs),
-                dynamic_shapes=tuple({0: batch} for _ in example),
                 verbose=False,
             )
     except Exception as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ConfigError(f"torch cannot translate this network to ONNX: {first}.") from error
+        raise ConfigError(f"torch cannot translate this network to ONNX: {first}") from error
     assert program is not None
-    return program.model_proto
+    return _cleaned(program.model_proto)
+
+
+def _cleaned(model: Any) -> Any:
+    """The model without names of source files and symbols; its free dimension is called batch."""
+    del model.metadata_props[:]
+    for part in (model.graph, *model.functions):
+        del part.value_info[:], part.metadata_props[:]
+        part.ClearField("doc_string")
+        for node in part.node:
+            del node.metadata_props[:]
+            node.ClearField("doc_string")
+    for value in (*model.graph.input, *model.graph.output, *model.graph.initializer):
+        del value.metadata_props[:]
+        value.ClearField("doc_string")
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    return model
 
 
 def _serialised(onnx: ModuleType, model: Any) -> bytes:
