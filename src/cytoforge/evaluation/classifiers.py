@@ -52,6 +52,9 @@ class Recipe(ClassifierConfig):
     copies: int = Field(
         8, ge=1, description="linear: changed copies of each image whose features are learned"
     )
+    precision: Literal["auto", "32-true", "bf16-mixed"] = Field(
+        "auto", description="number format of training; auto measures which one this machine gains from"
+    )
     views: Literal[1, 8] = Field(1, description="8 averages the logits of all flips and quarter turns")
 
     @property
@@ -65,7 +68,9 @@ RECIPES: dict[str, Recipe] = {
         mode="linear", head="standardised", augment="stain,color,noise", strength=0.5, steps=1500, batch=64,
         learning_rate=3e-3, weight_decay=0.1, average_half_life=5000,
     ),
-    "lite0": Recipe(mode="full", steps=1000, batch=32, learning_rate=1e-3, label_smoothing=0.1, views=8),
+    "lite0": Recipe(
+        steps=800, learning_rate=1e-3, weight_decay=0.02, label_smoothing=0.1, precision="32-true", views=8
+    ),
     "basic-cnn": Recipe(
         architecture="basic-cnn", mode="scratch", resolution=64, steps=4000, batch=64, dropout=0.25,
         weight_decay=1e-4,
@@ -302,7 +307,7 @@ def loop_config(recipe: Recipe) -> LoopConfig:
         measure_every=often,
         measure_images=2,
         save_every=often,
-        precision=fastest_precision(),
+        precision=fastest_precision() if recipe.precision == "auto" else recipe.precision,
     )
 
 

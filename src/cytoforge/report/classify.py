@@ -55,7 +55,7 @@ class Protocol(_Record):
         accuracies: of each fold.
         sibling: share of the tested cells of whose photo cells were in training.
         seconds: of training, for each fold.
-        curves: of each fold.
+        curves: of each fold; none for classifiers that are not trained step by step.
     """
 
     name: str
@@ -125,8 +125,9 @@ def build_classify(
         probabilities: "random" and "grouped" -> (N, K).
     """
     protocols = (judged.random, judged.grouped)
+    trained = {"curves": _curves_figure(protocols)} if judged.grouped.curves else {}
     figures = {
-        "curves": _curves_figure(protocols),
+        **trained,
         "confusion": _confusion_figure(protocols),
         "roc": _roc_figure(protocols, labels, probabilities),
     }
@@ -225,13 +226,13 @@ def _curves_figure(protocols: Sequence[Protocol]) -> Figure:
     """Loss and accuracy of every fold, one row for each protocol."""
     with mpl.rc_context(PLOT_STYLE):
         figure = Figure(figsize=(10, 5), layout="constrained")
-        panels = figure.subplots(2, 2, squeeze=False, sharex="col")
+        panels = figure.subplots(2, 2, squeeze=False, sharex=True, sharey="col")
         for row, protocol in zip(panels, protocols, strict=True):
             for curve in protocol.curves:
                 row[0].plot(curve.seen, curve.loss, color=SOFT, linewidth=1)
                 row[0].plot(curve.looked, curve.unseen_loss, color=EOSIN, linewidth=1.4)
                 row[1].plot(curve.looked, curve.accuracy, color=HEMATOXYLIN, linewidth=1.4)
-            row[0].set_title(f"{_title(protocol)}: cross-entropy, training (grey) and unseen cells")
+            row[0].set_title(f"{_title(protocol)}: loss, training (grey) and unseen cells")
             row[1].set_title(f"{_title(protocol)}: accuracy on unseen cells while training")
         for panel in panels[1]:
             panel.set_xlabel("training images seen")
@@ -274,13 +275,15 @@ def _roc_figure(
                 place = protocol.scores.labels.index(name)
                 alarms, hits = roc(labels == place, probabilities[protocol.name][:, place])
                 colour = _COLOURS[index % len(_COLOURS)]
-                label = f"{plain(name)} {found.auc.value:.3f} ({found.auc.low:.3f} to {found.auc.high:.3f})"
+                label = (
+                    f"{plain(name)}: area {found.auc.value:.3f} ({found.auc.low:.3f} to {found.auc.high:.3f})"
+                )
                 axes.plot(alarms, hits, color=colour, linewidth=1.4, label=label)
             axes.set_xlim(-0.01, 1)
             axes.set_ylim(0, 1.01)
             axes.set_xlabel("false alarms")
             axes.set_ylabel("hits")
-            axes.set_title(f"{_title(protocol)}: ROC, each class against the rest, with its area")
+            axes.set_title(f"{_title(protocol)}: each class against the rest")
             axes.legend(loc="lower right", fontsize=8)
     return figure
 

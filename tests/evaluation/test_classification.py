@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn import metrics
+
+from cytoforge.core.errors import DataError
+from cytoforge.data.folds import Fold
+from cytoforge.evaluation.classification import _auc, score
+from cytoforge.evaluation.leakage import leak_inflation, with_sibling
+
+RNG = np.random.default_rng(0)
+LABELS = RNG.integers(0, 3, 120)
+VALUES = RNG.dirichlet(np.ones(3), 120).round(2) + 0.5 * np.eye(3)[LABELS] * RNG.random((120, 1))
+PROBABILITIES = VALUES / VALUES.sum(1, keepdims=True)
+GROUPS = [f"photo {index // 4}" for index in range(120)]
+NAMED = PROBABILITIES.argmax(1)
+
+
+def test_scores_are_those_of_scikit_learn() -> None:
+    found = score(LABELS, PROBABILITIES, ("a", "b", "c"), GROUPS)
+    table = metrics.precision_recall_fscore_support(LABELS, NAMED)
+    for index, name in enumerate("abc"):
+        ours = found.classes[name]
+        wanted = [column[index] for column in table]
+        assert [ours.precision.value, ours.recall.value, ours.f1.value, ours.support] == pytest.approx(wanted)
+        area = metrics.roc_auc_score(index == LABELS, PROBABILITIES[:, index])
+        assert ours.auc.value == pytest.approx(area)
+    assert found.accuracy.value == pytest.approx(metrics.accuracy_score(LABELS, NAMED))
+    assert found.balanced_accuracy.value == pytest.approx(metrics.balanced_accuracy_score(LABELS, NAMED))
+    assert found.macro_f1.value == pytest.approx(metrics.f1_score(LABELS, NAMED, average="macro"))
+    assert found.macro_auc.value == pytest.approx(
+        metrics.roc_auc_score(LABELS, PROBABILITIES, average="macro", multi_class="ovr")
+    )
+    assert (np.array(found.confusion) == metrics.confusion_matrix(LABELS, NAMED)).all()
+    assert (found.count, found.groups) == (120, 30)
+
+
+def test_weighted_areas_are_those_of_scikit_learn() -> None:
+    weights = RNG.integers(0, 4, (5, 120)).astype(float)
+    ours = _auc(PROBABILITIES[:, 1], LABELS == 1, weights)
+    theirs = [metrics.roc_auc_score(LABELS == 1, PROBABILITIES[:, 1], sample_weight=row) for row in weights]
+    np.testing.assert_allclose(ours, theirs)
+    assert np.isnan(_auc(PROBABILITIES[:, 1], LABELS == 7, weights)).all()
+
+
+def test_intervals_hold_the_value_and_know_groups() -> None:
+    found = score(LABELS, PROBABILITIES, ("a", "b", "c"), GROUPS)
+    for number in (found.accuracy, found.macro_f1, found.macro_auc, found.classes["b"].recall):
+        assert number.low <= number.value <= number.high
+    right = np.repeat(RNG.random(30) < 0.7, 4)  # whole photos right or wrong
+    shown = np.where(right, LABELS, (LABELS + 1) % 3)
+    wide = score(LABELS, np.eye(3)[shown], ("a", "b", "c"), GROUPS).accuracy
+    narrow = score(LABELS, np.eye(3)[shown], ("a", "b", "c")).accuracy
+    assert wide.high - wide.low > 1.5 * (narrow.high - narrow.low)
+    assert narrow.high - narrow.low == pytest.approx(2 * 1.96 * np.sqrt(0.7 * 0.3 / 120), rel=0.25)
+
+
+def test_a_class_without_images_is_left_out() -> None:
+    found = score(np.array([0, 1, 1]), np.eye(3)[[0, 1, 2]], ("a", "b", "c"))
+    assert set(found.classes) == {"a", "b"}
+    assert found.balanced_accuracy.value == pytest.approx(0.75)
+    assert found.confusion == ((1, 0, 0), (0, 1, 1), (0, 0, 0))
+
+
+def test_what_cannot_be_scored() -> None:
+    with pytest.raises(DataError, match="do not fit"):
+        score(LABELS, PROBABILITIES[:5], ("a", "b", "c"))
+    with pytest.raises(DataError, match="diverge"):
+        score(LABELS, PROBABILITIES * np.nan, ("a", "b", "c"))
+    with pytest.raises(DataError, match="two classes"):
+        score(LABELS * 0, PROBABILITIES, ("a", "b", "c"))
+
+
+def test_leaks_by_hand() -> None:
+    labels = np.zeros(8, np.int64)
+    at_random, by_group = np.array([0] * 7 + [1]), np.array([0] * 5 + [1] * 3)
+    leak = leak_inflation(labels, at_random, by_group, [str(index) for index in range(8)])
+    assert leak.value == pytest.approx(2 / 8)
+    assert 0 <= leak.low <= leak.value <= leak.high <= 0.75
+    folds = [Fold(np.array([0, 1]), np.array([2, 3])), Fold(np.array([2, 3]), np.array([0, 1]))]
+    assert with_sibling(folds, ["a", "b", "a", "c"]) == 0.5

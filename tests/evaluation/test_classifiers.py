@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from cytoforge.core.errors import CheckpointError, ConfigError, DataError
+from cytoforge.core.run import Run
+from cytoforge.evaluation.classifiers import RECIPES, Recipe, fit, open_classifier, recipe_of
+from cytoforge.training.loop import Loop
+
+CLASSES = ("a", "b", "c")
+LABELS = np.arange(36) % 3
+BASIC: dict[str, Any] = {
+    "resolution": 16,
+    "steps": 40,
+    "batch": 12,
+    "learning_rate": 3e-3,
+    "augment": "noise",
+}
+LINEAR: dict[str, Any] = {"resolution": 32, "steps": 60, "copies": 2}
+
+
+def pictures(seed: int = 0, size: int = 20) -> Any:
+    """Noise with a bright square whose colour is the class."""
+    images = np.random.default_rng(seed).integers(0, 120, (36, size, size, 3), np.uint8)
+    for index, label in enumerate(LABELS):
+        images[index, 5:15, 5:15, label] = 220
+    return images
+
+
+def basic(**settings: Any) -> Recipe:
+    return recipe_of("basic-cnn", {**BASIC, **settings})
+
+
+@pytest.mark.parametrize(("name", "settings"), [("basic-cnn", BASIC), ("linear", LINEAR)])
+def test_a_recipe_learns_and_is_read_back(name: str, settings: dict[str, Any], tmp_path: Path) -> None:
+    recipe = recipe_of(name, settings)
+    fitted = fit(recipe, pictures(), LABELS, CLASSES, 1, tmp_path / "run")
+    unseen = pictures(seed=1)
+    probabilities = fitted.probabilities(unseen)
+    assert (probabilities.argmax(1) == LABELS).mean() > 0.9
+    np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
+    assert fitted.features(unseen).shape == (36, fitted.network.width)
+    again = open_classifier(tmp_path / "run")
+    assert (again.recipe, again.classes) == (recipe, CLASSES)
+    np.testing.assert_array_equal(again.logits(unseen), fitted.logits(unseen))
+    same = fit(recipe, pictures(), LABELS, CLASSES, 1)
+    np.testing.assert_allclose(same.logits(unseen), fitted.logits(unseen), rtol=1e-4, atol=1e-4)
+
+
+def test_steps_do_not_depend_on_the_number_of_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = []
+    step = Loop.step
+    monkeypatch.setattr(Loop, "step", lambda loop: taken.append(loop.steps) or step(loop))
+    for count in (6, 36):
+        taken.clear()
+        fit(basic(steps=3), pictures()[:count], LABELS[:count], CLASSES)
+        assert taken == [0, 1, 2]
+
+
+def test_an_interrupted_training_goes_on_as_if_nothing_had_been(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, step = basic(steps=12, schedule="one-cycle"), Loop.step
+    whole = fit(recipe, pictures(), LABELS, CLASSES, 0, tmp_path / "whole")
+
+    def stumble(loop: Loop) -> None:
+        if loop.steps == 7:
+            raise KeyboardInterrupt
+        step(loop)
+
+    monkeypatch.setattr(Loop, "step", stumble)
+    with pytest.raises(KeyboardInterrupt):
+        fit(recipe, pictures(), LABELS, CLASSES, 0, tmp_path / "broken")
+    monkeypatch.setattr(Loop, "step", step)
+    resumed = fit(recipe, pictures(), LABELS, CLASSES, 0, tmp_path / "broken")
+    np.testing.assert_array_equal(resumed.logits(pictures(1)), whole.logits(pictures(1)))
+
+
+def test_a_classifier_starts_from_another() -> None:
+    first = fit(basic(), pictures(), LABELS, CLASSES)
+    still = fit(basic(steps=1, learning_rate=1e-9), pictures(), LABELS, CLASSES, start=first)
+    np.testing.assert_allclose(still.logits(pictures(1)), first.logits(pictures(1)), atol=1e-4)
+    renamed = fit(basic(steps=1, learning_rate=1e-9), pictures(), LABELS, ("a", "b", "x"), start=first)
+    np.testing.assert_allclose(renamed.features(pictures(1)), first.features(pictures(1)), atol=1e-4)
+    assert np.abs(renamed.logits(pictures(1)) - first.logits(pictures(1))).max() > 0.1
+    with pytest.raises(ConfigError, match="cannot be the start"):
+        fit(basic(resolution=24), pictures(), LABELS, CLASSES, start=first)
+
+
+def test_eight_views_do_not_see_how_a_picture_is_turned() -> None:
+    fitted = fit(basic(steps=5, views=8), pictures(), LABELS, CLASSES)
+    images = pictures(1, size=16)
+    turned = np.ascontiguousarray(np.rot90(images, axes=(1, 2))[:, :, ::-1])
+    np.testing.assert_allclose(fitted.logits(images), fitted.logits(turned), atol=1e-5)
+
+
+def test_recipes_hold_together() -> None:
+    assert {"linear", "lite0", "basic-cnn", "resnet50", "vgg16", "vgg19"} <= set(RECIPES)
+    assert {"resnet152", "densenet161", "inception-v3"} <= set(RECIPES)
+    assert all(Recipe.model_validate(recipe.model_dump(mode="json")) == recipe for recipe in RECIPES.values())
+    assert recipe_of("timm:resnet18", {"steps": "7"}).architecture == "resnet18"
+    with pytest.raises(ConfigError, match='Did you mean "lite0"'):
+        recipe_of("lite")
+    with pytest.raises(ConfigError, match="step is not a setting"):
+        recipe_of("lite0", {"step": 7})
+
+
+def test_faults_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="do not fit"):
+        fit(basic(), pictures(), LABELS[:5], CLASSES)
+    with pytest.raises(DataError, match="uint8"):
+        fit(basic(), pictures().astype(float), LABELS, CLASSES)
+    Run.create(tmp_path / "gan", {"method": "gan"})
+    with pytest.raises(CheckpointError, match="not of a classifier"):
+        open_classifier(tmp_path / "gan")
+
+
+@pytest.mark.slow
+def test_fine_tuning_beats_frozen_features_on_real_cells(real_data: Path) -> None:
+    from cytoforge.data.cache import open_cache
+    from cytoforge.data.folder import open_cells
+    from cytoforge.data.folds import grouped_folds
+    from cytoforge.data.transform import Preparation
+
+    cells = open_cache(open_cells(real_data / "sipakmed"), Preparation(resolution=64))
+    fold = grouped_folds(cells.labels, cells.groups)[0]
+    images = np.asarray(cells.images)
+    accuracy = {}
+    for name in ("linear", "lite0"):
+        recipe = recipe_of(name, {"resolution": 64, "copies": 2, "steps": 200, "views": 1})
+        fitted = fit(recipe, images[fold.train], cells.labels[fold.train], cells.shape.classes)
+        accuracy[name] = (fitted.logits(images[fold.test]).argmax(1) == cells.labels[fold.test]).mean()
+    assert accuracy["linear"] > 0.75
+    assert accuracy["lite0"] > accuracy["linear"]
+    assert torch.get_num_threads() == 1
