@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cytoforge.experiments import paired_pathology, syncgan_2020
+from cytoforge.experiments import paired_pathology, syncgan_triplets
 from cytoforge.experiments.paired_pathology import SOURCE, Place, diversity, parameters
 
 
@@ -39,7 +39,7 @@ def test_one_image_for_a_mask_has_no_diversity(monkeypatch):
 def test_areas_of_masks_by_hand():
     masks = np.zeros((1, 2, 4), np.uint8)
     masks[0, 0] = [0, 1, 2, 2]
-    shares = syncgan_2020._shares(masks)
+    shares = syncgan_triplets._shares(masks)
     assert shares["nucleus"].tolist() == [0.25]
     assert shares["cell"].tolist() == [0.375]
 
@@ -57,7 +57,7 @@ def test_paired_pathology_smoke(tmp_path):
 
 @pytest.mark.slow
 def test_syncgan_smoke(tmp_path):
-    result = syncgan_2020.run(None, tmp_path, "smoke")
+    result = syncgan_triplets.run(None, tmp_path, "smoke")
     assert json.loads((tmp_path / "result.json").read_text()) == result
     assert set(result["numbers"]) == {"source", "one conditional mask GAN", "real pairs"}
     assert len(result["details"]["source"]["areas"]) == 5

@@ -15,6 +15,8 @@ def experiment(
     data: Path | None = None,
     scale: Literal["smoke", "full"] = "smoke",
     out: Path | None = None,
+    executor: Literal["serial", "loky", "ray", "dask"] = "serial",
+    workers: int | None = None,
 ) -> Outcome:
     """Repeat a published system or comparison: result.json and pictures. Without a name, list them.
 
@@ -23,6 +25,8 @@ def experiment(
         data: folder of labelled cells; simulated ones where not given.
         scale: smoke shows in minutes that everything works, full takes as long as honest numbers take.
         out: new or empty folder for the results, or one in which the same call was interrupted.
+        executor: serial, loky for many processes on this machine, or a cluster by ray or dask.
+        workers: processes at once; what the executor offers where not given.
     """
     from cytoforge.core.errors import ConfigError
     from cytoforge.experiments.catalogue import EXPERIMENTS, begin, experiment_of
@@ -33,6 +37,9 @@ def experiment(
     chosen = experiment_of(name)
     if out is None:
         raise ConfigError(f"missing: --out. Write: cytoforge experiment {name} --out results/{name}.")
+    spread = {} if executor == "serial" and workers is None else {"executor": executor, "workers": workers}
+    if spread and not chosen.spreads:
+        raise ConfigError(f"{name} trains one thing after the other; leave out --executor and --workers.")
     begin(name, chosen, data, out, scale)
-    result = chosen.run(data, out, scale)
+    result = chosen.run(data, out, scale, **spread)
     return Outcome({"experiment": name, "scale": scale, "out": out, "result": result}, f"{name}: {out}")

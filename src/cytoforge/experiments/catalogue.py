@@ -20,8 +20,10 @@ from cytoforge.experiments import (
     gan_families,
     generators,
     paired_pathology,
+    sipakmed_2024,
     sipakmed_generators,
     syncgan_2020,
+    syncgan_triplets,
     warm_start,
 )
 from cytoforge.experiments.scale import Scale
@@ -36,11 +38,13 @@ class Experiment:
         run: (folder of cells or None for simulated ones, folder for the results, scale) -> content of
             result.json; writes result.json and pictures.
         resumes: the same call goes on with what is in the folder.
+        spreads: `run` also takes `executor` and `workers`, see `core.jobs`.
     """
 
     summary: str
-    run: Callable[[Path | None, Path, Scale], dict[str, Any]]
+    run: Callable[..., dict[str, Any]]
     resumes: bool = False
+    spreads: bool = False
 
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -56,6 +60,12 @@ EXPERIMENTS: dict[str, Experiment] = {
         "Dense conditional GAN and variational autoencoder of source 001, and better ones.",
         sipakmed_generators.run,
     ),
+    "sipakmed-2024": Experiment(
+        "Basic CNN, VGG, ResNet-50, SVM and MLP of source 001: by random and by grouped folds.",
+        sipakmed_2024.run,
+        resumes=True,
+        spreads=True,
+    ),
     "gan-families": Experiment("Every adversarial loss on the same cells, side by side.", gan_families.run),
     "gan-failures": Experiment(
         "How adversarial training fails, each failure beside its cure.", gan_failures.run
@@ -65,9 +75,15 @@ EXPERIMENTS: dict[str, Experiment] = {
         warm_start.run,
         resumes=True,
     ),
-    "syncgan-2020": Experiment(
+    "syncgan-triplets": Experiment(
         "Masks per class from noise, cells from masks (source 002): do image and mask agree?",
+        syncgan_triplets.run,
+    ),
+    "syncgan-2020": Experiment(
+        "Do such cells help classifiers? Tables 2 and 3 of source 002, repeated, with intervals.",
         syncgan_2020.run,
+        resumes=True,
+        spreads=True,
     ),
     "paired-pathology": Experiment(
         "Cells painted onto masks under two discriminators (source 003): does one mask give many images?",

@@ -1,174 +1,350 @@
-"""SynCGAN's triplets: masks per class from noise, cells from masks (source 002, the generation part).
+"""Do SynCGAN's cells help classifiers? Tables 2 and 3 of source 002, repeated over splits, with intervals.
 
-Source 002 (Dey et al., 2020) draws binary masks with a GAN for each class, paints cells onto them with a
-U-Net and shows the pictures; whether image and mask agree, and whether drawn masks are like real ones, it
-does not measure. Here both are: Dice of a segmenter that learned from real cells, beside the same figure
-for real pairs, and the Wasserstein distance between real and drawn areas of nucleus and cell, per class.
+Source 002 (Dey et al., 2020) takes 75 benign and 75 malignant images, divides them 3:1:1, adds two
+synthetic images for each real training image, and names the test accuracy of three networks in seven regimes.
+With 30 test images one image is 3.33 points: its largest gain from its cells is two images, which has p = 0.5
+at best. One of its numbers, 84.67, no 30 images can give. Here every regime is repeated, and the study says
+how sure it is.
 
 What differs from the source, and why:
 
-* Its 156 fine-needle images are not public. The protocol runs on any labelled cells with masks, or on
-  simulated ones. Its masks mark nuclei only; ours have cytoplasm too, so that N:C ratios can be compared.
-* A mask generator of its kind, a U-Net, needs an image to start from; the source says "a seed from a
-  Gaussian distribution". Here: noise in blocks of 8 px. How often labels are flipped is not stated: 5 % of
-  them.
-* 200 and 1,600 epochs at an unknown resolution become equal numbers of images for painter and mask GAN, at
-  32 px (smoke) or 64 px (full); the checkpoint is the last, not that of the least validation loss, which
-  for the source is dominated by 100 times the squared difference.
-* A second contestant has one mask GAN that is told the class, a decoder of a noise vector with R1, because
-  small classes starve: with 75 cells a class each of the source's GANs sees 45.
-* The effect on classifiers (the source's tables) is another experiment.
+* Its fine-needle images are not public. The protocol runs on any cells of two sides; Herlev's normal classes
+  against its dysplastic ones and carcinoma, or SIPaKMeD's normal against its abnormal ones (Metaplastic,
+  which source 001 calls benign, is left out). 75 cells of a side are drawn, as evenly over their classes as
+  these go.
+* No slide is on both sides of a split, which the source does not ask for. Folds of a fifth are tested in
+  turn; 45 cells of a side train, as there. The source's validation part is not needed: nothing is chosen
+  while classifiers train, all take the same number of steps, and the generator's last checkpoint draws.
+* Masks are those of the data where there are any, else found without annotation as in the source; they have
+  cytoplasm beside the nucleus.
+* Generators have minutes, not the source's 200 and 1,600 epochs, and the settings for a CPU where there is no
+  GPU: one conditional mask GAN with R1, a smaller painter. The control "GAN" is, as there, adversarial
+  networks without masks: non-saturating loss, soft and flipped labels, no penalty, no augmentation; one for
+  both classes.
+* Networks see 64 px (Inception-V3 needs 75) instead of an unknown size and are trained from random weights;
+  the source does not say from which. `cytoforge study` with `--set resnet152.weights=FILE` takes local ones.
+* A linear classifier on pretrained features stands beside them: what a small laboratory would use.
+* Traditional augmentation: flips, rotation by any angle and Gaussian noise, as there, drawn anew each step.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.stats import wasserstein_distance
+from matplotlib.figure import Figure
+from scipy.stats import binomtest
 
+from cytoforge.core.errors import DataError
 from cytoforge.core.files import write_atomic, write_json
-from cytoforge.core.mask import BACKGROUND, NUCLEUS
-from cytoforge.core.png import decode_png
-from cytoforge.data.cache import CachedCells, open_cache
-from cytoforge.data.folder import open_cells
-from cytoforge.data.split import Split
-from cytoforge.data.transform import Preparation
-from cytoforge.experiments.contest import cells_for, table
+from cytoforge.core.jobs import Executor
+from cytoforge.core.png import encode_png
+from cytoforge.core.randomness import derive
+from cytoforge.data.cells import Cell, CellSet
+from cytoforge.data.folder import open_cells, read_mask
+from cytoforge.evaluation.utility import compare_paired
+from cytoforge.experiments.contest import cells_for
 from cytoforge.experiments.scale import Scale
-from cytoforge.sampling.provenance import read_manifest
-from cytoforge.stages.agreement import agreement
-from cytoforge.stages.generate import generate
-from cytoforge.stages.train import train
+from cytoforge.stages.mask import mask as find_masks
+from cytoforge.stages.study import Plan, study
 
+REGIMES: Final = ("orig", "+prop", "+trad", "+trad+prop", "prop", "gan", "orig+gan")
+SIDES: Final = ("abnormal", "normal")
+NORMAL: Final = frozenset(
+    {"normal_columnar", "normal_intermediate", "normal_superficiel", "superficial-intermediate", "parabasal"}
+)
+ABNORMAL: Final = frozenset(
+    {"light_dysplastic", "moderate_dysplastic", "severe_dysplastic", "carcinoma_in_situ"}
+    | {"koilocytotic", "dyskeratotic"}
+)
+TEST_IMAGES: Final = 30
+"""In the source."""
 
-@dataclass(frozen=True)
-class Source:
-    """What source 002 states of the generation."""
-
-    images_per_class: int = 75
-    classes: int = 2
-    epochs_painter: int = 200
-    epochs_mask_gan: int = 1_600
-    reconstruction_weight: float = 100.0
-    label_smoothing: float = 0.1
-    synthetic_per_real: float = 2.0
-
-
-SOURCE = Source()
+SOURCE: Final[dict[str, dict[str, float]]] = {
+    "resnet152": dict(zip(REGIMES, (73.33, 76.67, 70.00, 76.67, 73.33, 50.00, 63.33), strict=True)),
+    "densenet161": dict(zip(REGIMES, (80.00, 86.67, 83.33, 84.67, 63.33, 50.00, 60.00), strict=True)),
+    "inception-v3": dict(zip(REGIMES, (73.33, 80.00, 63.33, 76.67, 66.67, 56.67, 66.67), strict=True)),
+}
+"""Test accuracy in percent, tables 2 and 3."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What one training may cost; see `paired_pathology.Budget`."""
+    """How much is trained.
 
-    resolution: int
-    images: int
-    width: int
-    per_class: int
-    drawn: int
-    segmenter_images: int
+    Attributes:
+        per_side: cells of each side.
+        real: of them, how many train.
+        plan: further settings of the study.
+    """
 
+    per_side: int
+    real: int
+    plan: Mapping[str, Any]
+
+
+_SCRATCH = {"mode": "scratch", "weights": "none", "resolution": 64, "steps": 200, "batch": 16}
+_VANILLA = {
+    **{"loss": "non-saturating", "r1": 0.0, "r2": 0.0, "betas": (0.5, 0.999), "augment": ""},
+    **{"label_smoothing": 0.1, "label_flips": 0.05},
+}
+_TINY = {
+    "width": 8,
+    "most_width": 16,
+    "discriminator_width": 8,
+    "mask_discriminator_width": 8,
+    "mask_width": 8,
+}
 
 BUDGETS: dict[Scale, Budget] = {
-    "smoke": Budget(32, 128, 8, 20, 4, 320),
-    "full": Budget(64, 60_000, 32, 200, 100, 12_000),
+    "smoke": Budget(
+        24,
+        10,
+        {
+            "classifiers": ("basic-cnn",),
+            "repeats": 2,
+            "folds": 2,
+            "resolution": 32,
+            "images": 32,
+            "settings": {
+                "syncgan": {**_TINY, "batch": 8},
+                "gan": {**_VANILLA, "generator_channels": 8, "discriminator_channels": 8, "batch": 8},
+                "basic-cnn": {"steps": 10, "batch": 8, "resolution": 16},
+            },
+        },
+    ),
+    "full": Budget(
+        75,
+        45,
+        {
+            "classifiers": (*SOURCE, "linear"),
+            "repeats": 5,
+            "folds": 5,
+            "resolution": 64,
+            "minutes": 6.0,
+            "settings": {
+                "gan": _VANILLA,
+                "resnet152": _SCRATCH,
+                "densenet161": _SCRATCH,
+                "inception-v3": {**_SCRATCH, "resolution": 75},
+            },
+        },
+    ),
 }
 
 
-def contestants(budget: Budget) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Name -> preset and settings."""
-    narrow = {
-        **{"width": budget.width, "most_width": 8 * budget.width, "discriminator_width": budget.width},
-        **{"mask_discriminator_width": budget.width, "batch": 16, "precision": "32-true"},
-    }
-    return {
-        "source": ("source", {**narrow, "mask_width": budget.width, "mask_most_width": 8 * budget.width}),
-        "one conditional mask GAN": ("cpu", narrow),
-    }
-
-
-def run(data: Path | None, out: Path, scale: Scale) -> dict[str, Any]:
-    """Train both contestants, draw triplets, measure agreement and areas.
+def run(
+    data: Path | None,
+    out: Path,
+    scale: Scale,
+    *,
+    executor: Executor = "serial",
+    workers: int | None = None,
+) -> dict[str, Any]:
+    """Draw the cells, run the study, and lay its accuracies beside the source's.
 
     Args:
-        data: folder of cells with masks, or None for simulated ones.
-        out: folder for result.json, table.md and a folder for each contestant (run, set, agreement).
+        data: folder of cells of two sides, or None for simulated ones.
+        out: folder for result.json, table.md, table.png, cells/ and study/ (with its own report).
         scale: "smoke" or "full".
+        executor: where generators and classifiers are trained.
+        workers: how many at once.
 
     Returns:
         What result.json holds.
+
+    Raises:
+        DataError: the classes are neither two nor known, or too few cells are of one side.
     """
     budget = BUDGETS[scale]
-    folder = cells_for(data, out, budget.per_class, 96)
-    numbers: dict[str, dict[str, float]] = {}
-    details = {}
-    for name, (preset, settings) in contestants(budget).items():
-        place = out / name.replace(" ", "-")
-        trained = train(
-            "syncgan", folder, place / "run", resolution=budget.resolution, images=budget.images,
-            preset=preset, settings=settings,
-        )  # fmt: skip
-        generate(trained.path, place / "set", per_class=budget.drawn, checkpoint="newest")
-        found = agreement(place / "set", folder, place / "agreement", images=budget.segmenter_images)
-        apart = areas(place / "set", folder, Split.load(trained.split_path), budget.resolution)
-        details[name] = {"agreement": found, "areas": apart}
-        numbers[name] = {
-            **{f"Dice {part}": found["synthetic"][part]["value"] for part in ("nucleus", "cell")},
-            **{key: float(np.mean([each[key] for each in apart.values()])) for key in ("nucleus", "cell")},
-        }
-        numbers["real pairs"] = {f"Dice {part}": found["real"][part]["value"] for part in ("nucleus", "cell")}
-    write_atomic(out / "table.md", table(numbers, ("Dice nucleus", "Dice cell", "nucleus", "cell")) + "\n")
+    folder = two_sides(cells_for(data, out, 13 if scale == "smoke" else 100, 48), out, budget.per_side)
+    plan = Plan(
+        generators=("syncgan",), control="gan", real=(budget.real,), ratios=(2.0,), regimes=REGIMES,
+        score="accuracy", **budget.plan,
+    )  # fmt: skip
+    found = study(folder, out / "study", plan, layout="paired", executor=executor, workers=workers)
+    table = accuracies(found)
     result = {
         "experiment": "syncgan-2020",
         "scale": scale,
         "budget": asdict(budget),
-        "source": asdict(SOURCE),
-        "numbers": numbers,
-        "details": details,
+        "source": {
+            "table": SOURCE,
+            "gains": {name: gain(row["+prop"], row["orig"]) for name, row in SOURCE.items()},
+        },
+        "cells": found["data"],
+        "table": table,
+        "answers": found["answers"],
+        "generators": found["generators"],
     }
+    write_atomic(out / "table.md", page(table) + "\n")
+    draw_table(out / "table.png", table)
     write_json(out / "result.json", result)
     return result
 
 
-def areas(synthetic: Path, real: Path, split: Split, resolution: int) -> dict[str, dict[str, float]]:
-    """Class -> Wasserstein distance between drawn and real areas, as shares of the image.
+def two_sides(data: Path, out: Path, per_side: int, seed: int = 0) -> Path:
+    """A paired folder of so many normal and so many abnormal cells with masks, kept from call to call.
 
     Args:
-        synthetic: set with masks.
-        real: folder of real cells with masks; those not trained on count.
-        split: of the training.
-        resolution: in pixels.
+        data: folder of cells; its classes are two, or among `NORMAL` and `ABNORMAL`.
+        out: the folder is `out`/cells.
+        per_side: cells of each side, spread over its classes.
+        seed: of the draw.
+
+    Raises:
+        DataError: a class is unknown, or too few cells are of one side.
     """
-    cached = open_cache(open_cells(real), Preparation(resolution=resolution))
-    held = cached.select((*split.names("val"), *split.names("test"))).with_masks()
-    manifest = read_manifest(synthetic)
-    distances = {}
-    for label, name in enumerate(manifest.header.classes):
-        drawn = [
-            decode_png((synthetic / str(entry.mask)).read_bytes(), "L")[0]
-            for entry in manifest.images
-            if entry.label == name
+    cells = open_cells(data)
+    chosen = draw_sides(cells, per_side, seed)
+    plain, place = out / "cells-without-masks", out / "cells"
+    if (place / "masks.json").is_file():
+        return place
+    masked = all(cell.mask is not None for _, cell in chosen)
+    target = place if masked else plain
+    stated = {}
+    for number, (side, cell) in enumerate(chosen):
+        name = f"{side}/{number:04d}"
+        image = f"images/{name}{cell.path.suffix.lower()}"
+        write_atomic(target / image, cell.path.read_bytes())
+        if masked:
+            levels = read_mask(cell)
+            assert levels is not None
+            write_atomic(target / "masks" / f"{name}.png", encode_png(levels, {"Mask": "given"}))
+        stated[image] = {"group": cell.group, "split": None, "from": cell.name}
+    write_json(target / "masks.json", {"format": 1, "kind": "masks", "cells": stated})
+    if not masked:
+        find_masks(plain, place, layout="paired")
+    return place
+
+
+def draw_sides(cells: CellSet, per_side: int, seed: int) -> list[tuple[str, Cell]]:
+    """`per_side` cells of each side in random order, class by class in turn while there are some.
+
+    Raises:
+        DataError: a class is unknown, or too few cells are of one side.
+    """
+    sides = sides_of(cells.classes)
+    rng = np.random.default_rng(derive(seed, "two sides"))
+    drawn = []
+    for side in SIDES:
+        piles = []
+        for name in (name for name, own in sides.items() if own == side):
+            own = [cell for cell in cells.cells if cell.label == name and cell.row is None]
+            piles.append([own[index] for index in rng.permutation(len(own))])
+        order = [(turn, pile) for pile, each in enumerate(piles) for turn in range(len(each))]
+        taken = [piles[pile][turn] for turn, pile in sorted(order)[:per_side]]
+        if len(taken) < per_side:
+            raise DataError(f"{cells.root} has {len(taken)} {side} cells, {per_side} are needed; add images.")
+        drawn += [(side, cell) for cell in taken]
+    return drawn
+
+
+def sides_of(classes: tuple[str, ...]) -> dict[str, str]:
+    """Class -> "normal" or "abnormal"; of two unknown classes the first is taken for abnormal.
+
+    Raises:
+        DataError: a class is unknown, or all are of one side.
+
+    Example:
+        >>> sides_of(("Koilocytotic", "Metaplastic", "Parabasal"))
+        {'Koilocytotic': 'abnormal', 'Parabasal': 'normal'}
+    """
+    known = {name.lower(): side for side, own in zip(SIDES, (ABNORMAL, NORMAL), strict=True) for name in own}
+    found = {name: known[name.lower()] for name in classes if name.lower() in known}
+    unknown = [name for name in classes if name not in found and name.lower() != "metaplastic"]
+    if len(classes) == 2 and len(unknown) == 2:
+        return dict(zip(classes, SIDES, strict=True))
+    if unknown or set(found.values()) != set(SIDES):
+        raise DataError(
+            f"cannot tell normal from abnormal among the classes {', '.join(classes)}: give Herlev, SIPaKMeD "
+            "or two classes."
+        )
+    return found
+
+
+def accuracies(found: Mapping[str, Any]) -> dict[str, dict[str, dict[str, float]]]:
+    """Classifier -> regime -> percent: "mean", "low", "high" over repeats, "source" where it says.
+
+    Args:
+        found: content of study.json.
+    """
+    plan, count = found["plan"], found["data"]["cells"]
+    test = round(count / plan["folds"])
+    rows: dict[str, dict[str, dict[str, float]]] = {name: {} for name in plan["classifiers"]}
+    for name, own in rows.items():
+        for regime in REGIMES:
+            scores = [
+                row["accuracy"]
+                for row in found["scores"]
+                if (row["classifier"], row["regime"]) == (name, regime)
+            ]
+            if len(scores) > 1:
+                level = compare_paired(scores, count - test, test)
+                own[regime] = {
+                    "mean": 100 * level.difference,
+                    "low": 100 * level.low,
+                    "high": 100 * level.high,
+                }
+                if name in SOURCE:
+                    own[regime]["source"] = SOURCE[name][regime]
+    return rows
+
+
+def gain(now: float, before: float, images: int = TEST_IMAGES) -> dict[str, float]:
+    """A difference of two accuracies in test images, and the least p that McNemar's exact test could give it.
+
+    Args:
+        now: percent.
+        before: percent.
+        images: test images of both.
+
+    Example:
+        >>> gain(86.67, 80.0)
+        {'images': 2, 'least_p': 0.5}
+    """
+    count = round((now - before) / 100 * images)
+    return {"images": count, "least_p": float(binomtest(0, abs(count)).pvalue) if count else 1.0}
+
+
+def page(table: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
+    """Accuracies as Markdown: ours with the interval of the mean, the source's below."""
+    lines = [f"| test accuracy, % | {' | '.join(REGIMES)} |", "|---" * (len(REGIMES) + 1) + "|"]
+    for name, own in table.items():
+        cells = [
+            f"{own[regime]['mean']:.1f} ({own[regime]['low']:.1f} to {own[regime]['high']:.1f})"
+            if regime in own
+            else ""
+            for regime in REGIMES
         ]
-        own = _masks_of(held, label)
-        if drawn and len(own):
-            ours, theirs = _shares(np.stack(drawn)), _shares(own)
-            distances[name] = {part: float(wasserstein_distance(theirs[part], ours[part])) for part in ours}
-    return distances
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+        if name in SOURCE:
+            lines.append(f"| {name}, source | {' | '.join(f'{SOURCE[name][key]:.2f}' for key in REGIMES)} |")
+    return "\n".join(lines)
 
 
-def _masks_of(cells: CachedCells, label: int) -> NDArray[np.uint8]:
-    assert cells.masks is not None
-    own: NDArray[np.uint8] = cells.masks[cells.labels == label]
-    return own
-
-
-def _shares(masks: NDArray[np.uint8]) -> dict[str, NDArray[np.float64]]:
-    """Areas (N,) of nucleus and whole cell, as shares of the image."""
-    return {
-        "nucleus": (masks == NUCLEUS).mean(axis=(1, 2)),
-        "cell": (masks != BACKGROUND).mean(axis=(1, 2)),
-    }
+def draw_table(path: Path, table: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
+    """One panel a classifier: our mean and its interval in each regime, the source's number as a cross."""
+    figure = Figure(figsize=(3.4 * len(table), 3.6), layout="constrained")
+    panels = figure.subplots(1, len(table), sharey=True, squeeze=False)[0]
+    for panel, (name, own) in zip(panels, table.items(), strict=True):
+        for place, regime in enumerate(REGIMES):
+            if regime in own:
+                low, mean, high = (own[regime][key] for key in ("low", "mean", "high"))
+                panel.plot([place, place], [max(low, 0), min(high, 100)], color="#1f6f8b", linewidth=2)
+                panel.plot(place, mean, "o", color="#1f6f8b", label="ours, interval of the mean")
+            if name in SOURCE:
+                panel.plot(place, SOURCE[name][regime], "x", color="#b03a2e", label="source, 30 images")
+        panel.axhline(50, color="0.7", linewidth=0.8)
+        panel.set_xticks(range(len(REGIMES)), REGIMES, rotation=60, fontsize=8)
+        panel.set_title(name, fontsize=10, loc="left")
+        panel.set_ylim(0, 100)
+    panels[0].set_ylabel("test accuracy, %")
+    handles, labels = panels[0].get_legend_handles_labels()
+    known = dict(zip(labels, handles, strict=True))
+    panels[0].legend(known.values(), known.keys(), fontsize=7, frameon=False, loc="lower left")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cytoforge.core.errors import DataError
+from cytoforge.data.folder import open_cells
+from cytoforge.experiments import syncgan_2020
+from cytoforge.experiments.syncgan_2020 import (
+    REGIMES,
+    SOURCE,
+    accuracies,
+    draw_sides,
+    gain,
+    sides_of,
+    two_sides,
+)
+
+
+def test_the_sources_numbers_are_multiples_of_one_image_but_for_one() -> None:
+    odd = {
+        (name, regime)
+        for name, row in SOURCE.items()
+        for regime, value in row.items()
+        if abs(value * 0.3 - round(value * 0.3)) > 0.01
+    }
+    assert odd == {("densenet161", "+trad+prop")}
+    assert gain(76.67, 73.33) == {"images": 1, "least_p": 1.0}
+    assert gain(63.33, 73.33) == {"images": -3, "least_p": 0.25}
+
+
+def test_sides() -> None:
+    assert sides_of(("ill", "well")) == {"ill": "abnormal", "well": "normal"}
+    assert sides_of(("Parabasal", "carcinoma_in_situ"))["carcinoma_in_situ"] == "abnormal"
+    for classes in (("a", "b", "c"), ("Parabasal", "Superficial-Intermediate"), ("Parabasal", "b")):
+        with pytest.raises(DataError, match="cannot tell"):
+            sides_of(classes)
+
+
+def test_accuracies_by_hand() -> None:
+    scores = [
+        {"classifier": "resnet152", "regime": "orig", "accuracy": value}
+        for value in (0.7, 0.8, 0.6, 0.9, 0.5)
+    ]
+    plan = {"folds": 5, "classifiers": ["resnet152"]}
+    found = accuracies({"plan": plan, "data": {"cells": 150}, "scores": scores})["resnet152"]["orig"]
+    # deviation 0.1581, standard error 0.1581 * sqrt(1/5 + 30/120) = 0.1061, t(0.975, 4) = 2.7764
+    assert found["mean"] == pytest.approx(70)
+    assert found["low"] == pytest.approx(100 * (0.7 - 2.7764 * 0.10607), abs=0.01)
+    assert found["source"] == 73.33
+
+
+def test_cells_without_masks_get_some_and_keep_their_groups(tiny_cells: Path, tmp_path: Path) -> None:
+    folder = two_sides(tiny_cells, tmp_path, 6)
+    cells = open_cells(folder, "paired")
+    assert cells.classes == ("abnormal", "normal")
+    assert len(cells) == 12
+    assert all(cell.mask is not None for cell in cells.cells)
+    origin = {cell.name: cell.group for cell in open_cells(tiny_cells).cells}
+    stated = json.loads((tmp_path / "cells-without-masks" / "masks.json").read_text())["cells"]
+    assert {cell.group for cell in cells.cells} <= set(origin.values())
+    assert all(origin[entry["from"]] == entry["group"] for entry in stated.values())
+    before = (folder / "masks.json").stat().st_mtime_ns
+    assert two_sides(tiny_cells, tmp_path, 6) == folder
+    assert (folder / "masks.json").stat().st_mtime_ns == before
+    with pytest.raises(DataError, match="41 are needed"):
+        draw_sides(open_cells(tiny_cells), 41, 0)
+
+
+def test_herlev_gives_75_of_each_side(real_data: Path, tmp_path: Path) -> None:
+    chosen = draw_sides(open_cells(real_data / "herlev"), 75, 0)
+    labels = [cell.label for _, cell in chosen]
+    assert [side for side, _ in chosen] == ["abnormal"] * 75 + ["normal"] * 75
+    assert {name: labels.count(name) for name in set(labels)} == {
+        "carcinoma_in_situ": 19, "light_dysplastic": 19, "moderate_dysplastic": 19, "severe_dysplastic": 18,
+        "normal_columnar": 25, "normal_intermediate": 25, "normal_superficiel": 25,
+    }  # fmt: skip
+    assert len({cell.name for _, cell in chosen}) == 150
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """The smoke run on simulated cells."""
+    out = tmp_path_factory.mktemp("syncgan") / "tables"
+    return out, syncgan_2020.run(None, out, "smoke")
+
+
+def test_smoke(finished: tuple[Path, dict[str, Any]]) -> None:
+    out, result = finished
+    assert json.loads((out / "result.json").read_text()) == json.loads(json.dumps(result))
+    assert set(result["table"]["basic-cnn"]) == set(REGIMES)
+    assert {answer["question"] for answer in result["answers"]} >= {"+prop against orig", "gan against prop"}
+    assert result["cells"]["classes"] == ["abnormal", "normal"]
+    assert "basic-cnn" in (out / "table.md").read_text()
+    assert np.asarray(Image.open(out / "table.png")).std() > 5
+    assert (out / "study" / "report.html").is_file()
+
+
+def test_the_same_call_goes_on(
+    finished: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, result = finished
+
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr("cytoforge.stages.study_jobs.train", never)
+    monkeypatch.setattr("cytoforge.stages.study_jobs.fit", never)
+    assert syncgan_2020.run(None, out, "smoke")["table"] == result["table"]
