@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from cytoforge.core.errors import ConfigError, DataError
 from cytoforge.core.files import write_atomic
 from cytoforge.core.mask import UNKNOWN
 from cytoforge.core.progress import progress
+from cytoforge.core.table import csv_text, harmless
 from cytoforge.data.cells import Cell, CellSet
 from cytoforge.data.folder import read_image, read_mask
 from cytoforge.data.images import quiet_decoders
@@ -30,6 +30,7 @@ Masks = Literal["auto", "given", "unsupervised"]
 """By whose masks cells are measured: "auto" takes those of the data set and finds the others."""
 
 _CHUNK = 300
+_FAULT = "fault: "
 
 
 @dataclass(frozen=True)
@@ -50,15 +51,12 @@ class Measured:
 
     def save(self, path: Path) -> None:
         """Write a table for spreadsheets: name, source of the mask, 53 numbers in full precision."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["cell", "mask", *MEASUREMENTS])
+        rows: list[list[Any]] = []
         for name, source, row in zip(self.names, self.sources, self.values.tolist(), strict=True):
-            numbers = ["" if np.isnan(value) else repr(value) for value in row]
-            writer.writerow([_harmless(name), source, *numbers])
+            rows.append([name, source, *("" if np.isnan(value) else value for value in row)])
         for name, reason in self.faults.items():
-            writer.writerow([_harmless(name), f"fault: {reason}", *[""] * len(MEASUREMENTS)])
-        write_atomic(path, text.getvalue())
+            rows.append([name, f"{_FAULT}{reason}", *[""] * len(MEASUREMENTS)])
+        write_atomic(path, csv_text(["cell", "mask", *MEASUREMENTS], rows))
 
     def rows(self, names: Sequence[str]) -> NDArray[np.float64]:
         """Measurements (M, 53) of these cells; NaN throughout for one that could not be measured."""
@@ -84,8 +82,8 @@ class Measured:
         names, sources, faults = list[str](), list[Source](), dict[str, str]()
         values = []
         for name, source, *numbers in rows:
-            if source.startswith("fault: "):
-                faults[_plain(name)] = source.removeprefix("fault: ")
+            if source.startswith(_FAULT):
+                faults[_plain(name)] = source.removeprefix(_FAULT)
                 continue
             names.append(_plain(name))
             sources.append("given" if source == "given" else "unsupervised")
@@ -185,10 +183,6 @@ def _given(cell: Cell, faults: dict[str, str]) -> NDArray[np.uint8] | None:
     return None if mask is None or (mask == UNKNOWN).all() else mask
 
 
-def _harmless(text: str) -> str:
-    """Text that a spreadsheet takes for text, not for a formula."""
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r", "'") else text
-
-
-def _plain(text: str) -> str:
-    return text.removeprefix("'")
+def _plain(word: str) -> str:
+    """What `harmless` made a word of the table of."""
+    return word[1:] if word.startswith("'") and harmless(word[1:]) == word else word

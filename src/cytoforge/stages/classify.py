@@ -29,6 +29,7 @@ from cytoforge.data.split import Split, check_split, require_trainable
 from cytoforge.data.transform import Preparation
 from cytoforge.evaluation.classification import Scores, score
 from cytoforge.evaluation.classifiers import (
+    RECIPES,
     Fitted,
     Pictures,
     Recipe,
@@ -37,8 +38,14 @@ from cytoforge.evaluation.classifiers import (
     run_config,
 )
 from cytoforge.evaluation.leakage import leak_inflation, with_sibling
+from cytoforge.evaluation.measurement_classifiers import (
+    MEASUREMENT_RECIPES,
+    MeasurementRecipe,
+    measurement_recipe_of,
+)
 from cytoforge.evaluation.published import COARSE, PUBLISHED
 from cytoforge.report.classify import Curve, Judged, Protocol, build_classify
+from cytoforge.stages.measured_folds import measured_fold, measurements_beside
 from cytoforge.stages.split import split as split_folder
 
 WATCHED = 250
@@ -116,7 +123,7 @@ def report(
     Args:
         data: folder of labelled cells.
         out: folder for classify.json, predictions.csv, classify.html, pictures and the finished folds.
-        recipe: key of `RECIPES`, or "timm:NAME".
+        recipe: key of `RECIPES` or of `MEASUREMENT_RECIPES`, or "timm:NAME".
         settings: single settings of the recipe.
         folds: into how many parts the cells are divided; each is tested once.
         seed: of folds, weights, order and augmentation.
@@ -129,7 +136,7 @@ def report(
         ConfigError: the recipe does not fit, or `out` holds another data set's folds.
         DataError: the data cannot be used.
     """
-    chosen = recipe_of(recipe, dict(settings or {}))
+    chosen = _recipe_of(recipe, dict(settings or {}))
     cells = open_cells(data, layout, group)
     known = out / "split.json"
     parts = _parts(cells, known if known.is_file() else None, seed)
@@ -145,6 +152,8 @@ def report(
         "folds": folds,
         "seed": seed,
     }
+    if isinstance(chosen, MeasurementRecipe):
+        measurements_beside(cells, out, chosen.masks)
     cached = _open(cells, chosen)
     groups = [parts.groups[name] for name in cached.names]
     divisions = {name: _folds(name, cached.labels, groups, folds, seed) for name in ("random", "grouped")}
@@ -193,7 +202,8 @@ def fold_job(parameters: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     Returns:
         "rows" of the tested cells, their "logits", "seconds" of training, "curve", number of "parameters".
     """
-    recipe = checked(Recipe, parameters["recipe"], "recipe of the job")
+    kind = MeasurementRecipe if "kind" in parameters["recipe"] else Recipe
+    recipe = checked(kind, parameters["recipe"], "recipe of the job")
     cells = open_cells(Path(parameters["data"]), parameters["layout"], parameters["group"])
     parts = _parts(cells, folder.parents[1] / "split.json", parameters["seed"])
     if parts.sha256 != parameters["split_sha256"]:
@@ -206,6 +216,9 @@ def fold_job(parameters: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     fold = _folds(parameters["protocol"], cached.labels, groups, parameters["folds"], seed)[
         parameters["fold"]
     ]
+    if isinstance(recipe, MeasurementRecipe):
+        measured = measurements_beside(cells, folder.parents[1], recipe.masks)
+        return measured_fold(recipe, measured, cached.names, cached.labels, groups, cells.classes, fold, seed)
     shown = cached.select(np.asarray(cached.names)[fold.train].tolist())
     tested = cached.select(np.asarray(cached.names)[fold.test].tolist())
     place = folder / "run"
@@ -235,8 +248,16 @@ def _parts(cells: CellSet, path: Path | None, seed: int) -> Split:
     return parts
 
 
-def _open(cells: CellSet, recipe: Recipe) -> CachedCells:
-    return open_cache(cells, Preparation(resolution=recipe.resolution, fit=recipe.fit)).without_masks()
+def _recipe_of(name: str, settings: dict[str, Any]) -> Recipe | MeasurementRecipe:
+    if name in MEASUREMENT_RECIPES:
+        return measurement_recipe_of(name, settings)
+    return recipe_of(name, settings)
+
+
+def _open(cells: CellSet, recipe: Recipe | MeasurementRecipe) -> CachedCells:
+    """The cells as the recipe sees them; of those that are measured, only names and labels are used."""
+    seen = RECIPES["basic-cnn"] if isinstance(recipe, MeasurementRecipe) else recipe
+    return open_cache(cells, Preparation(resolution=seen.resolution, fit=seen.fit)).without_masks()
 
 
 def _folds(
@@ -327,7 +348,7 @@ def _protocol(
         accuracies=tuple(float(right[fold.test].mean()) for fold in folds),
         sibling=with_sibling(folds, groups),
         seconds=tuple(result["seconds"] for result in results),
-        curves=tuple(Curve.model_validate(result["curve"]) for result in results),
+        curves=tuple(Curve.model_validate(result["curve"]) for result in results if "curve" in result),
     )
 
 

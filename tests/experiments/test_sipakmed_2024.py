@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cytoforge.core.batch import DataShape
+from cytoforge.core.errors import ConfigError
+from cytoforge.evaluation.classifiers import RECIPES
+from cytoforge.experiments.catalogue import EXPERIMENTS
+from cytoforge.experiments.sipakmed_2024 import ENTRIES, NUMBERS, run, settings_of
+from cytoforge.networks.local_weights import weights_here
+from cytoforge.stages.phantom import phantom
+from cytoforge.tasks.classify import ClassifierConfig, build_network
+
+
+def test_the_sources_numbers_add_up() -> None:
+    assert sum(NUMBERS.counts.values()) == NUMBERS.cells
+    assert sum(row[3] for row in NUMBERS.classes.values()) == NUMBERS.tested
+    share = sum(row[1] * row[3] for row in NUMBERS.classes.values()) / NUMBERS.tested
+    assert share == pytest.approx(0.88, abs=0.005)  # its table of classes does not say 0.9277
+
+
+def test_the_basic_cnn_has_the_parameters_of_its_layers() -> None:
+    config = ClassifierConfig(architecture="basic-cnn", mode="scratch")
+    network = build_network(config, DataShape(64, tuple("abcde")))
+    assert sum(parameter.numel() for parameter in network.parameters()) == 286_117
+
+
+def test_every_classifier_of_the_source_is_there() -> None:
+    assert {name for name, entry in ENTRIES.items() if entry.of_source} == {
+        "basic-cnn", "resnet50", "vgg16", "vgg19", "svm", "mlp",
+    }  # fmt: skip
+    for name in ("resnet50", "vgg16", "vgg19"):
+        assert RECIPES[name].head == "flatten"
+
+
+def test_missing_weights_become_random_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    where = "cytoforge.experiments.sipakmed_2024.weights_here"
+    monkeypatch.setattr(where, lambda architecture: False)
+    assert settings_of(ENTRIES["vgg16"], "full") == {"weights": "none", "mode": "scratch", "body_rate": 1.0}
+    monkeypatch.setattr(where, lambda architecture: True)
+    assert settings_of(ENTRIES["vgg16"], "full") == {}
+    assert not weights_here("no such network")
+
+
+def test_measured_and_trained_classifiers_end_in_one_table(tmp_path: Path) -> None:
+    cells = tmp_path / "cells"
+    phantom(cells, per_class=16, size=48)
+    result = run(cells, tmp_path / "out", "smoke", names=("basic-cnn", "svm"))
+    out = tmp_path / "out"
+    assert json.loads((out / "result.json").read_text()) == json.loads(json.dumps(result))
+    assert result["from_given_masks"] == 1
+    assert result["entries"]["svm"]["grouped"]["count"] == 80
+    assert result["entries"]["svm"]["weights"] == "measurements"
+    assert result["entries"]["svm"]["grouped"]["accuracy"]["value"] > 0.4  # of five classes
+    assert result["entries"]["basic-cnn"]["loss_on_unseen"] > 0
+    rows = (out / "table.md").read_text().splitlines()
+    assert rows[2].startswith("| basic-cnn | random weights | 92.77 % |")
+    assert any(row.startswith("| Parabasal |") and "(217)" in row for row in rows)
+    for name in (
+        "accuracy.png",
+        "classes.png",
+        "measurements.png",
+        "svm/classify.html",
+        "svm/predictions.csv",
+    ):
+        assert (out / name).is_file()
+    assert not (out / "svm" / "curves.png").is_file()
+    done = {path: path.stat().st_mtime_ns for path in out.glob("*/folds/*/DONE")}
+    assert len(done) == 8
+    assert run(cells, out, "smoke", names=("basic-cnn", "svm")) == result
+    assert {path: path.stat().st_mtime_ns for path in done} == done
+
+
+def test_unknown_classifiers_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no classifier 'vgg'"):
+        run(None, tmp_path, "smoke", names=("vgg",))
+
+
+@pytest.mark.slow
+def test_smoke(tmp_path: Path) -> None:
+    entry = EXPERIMENTS["sipakmed-2024"]
+    result = entry.run(None, tmp_path, "smoke")
+    assert set(result["entries"]) == set(ENTRIES)
