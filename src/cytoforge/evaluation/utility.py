@@ -23,12 +23,6 @@ Verdict = Literal["helps", "hurts", "no evidence"]
 
 LEVEL: Final = 0.95
 POWER: Final = 0.8
-RULE: Final = (
-    "helps: the mean difference over the repeats is above 0, the p-value of the corrected resampled t-test "
-    "(two-sided, adjusted by Holm's method) is at most 0.05, and the bootstrap interval of the mean lies "
-    "above 0. hurts: the same below 0. no evidence: everything else."
-)
-"""The rule by which `verdict` decides at the usual level; fixed before any number is seen."""
 
 
 @dataclass(frozen=True)
@@ -190,8 +184,22 @@ def holm(p_values: Sequence[float]) -> NDArray[np.float64]:
     return adjusted
 
 
+def rule(level: float = LEVEL) -> str:
+    """The rule by which `verdict` decides, in words; a study writes it down before any number is seen.
+
+    Example:
+        >>> "is at most 0.05," in rule()
+        True
+    """
+    return (
+        "helps: the mean difference over the repeats is above 0, the p-value of the corrected resampled "
+        f"t-test (two-sided, adjusted by Holm's method) is at most {1 - level:.4g}, and the bootstrap "
+        "interval of the mean lies above 0. hurts: the same below 0. no evidence: everything else."
+    )
+
+
 def verdict(comparison: Comparison, adjusted_p: float, level: float = LEVEL) -> Verdict:
-    """What `RULE` says.
+    """What `rule` says.
 
     Args:
         comparison: from `compare_paired`, with the same level.

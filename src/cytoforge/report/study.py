@@ -91,7 +91,7 @@ def headline(answer: Row) -> tuple[str, str, str]:
         >>> sizes = {"mean_difference": 0.021, "median_smallest": 0.03}
         >>> asked = {"words": "Do they?", "question": "a against b"}
         >>> tone, words, because = headline({**asked, **counts, **sizes})
-        >>> tone, words, because[-47:]
+        >>> tone, words, because[-48:]
         ('good', 'Do they? Helps in 2 of 3.', 'comparisons could have found 3.0 points or less.')
     """
     helps, hurts, count = answer["helps"], answer["hurts"], answer["comparisons"]

@@ -44,7 +44,7 @@ from cytoforge.evaluation.regimes import (
     questions_of,
     regimes_of,
 )
-from cytoforge.evaluation.utility import LEVEL, POWER, RULE, Comparison, compare_paired, holm, verdict
+from cytoforge.evaluation.utility import LEVEL, POWER, Comparison, compare_paired, holm, rule, verdict
 from cytoforge.methods.catalogue import method_type
 from cytoforge.report.study import build_study
 from cytoforge.sampling.pictures import labelled_rows
@@ -255,10 +255,12 @@ def regime_recipe(recipe: Recipe, regime: Regime, traditional: str) -> Recipe:
 
 def cost(plan: Plan) -> dict[str, float]:
     """How much a plan asks for: trainings of generators and of classifiers, and minutes of the generators."""
-    generators = plan.repeats * len(plan.real) * len(_methods(plan))
+    regimes = regimes_of(plan.regimes, plan.control is not None).values()
+    synthetic = any(regime.synthetic for regime in regimes)
+    generators = plan.repeats * len(plan.real) * len(_methods(plan)) * synthetic
     each = [
         1 if not regime.synthetic else len(plan.ratios) * (1 if regime.control else len(plan.generators))
-        for regime in regimes_of(plan.regimes, plan.control is not None).values()
+        for regime in regimes
     ]
     classifiers = plan.repeats * len(plan.real) * len(plan.classifiers) * sum(each)
     minutes = generators * (plan.minutes or (0.0 if plan.images else MINUTES))
@@ -287,7 +289,7 @@ def _begin(place: Place, plan: Plan) -> None:
         split_folder(cells).save(path)
     content = {
         "plan": plan.model_dump(mode="json"),
-        "rule": RULE,
+        "rule": rule(plan.level),
         "questions": [asdict(question) for question in questions_of(plan.regimes)],
         "groups_sha256": Split.load(path).sha256,
         "earlier": [],
@@ -461,7 +463,7 @@ def _content(
         },
         "plan": plan.model_dump(mode="json"),
         "plans_before": len(read_json(Path(place.out) / "plan.json")["earlier"]),
-        "rule": RULE,
+        "rule": rule(plan.level),
         "power": POWER,
         "answers": _answers(plan, comparisons),
         "comparisons": comparisons,
