@@ -80,8 +80,8 @@ def report(
     Args:
         data: folder of labelled cells.
         out: folder for the results.
-        recipe: linear, lite0, basic-cnn, resnet50, vgg16, vgg19, resnet152, densenet161, inception-v3 or
-            timm:NAME.
+        recipe: linear, lite0, basic-cnn, resnet50, vgg16, vgg19, resnet152, densenet161, inception-v3,
+            timm:NAME, or svm and mlp on published measurements.
         folds: into how many parts the cells are divided.
         seed: seed of folds, weights, order and augmentation.
         layout: how the folder is laid out; recognised where not given.
