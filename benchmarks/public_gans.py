@@ -133,8 +133,9 @@ def training_cells(cached: CachedCells, split: Split, folder: Path) -> Path:
     if not (folder / "ready").is_file():
         wanted = set(split.names("train"))
         rows = np.array([index for index, name in enumerate(cached.names) if name in wanted], np.int64)
+        folder.mkdir(parents=True, exist_ok=True)
         for number, image in enumerate(cached.read(rows)):
-            write_atomic(folder / f"{number:05d}.png", encode_png(image, {}))
+            (folder / f"{number:05d}.png").write_bytes(encode_png(image, {}))
         write_atomic(folder / "ready", str(len(rows)))
     return folder
 

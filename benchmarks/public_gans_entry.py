@@ -41,19 +41,20 @@ class TimeIsUpError(Exception):
 
 
 class Clock:
-    """Counts a training's time and images.
+    """Counts a training's time and images; it starts with the first batch.
 
     Args:
         minutes: of training.
     """
 
     def __init__(self, minutes: float) -> None:
-        self.start, self.minutes, self.seen = time.monotonic(), minutes, 0
+        self.minutes, self.seen = minutes, 0
+        self.start: float | None = None
 
     @property
     def seconds(self) -> float:
         """Since the start."""
-        return time.monotonic() - self.start
+        return 0.0 if self.start is None else time.monotonic() - self.start
 
     def watched(self, batches: Iterator[Any]) -> Iterator[Any]:
         """The batches, until time is up: a way to stop a training loop that has no other end.
@@ -61,6 +62,7 @@ class Clock:
         Raises:
             TimeIsUpError: instead of another batch.
         """
+        self.start = time.monotonic() if self.start is None else self.start
         for batch in batches:
             if self.seconds >= 60 * self.minutes:
                 raise TimeIsUpError
@@ -154,7 +156,7 @@ class Watched:
     """A data loader that ends the training when time is up."""
 
     def __init__(self, loader: Any, clock: Clock) -> None:
-        self.loader, self.clock = loader, clock
+        self.loader, self.clock, self.batch_size = loader, clock, loader.batch_size
 
     def __len__(self) -> int:
         return len(self.loader)

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cytoforge.experiments import warm_start
+from cytoforge.experiments.warm_start import Budget
+
+
+@pytest.mark.slow
+def test_weights_from_simulated_cells_against_scratch_and_what_is_done_is_kept(tmp_path, monkeypatch):
+    narrow = {"generator_channels": 4, "critic_channels": 4, "most_channels": 8, "batch": 16, "features": 0}
+    monkeypatch.setitem(
+        warm_start.BUDGETS, "smoke", Budget(32, (12, 32), 0.02, (0.01, 0.02), (0,), 10, narrow)
+    )
+    result = warm_start.run(None, tmp_path, "smoke")
+    assert json.loads((tmp_path / "result.json").read_text()) == json.loads(json.dumps(result))
+    assert list(result["numbers"]) == [
+        "scratch, 0.01 min",
+        "scratch, 0.02 min",
+        "warm, 0.01 min",
+        "warm, 0.02 min",
+    ]
+    assert all(np.isfinite(list(each.values())).all() for each in result["numbers"].values())
+    assert result["weights_bytes"] < 1_000_000
+    base = json.loads((tmp_path / "warm-0" / "run" / "config.json").read_text())["base"]
+    assert base == str((tmp_path / "weights").resolve())
+    assert np.asarray(Image.open(tmp_path / "cells.png")).std() > 5
+    again = warm_start.run(None, tmp_path, "smoke")
+    assert again["numbers"] == result["numbers"]
