@@ -183,7 +183,8 @@ def _hub() -> ModuleType:
         import huggingface_hub
     except ImportError as error:
         raise ConfigError("cards need huggingface_hub: pip install 'cytoforge[export]'.") from error
-    return huggingface_hub
+    library: ModuleType = huggingface_hub
+    return library
 
 
 def _size(count: int) -> str:

@@ -106,7 +106,8 @@ def _library() -> ModuleType:
         import pydicom
     except ImportError as error:
         raise ConfigError("DICOM needs pydicom: pip install 'cytoforge[export]'.") from error
-    return pydicom
+    library: ModuleType = pydicom
+    return library
 
 
 def _file(pydicom: ModuleType, opened: SyntheticSet, entry: Entry, number: int) -> bytes:

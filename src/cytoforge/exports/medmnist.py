@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +49,7 @@ def write_medmnist(opened: SyntheticSet, out: Path) -> list[Path]:
     images = _pixels(opened)
     index = {name: label for label, name in enumerate(classes)}
     labels = np.array([[index[entry.label]] for entry in opened.images], np.uint8)
-    arrays = {
+    arrays: dict[str, Any] = {
         "train_images": images,
         "train_labels": labels,
         **{f"{part}_images": images[:0] for part in ("val", "test")},
