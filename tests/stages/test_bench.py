@@ -4,6 +4,7 @@ from torch import nn
 
 from cytoforge.methods.wgan_gp import WGANGP, WGANGPConfig
 from cytoforge.stages.bench import OperationCounter, PlainStep, RandomCells, bench_step
+from cytoforge.stages.bench_predict import bench_predict
 
 
 def test_operations_of_a_convolution_by_hand():
@@ -31,3 +32,19 @@ def test_plain_step_trains_both_players():
     assert torch.equal(generator, step.generator.output.weight)
     step.step()
     assert not torch.equal(generator, step.generator.output.weight)
+
+
+def test_answers_are_the_same_and_at_least_as_fast(tiny_cells):
+    found = bench_predict(64, pictures=16, rounds=1, engine="torch", source=tiny_cells)
+    assert found.same == 1
+    assert found.difference < 1e-4
+    assert found.ratio == pytest.approx(found.ours / found.plain)
+
+
+@pytest.mark.slow
+def test_onnx_answers_twice_as_fast_as_timm():
+    pytest.importorskip("onnxscript")
+    found = bench_predict(rounds=3)
+    assert found.engine == "onnx"
+    assert found.same == 1
+    assert found.ratio >= 2

@@ -8,21 +8,43 @@ from typing import Literal
 from cytoforge.cli.console import Outcome
 
 
-def bench(what: Literal["step"] = "step", /, *, resolution: int = 64, rounds: int = 5) -> Outcome:
-    """Measure training speed against plain PyTorch, alternating in one process.
+def bench(
+    what: Literal["step", "predict"] = "step",
+    /,
+    *,
+    resolution: int | None = None,
+    rounds: int = 5,
+    views: Literal[1, 8] = 1,
+) -> Outcome:
+    """Measure speed against plain PyTorch, alternating in one process.
 
     Args:
-        what: step, one training step of wgan-gp.
-        resolution: side of the images in pixels.
-        rounds: steps of each that count.
+        what: step, one training step of wgan-gp; predict, answers of a classifier from files.
+        resolution: side of the images in pixels; 64 for step, 128 for predict.
+        rounds: rounds of each that count.
+        views: predict: looks at each picture, 8 for all flips and quarter turns.
     """
+    if what == "predict":
+        return _predict(resolution or 128, rounds, views)
     from cytoforge.stages.bench import bench_step
 
-    found = bench_step(resolution=resolution, rounds=rounds)
+    found = bench_step(resolution=resolution or 64, rounds=rounds)
     text = (
         f"{found.ours:.1f} images/s ({found.precision}, {found.threads} threads), "
         f"plain PyTorch {found.plain:.1f}: {found.ratio:.2f} times as fast.\n"
         f"{found.step_gflops:.0f} of {found.peak_gflops:.0f} Gflop/s, "
         f"{found.share_of_peak:.0%} of the fastest convolution measured here."
+    )
+    return Outcome(dataclasses.asdict(found), text)
+
+
+def _predict(resolution: int, rounds: int, views: int) -> Outcome:
+    from cytoforge.stages.bench_predict import bench_predict
+
+    found = bench_predict(resolution, rounds=rounds, views=views)
+    text = (
+        f"{found.ours:.1f} pictures/s ({found.engine}, {found.threads} threads), timm eager "
+        f"{found.plain:.1f}: {found.ratio:.2f} times as fast.\n"
+        f"Same class in {found.same:.1%} of pictures, probabilities within {found.difference:.1e}."
     )
     return Outcome(dataclasses.asdict(found), text)

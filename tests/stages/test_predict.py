@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cytoforge.cli.main import run as command
+from cytoforge.core.errors import CheckpointError, ConfigError, DataError
+from cytoforge.evaluation.trust import Calibration
+from cytoforge.stages import classify
+from cytoforge.stages.calibrate import calibrate
+from cytoforge.stages.explain import explain
+from cytoforge.stages.predict import predict
+
+SETTINGS = {
+    "steps": "12", "batch": "32", "resolution": "32", "learning_rate": "0.005", "average_half_life": "32",
+    "dropout": "0", "augment": "",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory) -> Path:
+    """Red and blue cells with a dark nucleus, four to a photo; every tenth photo has them mixed up."""
+    root = tmp_path_factory.mktemp("trust") / "my cells"
+    rng = np.random.default_rng(0)
+    for label, name in enumerate(("=blue", "red")):
+        (root / name).mkdir(parents=True)
+        for index in range(160):
+            mixed = index // 4 % 10 == 9 and index % 2
+            Image.fromarray(cell(rng, label ^ int(mixed))).save(
+                root / name / f"{index // 4:03d}_{index % 4}.png"
+            )
+    return root
+
+
+def cell(rng: np.random.Generator, label: int, side: int = 40) -> np.ndarray:
+    picture = rng.integers(200, 230, (side, side, 3)).astype(np.uint8)
+    inner = slice(side // 5, -side // 5)
+    picture[inner, inner] = (120, 140, 220) if label == 0 else (220, 120, 140)
+    core = slice(2 * side // 5, -2 * side // 5)
+    picture[core, core] = (50, 30, 70)
+    return picture
+
+
+@pytest.fixture(scope="module")
+def trained(cells, tmp_path_factory, request) -> Path:
+    torch.set_num_threads(1)
+    run = tmp_path_factory.mktemp("trust") / "run"
+    classify.train(cells, run, recipe="basic-cnn", settings=SETTINGS, group=r"(\S+/\d+)_")
+    return run
+
+
+@pytest.fixture(scope="module")
+def calibrated(trained) -> Calibration:
+    return calibrate(trained, engine="torch", coverages=(0.6, 0.8))
+
+
+def test_calibration_is_kept_and_judged_on_groups_it_has_not_seen(trained, calibrated):
+    content = Calibration.model_validate_json((trained / "calibration.json").read_text())
+    assert content == calibrated
+    assert content.part == "val"
+    assert content.judged is not None
+    assert content.judged.part == "test"
+    split = json.loads((trained / "split.json").read_text())
+    own = {split["groups"][name] for name, part in split["parts"].items() if part == "val"}
+    assert set(content.groups) == own
+    assert content.framings is not None
+    assert 2 < content.framings[1] < 8  # 40 px over a nucleus of 8 px
+    assert (trained / "calibration" / "calibration.png").is_file()
+
+
+def test_a_folder_becomes_a_table_a_file_and_a_picture(trained, calibrated, cells, tmp_path):
+    found = predict(trained, cells / "red", tmp_path / "out", coverage=0.8, engine="torch")
+    assert len(found.cells) == 160
+    rows = list(csv.DictReader((tmp_path / "out" / "predictions.csv").open()))
+    assert [row["image"] for row in rows[:2]] == ["000_0.png", "000_1.png"]
+    right = np.mean([row["class"] == "red" for row in rows])
+    assert right > 0.9
+    assert not any(row["class"].startswith("=") for row in rows)
+    content = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert content["calibrated"]
+    assert "Not for diagnosis" in content["notice"]
+    assert "not an official guideline" in content["note"]
+    assert content["cells"][0]["probabilities"].keys() == {"=blue", "red"}
+    assert (tmp_path / "out" / "annotated.png").is_file()
+
+
+def test_pictures_of_another_kind_are_called_unknown(trained, calibrated, tmp_path):
+    (tmp_path / "in").mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "in" / "noise.png")
+    (tmp_path / "in" / "broken.png").write_bytes(b"no picture")
+    found = predict(trained, tmp_path / "in", tmp_path / "out", coverage=0.8, engine="torch")
+    assert found.cells[0]["unknown"]
+    assert not found.cells[0]["sure"]
+    assert list(found.faults) == ["broken.png"]
+
+
+def test_cells_are_found_in_a_photo(trained, calibrated, tmp_path):
+    rng = np.random.default_rng(1)
+    photo = rng.integers(200, 230, (240, 320, 3)).astype(np.uint8)
+    placed = {(20, 30): 0, (40, 200): 1, (150, 60): 1, (160, 240): 0}
+    for (top, left), label in placed.items():
+        photo[top : top + 40, left : left + 40] = cell(rng, label)
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    found = predict(
+        trained, tmp_path / "photo.png", tmp_path / "out", photos=True, coverage=0.8, engine="torch"
+    )
+    boxes = {}
+    for each in found.cells:
+        left, top, width, _ = each["box"]
+        boxes[round(top + width / 2), round(left + width / 2)] = each["class"]
+    assert len(found.cells) == 4
+    for (top, left), label in placed.items():
+        near = min(boxes, key=lambda centre: abs(centre[0] - top - 20) + abs(centre[1] - left - 20))
+        assert abs(near[0] - top - 20) <= 4
+        assert boxes[near] == ("=blue", "red")[label]
+    assert (tmp_path / "out" / "annotated.png").is_file()
+
+
+def test_explanations_show_heat_and_neighbours(trained, calibrated, cells, tmp_path):
+    found = explain(trained, cells / "=blue", tmp_path, coverage=0.8, most=6)
+    page = (tmp_path / "explanation.html").read_text()
+    assert len(found.cells) == 6
+    assert page.count('alt="training cell"') == 30
+    assert "<script" not in page
+    nearest = found.cells[0]["nearest"]
+    assert [each["class"] for each in nearest].count("=blue") >= 3
+    assert nearest[0]["distance"] <= nearest[-1]["distance"]
+    assert set(found.sanity) == {1, 5, 10_000}
+
+
+def test_without_calibration_nothing_is_promised(trained, calibrated, cells, tmp_path):
+    (trained / "calibration.json").rename(tmp_path / "kept.json")
+    try:
+        found = predict(trained, cells / "red" / "000_0.png", tmp_path / "out", engine="torch")
+    finally:
+        (tmp_path / "kept.json").rename(trained / "calibration.json")
+    assert not found.calibrated
+    content = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert content["cells"][0]["possible"] is None
+    assert content["cells"][0]["answer"] == "not calibrated"
+
+
+def test_workers_give_the_table_of_one_process(trained, calibrated, cells, tmp_path, monkeypatch):
+    monkeypatch.setattr("cytoforge.stages.predict._CHUNK", 60)
+    tables = []
+    for name, options in (("one", {}), ("again", {"executor": "serial"})):
+        predict(trained, cells / "red", tmp_path / name, coverage=0.8, engine="torch", **options)
+        tables.append((tmp_path / name / "predictions.csv").read_bytes())
+    assert tables[0] == tables[1]
+
+
+def test_wrong_use_is_refused_in_words(trained, calibrated, cells, tmp_path, capsys):
+    with pytest.raises(ConfigError, match="not calibrated"):
+        predict(trained, cells, tmp_path / "a", coverage=0.99, engine="torch")
+    with pytest.raises(DataError, match="does not exist"):
+        predict(trained, tmp_path / "none", tmp_path / "a", coverage=0.8, engine="torch")
+    with pytest.raises(ConfigError, match="--part train"):
+        calibrate(trained, part="train")
+    reference = trained / "calibration" / "reference.safetensors"
+    before = reference.read_bytes()
+    reference.write_bytes(before[:-4] + b"\0\0\0\1")
+    try:
+        with pytest.raises(CheckpointError, match="changed"):
+            predict(trained, cells, tmp_path / "a", coverage=0.8, engine="torch")
+    finally:
+        reference.write_bytes(before)
+    asked = ["classify", "predict", str(trained), str(cells / "red"), "--out", str(tmp_path / "b")]
+    assert command([*asked, "--coverage", "0.8", "--engine", "torch", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["cells"] == 160
