@@ -202,8 +202,8 @@ def fold_job(parameters: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     Returns:
         "rows" of the tested cells, their "logits", "seconds" of training, "curve", number of "parameters".
     """
-    kind = MeasurementRecipe if "kind" in parameters["recipe"] else Recipe
-    recipe = checked(kind, parameters["recipe"], "recipe of the job")
+    asked, where = parameters["recipe"], "recipe of the job"
+    recipe = checked(MeasurementRecipe, asked, where) if "kind" in asked else checked(Recipe, asked, where)
     cells = open_cells(Path(parameters["data"]), parameters["layout"], parameters["group"])
     parts = _parts(cells, folder.parents[1] / "split.json", parameters["seed"])
     if parts.sha256 != parameters["split_sha256"]:
