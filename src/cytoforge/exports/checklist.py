@@ -286,10 +286,9 @@ def _study_answers(study: Mapping[str, Any]) -> dict[str, str]:
             "Comparisons by verdict: "
             + ", ".join(f"{word} {number}" for word, number in sorted(counted.items()))
         )
-    answers = {"utility": ". ".join(sentences)}
-    if isinstance(study.get("rule"), str):
-        answers["significance"] = study["rule"]
-    return {name: text for name, text in answers.items() if text}
+    if sentences and isinstance(study.get("rule"), str):
+        sentences.append(f"Rule fixed before the run: {study['rule']}")
+    return {"utility": ". ".join(sentences)} if sentences else {}
 
 
 def _markdown(checklist: Checklist) -> str:
