@@ -104,8 +104,8 @@ class Calibration(_Record):
         false_alarm: stated share of cells of known kinds that are called unknown.
         novelty_threshold: distance above which a cell is of an unknown kind; None where groups are too few.
         reference_sha256: of the file with the training cells' features.
-        framings: side of training pictures over the square root of the nucleus's area: 10th, 50th and 90th
-            percentile; None where no nucleus was found.
+        framings: side of training pictures over the square root of the nucleus's area: the three
+            quartiles; None where no nucleus was found.
         judged: on another part, None where the split has none.
         caveat: what the numbers mean.
     """

@@ -270,7 +270,7 @@ def _reference(features: NDArray[np.float32], labels: NDArray[np.int64]) -> byte
 
 
 def _framings(cells: CellSet, split: Split, seed: int) -> tuple[float, float, float] | None:
-    """How much wider than their nucleus training pictures are: 10th, 50th and 90th percentile."""
+    """How much wider than their nucleus training pictures are: the quartiles."""
     trained = cells.select(split.names("train")).cells
     chosen = np.random.default_rng(seed).permutation(len(trained))[:_FRAMED]
     pictures = [read_image(trained[index]) for index in chosen]
@@ -281,5 +281,5 @@ def _framings(cells: CellSet, split: Split, seed: int) -> tuple[float, float, fl
             ratios.append(min(picture.shape[:2]) / np.sqrt(sizes.max()))
     if not ratios:
         return None
-    low, middle, high = np.quantile(ratios, [0.1, 0.5, 0.9])
+    low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
     return float(low), float(middle), float(high)
