@@ -47,12 +47,12 @@ def test_missing_weights_become_random_ones(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_measured_and_trained_classifiers_end_in_one_table(tmp_path: Path) -> None:
     cells = tmp_path / "cells"
-    phantom(cells, per_class=16, size=48)
+    phantom(cells, per_class=24, size=48)
     result = run(cells, tmp_path / "out", "smoke", names=("basic-cnn", "svm"))
     out = tmp_path / "out"
     assert json.loads((out / "result.json").read_text()) == json.loads(json.dumps(result))
     assert result["from_given_masks"] == 1
-    assert result["entries"]["svm"]["grouped"]["count"] == 80
+    assert result["entries"]["svm"]["grouped"]["count"] == 120
     assert result["entries"]["svm"]["weights"] == "measurements"
     assert result["entries"]["svm"]["grouped"]["accuracy"]["value"] > 0.4  # of five classes
     assert result["entries"]["basic-cnn"]["loss_on_unseen"] > 0

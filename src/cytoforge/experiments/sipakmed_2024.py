@@ -207,7 +207,10 @@ def explore(out: Path, cells: CellSet, measured: Measured, each: int = 8) -> Non
         values = measured.values[:, MEASUREMENTS.index(name)]
         parts = [values[(labels == label) & np.isfinite(values)] for label in cells.classes]
         panel.boxplot(
-            parts, vert=False, showfliers=False, tick_labels=[plain(name) for name in cells.classes]
+            parts,
+            orientation="horizontal",
+            showfliers=False,
+            tick_labels=[plain(name) for name in cells.classes],
         )
         panel.set_title(name.replace("_", " "), fontsize=9, loc="left")
         panel.tick_params(labelsize=7)
