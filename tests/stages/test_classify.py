@@ -18,7 +18,7 @@ TINY = {"resolution": 16, "steps": 30, "batch": 8, "learning_rate": 3e-3}
 
 def test_a_report_says_everything_twice_and_goes_on(tiny_cells: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    judged = report(tiny_cells, out, recipe="basic-cnn", settings=TINY, folds=2)
+    judged = report(tiny_cells, out, recipe="basic-cnn", settings=TINY, folds=2, group=r"(\w+/\d+)_")
     assert judged.grouped.sibling == 0
     assert judged.random.sibling > 0.5
     assert judged.grouped.scores.accuracy.value > 0.9, "red and blue squares"
@@ -32,7 +32,8 @@ def test_a_report_says_everything_twice_and_goes_on(tiny_cells: Path, tmp_path: 
     assert "leak inflation" in page
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")
     for name in ("curves", "confusion", "roc"):
-        assert Image.open(out / f"{name}.png").width > 300
+        with Image.open(out / f"{name}.png") as picture:
+            assert picture.width > 300
     rows = list(csv.DictReader((out / "predictions.csv").read_text().splitlines()))
     assert len(rows) == 80
     assert float(rows[0]["grouped p(blue)"]) + float(rows[0]["grouped p(red)"]) == pytest.approx(1, abs=1e-3)
@@ -42,7 +43,7 @@ def test_a_report_says_everything_twice_and_goes_on(tiny_cells: Path, tmp_path: 
     assert not list(out.glob("folds/*/run/checkpoints/*")), "only the answers are kept"
     before = [path.stat().st_mtime_ns for path in done]
     shutil.rmtree(done[0].parent)
-    again = report(tiny_cells, out, recipe="basic-cnn", settings=TINY, folds=2)
+    again = report(tiny_cells, out, recipe="basic-cnn", settings=TINY, folds=2, group=r"(\w+/\d+)_")
     assert again.grouped.scores == judged.grouped.scores
     assert again.random.scores == judged.random.scores
     assert [path.stat().st_mtime_ns for path in done][1:] == before[1:], "finished folds are only read"
