@@ -33,11 +33,13 @@ def begun(folder: Path) -> list[tuple[str, int]]:
 def main(folder: Path) -> None:
     """Do the jobs and say what happened."""
     lost: list[str] = []
+    before: list[str] = []
 
     def kill() -> None:
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and not lost:
             for key, process in begun(folder)[:1]:
+                before.extend(grid_work.done(folder))
                 os.kill(process, signal.SIGKILL)
                 lost.append(key)
             time.sleep(0.05)
@@ -48,7 +50,7 @@ def main(folder: Path) -> None:
         killer.start()
         results = run_jobs(grid_work.square, JOBS, folder, "dask")
         killer.join()
-    print(json.dumps({"results": results, "lost": lost}))
+    print(json.dumps({"results": results, "lost": lost, "before": before}))
 
 
 if __name__ == "__main__":

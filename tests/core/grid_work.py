@@ -13,6 +13,11 @@ import torch
 from cytoforge.core.errors import DataError
 
 
+def done(folder: Path) -> list[str]:
+    """Keys of the jobs that are finished."""
+    return sorted(path.parent.name for path in folder.glob("*/DONE"))
+
+
 def square(parameters: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """n squared; a line in begun.txt and in finished.txt for each time it is worked out."""
     number = int(parameters["n"])
@@ -25,6 +30,7 @@ def square(parameters: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     if parameters.get("fails") == "bug":
         raise ZeroDivisionError("nobody foresaw this")
     if parameters.get("fails") == "once" and len((folder / "begun.txt").read_text().splitlines()) == 1:
+        (folder / "done.txt").write_text("\n".join(done(folder.parent)))
         os._exit(9)
     with (folder / "finished.txt").open("a") as file:
         file.write(f"{os.getpid()}\n")

@@ -37,12 +37,14 @@ def main(folder: Path) -> None:
     os.environ["RAY_ADDRESS"] = cluster.address
     raylet = second.all_processes["raylet"][0].process.pid
     lost: list[str] = []
+    before: list[str] = []
 
     def kill() -> None:
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and not lost:
             lost.extend(begun_on(raylet, folder))
             time.sleep(0.05)
+        before.extend(grid_work.done(folder))
         cluster.remove_node(second, allow_graceful=False)
 
     killer = threading.Thread(target=kill)
@@ -52,7 +54,7 @@ def main(folder: Path) -> None:
     finally:
         killer.join()
         cluster.shutdown()
-    print(json.dumps({"results": results, "lost": lost}))
+    print(json.dumps({"results": results, "lost": lost, "before": before}))
 
 
 if __name__ == "__main__":
