@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import grid_work
 from ray.cluster_utils import Cluster
@@ -29,11 +30,25 @@ def begun_on(raylet: int, folder: Path) -> list[str]:
     ]
 
 
+def two_nodes(attempts: int = 4) -> tuple[Cluster, Any]:
+    """A cluster and its second node; Ray gives a node 30 s to start, too little where all cores are busy."""
+    while True:
+        cluster = Cluster()
+        try:
+            cluster.add_node(num_cpus=2, include_dashboard=False)
+            second = cluster.add_node(num_cpus=1)
+            cluster.wait_for_nodes(120)
+            return cluster, second
+        except Exception:
+            cluster.shutdown()
+            attempts -= 1
+            if not attempts:
+                raise
+
+
 def main(folder: Path) -> None:
     """Do the jobs and say what happened."""
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
-    second = cluster.add_node(num_cpus=1)
-    cluster.wait_for_nodes()
+    cluster, second = two_nodes()
     os.environ["RAY_ADDRESS"] = cluster.address
     raylet = second.all_processes["raylet"][0].process.pid
     lost: list[str] = []
