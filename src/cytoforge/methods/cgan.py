@@ -123,7 +123,8 @@ class CGANConfig(ConditionalGANConfig):
     generator_channels: int = Field(32, ge=4, description="generator width at full resolution")
     discriminator_channels: int = Field(32, ge=4, description="discriminator width at half resolution")
     most_channels: int = Field(256, ge=4, description="upper bound of the width")
-    learning_rate: float = Field(5e-4, gt=0, description="Adam's learning rate")
+    learning_rate: float = Field(2e-4, gt=0, description="Adam's learning rate of the generator")
+    discriminator_learning_rate: float = Field(1e-3, gt=0, description="of the discriminator")
     betas: tuple[float, float] = Field((0.0, 0.99), description="Adam's decay rates")
     r1: float = Field(1.0, ge=0, description="weight of the discriminator's squared gradient at real images")
     augment: Policy = Field("translation,cutout", description="differentiable augmentation")
@@ -133,26 +134,49 @@ class CGAN(ConditionalGAN):
     """Conditional GAN of source 001 with convolutions, R1 penalty and differentiable augmentation.
 
     The discriminator still multiplies by an embedding of the class, but features, not pixels: a projection.
+    It learns five times faster than the generator: at equal rates the generator moves on before it has seen a
+    difference, and its loss stays at that of a coin, 2 ln 2.
 
     Reference:
         Miyato and Koyama, cGANs with projection discriminator, 2018. https://arxiv.org/abs/1802.05637
         Mescheder, Geiger and Nowozin, 2018, equation 9 (R1). https://arxiv.org/abs/1801.04406
         Zhao et al., Differentiable augmentation, 2020. https://arxiv.org/abs/2006.10738
+        Heusel et al., GANs trained by a two time-scale update rule, 2017. https://arxiv.org/abs/1706.08500
     """
 
     name = "cgan"
     config_type = CGANConfig
+    config: CGANConfig
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"cpu": {"batch": 32}}
 
     def _build(self, config: MethodConfig, shape: DataShape) -> dict[str, nn.Module]:
         assert isinstance(config, CGANConfig)
         check_side("cgan", shape)
         size, classes = shape.resolution, len(shape.classes)
+        discriminator = ConvolutionalCritic(
+            size, classes, config.discriminator_channels, config.most_channels
+        )
+        _strengthen(discriminator.body)
         return {
             "generator": ConvolutionalGenerator(
                 size, classes, config.latent, config.generator_channels, config.most_channels
             ),
-            "discriminator": ConvolutionalCritic(
-                size, classes, config.discriminator_channels, config.most_channels
-            ),
+            "discriminator": discriminator,
         }
+
+    def _rate(self, network: str) -> float:
+        config = self.config
+        return config.discriminator_learning_rate if network == "discriminator" else config.learning_rate
+
+
+def _strengthen(layers: nn.Sequential) -> None:
+    """He's initial weights, in place: with PyTorch's own, scores start as faint as a fiftieth of the input.
+
+    Reference:
+        He et al., Delving deep into rectifiers, 2015, equation 14. https://arxiv.org/abs/1502.01852
+    """
+    for layer in layers:
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, a=0.2)
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)
