@@ -35,7 +35,12 @@ Floats = NDArray[np.float64]
 
 
 def audit_cells(
-    scan: Scan, repeats: Repeats, features: Floats | None = None, extractor: str = "", seed: int = 0
+    scan: Scan,
+    repeats: Repeats,
+    features: Floats | None = None,
+    extractor: str = "",
+    seed: int = 0,
+    measurements: Floats | None = None,
 ) -> Audit:
     """Run every check.
 
@@ -45,6 +50,8 @@ def audit_cells(
         features: (N, D) of the usable cells in their order, or None to leave out the checks that need them.
         extractor: name of what computed the features.
         seed: of the division into folds.
+        measurements: (N, M) of nucleus and cytoplasm by the data set's masks, or None; they sharpen the eye
+            for wrong labels.
     """
     cells = scan.cells
     roots = merged_groups(scan, repeats)
@@ -65,7 +72,7 @@ def audit_cells(
     ]
     probe = None
     if features is not None and can_probe(scan, roots):
-        probe, opinion = probe_features(scan, roots, features, extractor, seed)
+        probe, opinion = probe_features(scan, roots, features, extractor, seed, measurements)
         findings += [group_leak(probe), suspicious_labels(scan, opinion)]
     order = {"bad": 0, "unsure": 1, "note": 2, "good": 3}
     findings.sort(key=lambda finding: (not finding.blocking, order[finding.tone]))

@@ -45,6 +45,7 @@ _PER_CELL: Final = 10
 _FORM: Final = 0.965
 _DOUBT: Final = 0.94
 _WORTH_DETAIL: Final = 0.95
+_SAME_DETAIL: Final = 0.95
 _COPY_FORM: Final = 0.98
 _COPY_DETAIL: Final = 0.9
 _SAME_FRAME: Final = 0.25
@@ -79,7 +80,7 @@ class Repeats:
 
     Attributes:
         pairs: sorted by kind, then most alike first.
-        threshold: the least `form` of a recurring cell.
+        threshold: the least `form` of a recurring cell whose detail leaves doubt.
         false_alarms: share of cells that the search flags against mirrored pictures, where nothing is there.
     """
 
@@ -167,7 +168,7 @@ def _upright(
     null = _registered(pyramid, 1, _SHIFT)
     null = null.keep((labels[null.first] == labels[null.second]) & ~_is_copy(null))
     threshold, rate = _calibrate(null, len(labels))
-    return found.keep((found.form >= threshold) | _is_copy(found)), threshold, rate
+    return found.keep(_is_same_cell(found, threshold) | _is_copy(found)), threshold, rate
 
 
 def _copies(pyramid: tuple[Floats, Floats, Floats], symmetry: int) -> _Candidates:
@@ -181,10 +182,15 @@ def _is_copy(pairs: _Candidates) -> NDArray[np.bool_]:
     return same_frame & (pairs.form >= _COPY_FORM) & (pairs.detail >= _COPY_DETAIL)
 
 
+def _is_same_cell(pairs: _Candidates, threshold: float) -> NDArray[np.bool_]:
+    """Alike in form, or nearly so and alike in detail, which form alone leaves in doubt."""
+    return (pairs.form >= threshold) | ((pairs.form >= _WORTH_DETAIL) & (pairs.detail >= _SAME_DETAIL))
+
+
 def _calibrate(null: _Candidates, count: int) -> tuple[float, float]:
     """The least threshold >= 0.965 that flags at most a share `FALSE_ALARMS` of cells in the null search."""
     for threshold in (*np.arange(_FORM, 0.9995, 0.0025), 1.0):
-        wrong = null.form >= threshold
+        wrong = _is_same_cell(null, threshold)
         rate = len(set(null.first[wrong]) | set(null.second[wrong])) / count
         if rate <= FALSE_ALARMS:
             break

@@ -16,11 +16,11 @@ from cytoforge.data.scan import Scan
 
 Floats = NDArray[np.float64]
 
-BLUR: Final = 2.68
-EXPOSURE: Final = 7.5
+BLUR: Final = 2.7
+EXPOSURE: Final = 10.5
 UNDEREXPOSED: Final = 3.2
 STAIN: Final = 2.8
-STAIN_STRANGER: Final = 9.5
+STAIN_OF_GROUND: Final = 5.9
 STRANGE_GROUND: Final = 9.5
 STRANGE_MEAN: Final = 3.7
 FEW_CELLS: Final = 50
@@ -28,10 +28,10 @@ FEW_CELLS: Final = 50
 
 
 def blurred(scan: Scan) -> Finding:
-    """Cells far less sharp than others of their class and of their photo, in two bands of detail."""
-    views = [view(scan, name) for name in ("fine", "coarse") for view in (_in_class, _in_photo)]
+    """Cells with far less detail than others of their class and of their photo."""
+    scores = -0.75 * _in_class(scan, "detail") - 0.25 * _in_photo(scan, "detail")
     return _outliers(
-        scan, -np.mean(views, axis=0), BLUR, "blur", "out of focus", "times the usual spread below others",
+        scan, scores, BLUR, "blur", "out of focus", "times the usual spread below others",
         "Leave them out if the nucleus cannot be judged; a generator learns blur as well.",
     )  # fmt: skip
 
@@ -53,12 +53,11 @@ def exposure(scan: Scan) -> Finding:
 
 
 def stain(scan: Scan) -> Finding:
-    """Cells whose colour is far from that of all but a few others, and of their photo."""
+    """Cells whose colour, or that of the empty slide beside them, all but a few others are far from."""
     colour = np.stack([scan.measure("green_red"), scan.measure("blue_yellow")], 1)
-    alone = np.zeros(len(colour))
-    if len(colour) >= FEW_CELLS:
-        alone = _loneliness(colour / np.maximum(colour.std(0), 1e-6))
-    scores = np.maximum(alone / STAIN, alone * np.minimum(_odd_ground(scan), 8) / STAIN_STRANGER)
+    ground = np.stack([scan.measure(f"ground_{name}") for name in ("red", "green", "blue")], 1).clip(min=1)
+    hue = np.log(ground / ground.mean(1, keepdims=True))
+    scores = np.maximum(_loneliness(colour) / STAIN, _loneliness(hue) / STAIN_OF_GROUND)
     return _outliers(
         scan, scores, 1.0, "stain", "of an unusual colour", "times the limit",
         "Look whether another stain or camera was used; leave them out or collect more of them.",
@@ -67,12 +66,17 @@ def stain(scan: Scan) -> Finding:
 
 def strangers(scan: Scan) -> Finding:
     """Cells whose background and colour do not fit the other cells of their photo."""
-    mean = _misfit(scan, ("red", "green", "blue"))
-    scores = np.minimum(_odd_ground(scan) / STRANGE_GROUND, mean / STRANGE_MEAN)
+    scores = np.minimum(_odd_ground(scan) / STRANGE_GROUND, _odd_colour(scan) / STRANGE_MEAN)
     return _outliers(
         scan, scores, 1.0, "strangers", "unlike the rest of their photo", "times the limit",
         "Look whether the file belongs to this photo and class, or was put into the wrong folder.",
     )  # fmt: skip
+
+
+def misplacement(scan: Scan) -> Floats:
+    """(N,) 0 to 8: how little a cell's background and colour fit the other cells of its photo."""
+    score: Floats = np.minimum(np.minimum(_odd_ground(scan), 8), 2 * np.minimum(_odd_colour(scan), 4))
+    return score
 
 
 def _in_class(scan: Scan, name: str) -> Floats:
@@ -138,10 +142,21 @@ def _odd_ground(scan: Scan) -> Floats:
     return _misfit(scan, ("ground_red", "ground_green", "ground_blue"))
 
 
+def _odd_colour(scan: Scan) -> Floats:
+    """(N,) how far the mean colour is from that of the photo's other cells."""
+    return _misfit(scan, ("red", "green", "blue"))
+
+
 def _loneliness(points: Floats) -> Floats:
-    """(N,) distance to the nearest point that has 2 % of all others (ten at least) nearer."""
+    """(N,) distance, in standard deviations, within which a point has 2 % of all others (ten at least).
+
+    0 in sets that are too small to have a usual.
+    """
     from scipy.spatial import KDTree
 
+    if len(points) < FEW_CELLS:
+        return np.zeros(len(points))
+    points = points / np.maximum(points.std(0), 1e-6)
     count = min(max(10, len(points) // 50), len(points) - 1)
     distance, _ = KDTree(points).query(points, k=[count + 1])
     column: Floats = distance[:, 0]

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cytoforge.data.findings import Finding, Probe, Shown, some
+from cytoforge.data.outliers import misplacement
 from cytoforge.data.scan import Scan
+
+if TYPE_CHECKING:
+    from sklearn.base import ClassifierMixin
 
 Floats = NDArray[np.float64]
 
 _DOUBT: Final = 0.02
-SUSPICIOUS: Final = 3.0
-"""Log odds of another class against the label's, from where a label is doubted."""
+_REPEATS: Final = 2
+"""Divisions into folds over which an opinion is averaged."""
+_PLACE: Final = 0.4
+"""What one unit of `outliers.misplacement` adds to the log odds of another class."""
+SUSPICIOUS: Final = 4.6
+"""Log odds of another class against the label's, with `_PLACE`, from where a label is doubted."""
 
 
 def size_shortcut(scan: Scan, groups: Sequence[str], seed: int) -> Finding:
@@ -47,7 +56,12 @@ def sharpness_shortcut(scan: Scan, groups: Sequence[str], seed: int) -> Finding:
 
 
 def probe_features(
-    scan: Scan, groups: Sequence[str], features: Floats, extractor: str, seed: int
+    scan: Scan,
+    groups: Sequence[str],
+    features: Floats,
+    extractor: str,
+    seed: int,
+    measurements: Floats | None = None,
 ) -> tuple[Probe, Floats]:
     """Accuracy of a linear classifier under three ways of dividing, and its opinion of each cell.
 
@@ -57,20 +71,28 @@ def probe_features(
         features: (N, D).
         extractor: name of what computed them.
         seed: of the folds.
+        measurements: (N, M) of nucleus and cytoplasm, NaN where there are none; None where cells lack masks.
 
     Returns:
-        The scores, and (N, K) class probabilities of each cell by two kinds of classifier that saw no cell of
-        its group: a linear one on the features and trees on colour, exposure and sharpness.
+        The scores, and (N, K) class probabilities of each cell, not normalised: the product of classifiers
+        that saw no cell of its group. A linear one sees the features; trees and a support vector machine see
+        the measurements, or, without, trees see colour, exposure and sharpness.
     """
     labels = scan.cells.labels
     ways = (None, scan.cells.groups, groups)
-    opinions = [_cross_validated(features, labels, way, seed, strength=0.01) for way in ways]
+    opinions = [_held_out(features, labels, way, seed, partial(_linear, strength=0.01)) for way in ways]
     random, grouped, merged = (float((opinion.argmax(1) == labels).mean()) for opinion in opinions)
     chance = float(np.bincount(labels).max() / len(labels))
     probe = Probe(extractor=extractor, random=random, grouped=grouped, merged=merged, chance=chance)
-    views = (_cross_validated(features, labels, groups, seed, strength=0.001), _trees(scan, groups, seed))
-    product = np.prod([view + _DOUBT for view in views], axis=0)
-    return probe, product / product.sum(1, keepdims=True)
+    numbers = scan.measures[:, 2:] if measurements is None else np.nan_to_num(measurements)
+    views: list[tuple[Floats, Untrained]] = [(features, partial(_linear, strength=0.001)), (numbers, _trees)]
+    if measurements is not None:
+        views.append((numbers, _vectors))
+    product = np.ones((len(labels), len(scan.cells.classes)))
+    for seen, model in views:
+        opinions = [_held_out(seen, labels, groups, seed + k, model) for k in range(_REPEATS)]
+        product *= np.mean(opinions, axis=0) + _DOUBT
+    return probe, product
 
 
 def group_leak(probe: Probe) -> Finding:
@@ -93,13 +115,21 @@ def group_leak(probe: Probe) -> Finding:
 
 
 def suspicious_labels(scan: Scan, opinion: Floats) -> Finding:
-    """Cells that a classifier, trained without their photo, firmly puts into another class."""
+    """Cells that classifiers, trained without their photo, firmly put into another class.
+
+    A cell that does not fit its photo either needs less to be doubted: its file may have slipped.
+
+    Args:
+        scan: what was seen.
+        opinion: (N, K) of `probe_features`.
+    """
     labels, classes = scan.cells.labels, scan.cells.classes
     rows = np.arange(len(labels))
     others = opinion.copy()
     others[rows, labels] = 0
     odds = np.log(np.maximum(others.max(1), 1e-12) / np.maximum(opinion[rows, labels], 1e-12))
-    order = [int(i) for i in np.argsort(-odds, kind="stable") if odds[i] >= SUSPICIOUS]
+    doubt = odds + _PLACE * misplacement(scan)
+    order = [int(i) for i in np.argsort(-doubt, kind="stable") if doubt[i] >= SUSPICIOUS]
     if not order:
         return Finding(
             check="suspicious labels", tone="good", headline="No label looks wrong to a classifier."
@@ -130,34 +160,44 @@ def can_probe(scan: Scan, groups: Sequence[str]) -> bool:
     return len(scan.cells.classes) > 1 and min(counts[k] for k in range(len(scan.cells.classes))) >= 2
 
 
-def _cross_validated(
-    features: Floats, labels: NDArray[np.int64], groups: Sequence[str] | None, seed: int, strength: float
+Untrained = Callable[[int], "ClassifierMixin"]
+"""Seed -> a classifier."""
+
+
+def _held_out(
+    numbers: Floats, labels: NDArray[np.int64], groups: Sequence[str] | None, seed: int, model: Untrained
 ) -> Floats:
-    """(N, K) probabilities by five logistic regressions, each asked about cells that it did not see."""
+    """(N, K) probabilities by five classifiers, each asked about cells that it did not see."""
+    numbers = numbers.astype(np.float32)
+    opinion = np.zeros((len(labels), int(labels.max()) + 1))
+    for train, test in _folds(labels, groups, seed):
+        classifier = model(seed).fit(numbers[train], labels[train])
+        opinion[np.ix_(test, classifier.classes_)] = classifier.predict_proba(numbers[test])
+    return opinion
+
+
+def _linear(seed: int, strength: float) -> ClassifierMixin:
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    numbers = features.astype(np.float32)
-    opinion = np.zeros((len(labels), int(labels.max()) + 1))
-    for train, test in _folds(labels, groups, seed):
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=500, tol=3e-3))
-        model.fit(numbers[train], labels[train])
-        opinion[np.ix_(test, model.classes_)] = model.predict_proba(numbers[test])
-    return opinion
+    return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=500, tol=3e-3))
 
 
-def _trees(scan: Scan, groups: Sequence[str], seed: int) -> Floats:
-    """(N, K) probabilities by trees on colour, exposure and sharpness alone, groups kept apart."""
+def _trees(seed: int) -> ClassifierMixin:
     from sklearn.ensemble import ExtraTreesClassifier
 
-    labels, measures = scan.cells.labels, scan.measures[:, 2:]
-    opinion = np.zeros((len(labels), len(scan.cells.classes)))
-    for train, test in _folds(labels, groups, seed):
-        model = ExtraTreesClassifier(200, min_samples_leaf=2, random_state=seed)
-        model.fit(measures[train], labels[train])
-        opinion[np.ix_(test, model.classes_)] = model.predict_proba(measures[test])
-    return opinion
+    return ExtraTreesClassifier(300, min_samples_leaf=2, random_state=seed)
+
+
+def _vectors(seed: int) -> ClassifierMixin:
+    from sklearn.calibration import CalibratedClassifierCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import QuantileTransformer
+    from sklearn.svm import SVC
+
+    ranks = QuantileTransformer(n_quantiles=200, output_distribution="normal", random_state=seed)
+    return make_pipeline(ranks, CalibratedClassifierCV(SVC(C=5), ensemble=False))
 
 
 def _folds(

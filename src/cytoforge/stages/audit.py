@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cytoforge.core.files import write_json
 from cytoforge.data.audit import audit_cells
@@ -14,6 +15,7 @@ from cytoforge.data.folder import open_cells
 from cytoforge.data.scan import Scan, repeats_of, scan_cells
 from cytoforge.data.transform import Preparation
 from cytoforge.evaluation.features import DEFAULT_EXTRACTOR, extract, open_extractor
+from cytoforge.evaluation.measurements import measure_folder
 from cytoforge.report.audit import build_audit
 
 SMALLEST_PROBE = 20
@@ -51,7 +53,8 @@ def audit(
     scan = scan_cells(open_cells(data, layout, group))
     repeats = repeats_of(scan)
     features, name = _features(scan, extractor)
-    found = audit_cells(scan, repeats, features, name, seed)
+    measurements = None if features is None else _measurements(scan)
+    found = audit_cells(scan, repeats, features, name, seed, measurements)
     write_json(out / "audit.json", found.model_dump(mode="json"))
     build_audit(out / "audit.html", found, scan, pictures)
     return found
@@ -68,3 +71,11 @@ def _features(
     features = extract(cached.images, opened, cache_directory())
     row = {name: index for index, name in enumerate(cached.names)}
     return features[[row[name] for name in scan.cells.names]], opened.name
+
+
+def _measurements(scan: Scan) -> NDArray[np.float64] | None:
+    """(N, 53) of the usable cells by the masks of the data set; None where a tenth or more have none."""
+    masked = [cell.name for cell in scan.cells.cells if cell.mask]
+    if len(masked) < 0.9 * len(scan.cells):
+        return None
+    return measure_folder(scan.cells.select(masked), "given").rows(scan.cells.names)

@@ -9,7 +9,8 @@ import numpy as np
 
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.randomness import derive
-from cytoforge.data.phantom.anatomy import CLASSES
+from cytoforge.data.phantom.anatomy import CLASSES, Anatomy
+from cytoforge.data.phantom.simulate import anatomy, open_photo
 
 # What each planted fault is, in the words of truth.json.
 FAULTS: dict[str, str] = {
@@ -27,10 +28,13 @@ FAULTS: dict[str, str] = {
 COPIES = ("duplicate", "flipped", "recoloured", "recurring")
 SINGLE = ("blurred", "overexposed", "mislabelled", "truncated", "wrong_stain")
 PHOTOS_PER_SLIDE = 2
+_CANDIDATES = 15
+"""Cells of which the one that is least like its wrong folder is planted there."""
 
 # Classes that differ by degree: single cells between them are labelled both ways by experts, so a wrong label
-# is planted between others only. Parabasal cells mature into metaplastic ones; a koilocyte is an intermediate
-# or metaplastic cell with a halo, a dyskeratotic cell often one that keratinises.
+# is planted between others only, and shows in the ratio of nucleus to cell. Parabasal cells mature into
+# metaplastic ones; a koilocyte is an intermediate or metaplastic cell with a halo, a dyskeratotic cell often
+# one that keratinises.
 _ALIKE = (
     {"Parabasal", "Metaplastic"},
     {"Koilocytotic", "Superficial-Intermediate"},
@@ -152,8 +156,21 @@ def _spoiled(slot: Slot, fault: str, rng: np.random.Generator) -> Slot:
         return replace(slot, fault=fault)
     label = _any([name for name in CLASSES if name != slot.folder and {name, slot.folder} not in _ALIKE], rng)
     # A file that slipped into the wrong folder: it comes from a photo of its own class.
-    photo_seed = derive(slot.photo_seed, "elsewhere")
-    return replace(slot, fault=fault, label=label, photo_seed=photo_seed, slide_seed=photo_seed)
+    seed = derive(slot.photo_seed, "elsewhere")
+    cell_seed = _unlike(slot.folder, label, slot.cell_seed, seed)
+    return replace(slot, fault=fault, label=label, cell_seed=cell_seed, photo_seed=seed, slide_seed=seed)
+
+
+def _unlike(folder: str, label: str, seed: int, photo_seed: int) -> int:
+    """Seed of a cell of class `label` whose ratio of nucleus to cell is far from that of class `folder`."""
+    photo = open_photo(label, photo_seed, photo_seed)
+    seeds = [derive(seed, "candidate", number) for number in range(_CANDIDATES)]
+    usual = float(np.median([_log_ratio(anatomy(folder, each, photo)) for each in seeds]))
+    return max(seeds, key=lambda each: abs(_log_ratio(anatomy(label, each, photo)) - usual))
+
+
+def _log_ratio(cell: Anatomy) -> float:
+    return float(np.log(cell.nucleus_area / cell.cell_area))
 
 
 def _two_of_one_slide(free: list[Slot], rng: np.random.Generator) -> tuple[Slot, Slot]:

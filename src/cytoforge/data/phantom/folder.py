@@ -30,6 +30,8 @@ from cytoforge.data.phantom.simulate import PhantomCell, View, check_request, op
 KIND = "cytoforge phantom"
 GROUP = r"^images/([^/]+/\d+)_\d+\.png$"
 _ALONE = 150
+_LOST = 0.45
+"""Share of the values of an overexposed crop that are white."""
 
 Written = tuple[bytes, bytes, dict[str, float]]
 
@@ -152,6 +154,8 @@ def _photographed(slot: Slot, size: int | None) -> PhantomCell:
     if slot.source is not None and slot.fault != "recurring":
         return _copied(_photographed(slot.source, size), slot.fault, rng)
     photo = _spoiled(open_photo(slot.label, slot.slide_seed, slot.photo_seed), slot.fault, rng)
+    if slot.fault == "overexposed":
+        return _washed_out(slot, photo, draw(rng, (1.7, 2.4)), size)
     if slot.source is None:
         return render(slot.label, slot.cell_seed, photo, slot.photo_seed, size)
     across, down = rng.uniform(0.02, 0.08, 2) * rng.choice([-1, 1], 2)
@@ -167,11 +171,18 @@ def _photographed(slot: Slot, size: int | None) -> PhantomCell:
 def _spoiled(photo: Photo, fault: str | None, rng: np.random.Generator) -> Photo:
     if fault == "blurred":
         return defocus(photo, draw(rng, (0.045, 0.07)))
-    if fault == "overexposed":
-        return overexpose(photo, draw(rng, (1.7, 2.4)))
     if fault == "wrong_stain":
         return foreign_stain(photo, rng)
     return photo
+
+
+def _washed_out(slot: Slot, photo: Photo, white: float, size: int | None) -> PhantomCell:
+    """The empty slide is `white` times as bright as white, or more until `_LOST` of the crop is white."""
+    while True:
+        cell = render(slot.label, slot.cell_seed, overexpose(photo, white), slot.photo_seed, size)
+        if (cell.image >= 254).mean() >= _LOST:
+            return cell
+        white *= 1.1
 
 
 def _copied(cell: PhantomCell, fault: str | None, rng: np.random.Generator) -> PhantomCell:

@@ -110,9 +110,7 @@ def render(
         size: pixels along a side; None for as many as a microscope's camera gives the crop.
         view: for a second look at the cell.
     """
-    flesh = np.random.default_rng([cell_seed, 0])
-    dominant = photo.palette if photo.palette in TRAITS[label].palettes and flesh.random() < 0.72 else None
-    cell = grow(label, flesh, dominant)
+    cell = anatomy(label, cell_seed, photo)
     shot = np.random.default_rng([cell_seed, 3])
     pixels = size or native_size(cell)
     frame = _framed(cell, shot, pixels)
@@ -123,6 +121,13 @@ def render(
     photo = replace(photo, focus=float(np.hypot(photo.focus, softness)))
     image = expose(dyes, frame, photo, pixels, np.random.default_rng([cell_seed, photo_seed, 4]))
     return PhantomCell(image, _mask(body, pixels), label, photo_seed, _measure(cell, body, frame, pixels))
+
+
+def anatomy(label: str, cell_seed: int, photo: Photo) -> Anatomy:
+    """The cell of class `label` that belongs to `cell_seed`; it often has the photo's commonest colour."""
+    flesh = np.random.default_rng([cell_seed, 0])
+    dominant = photo.palette if photo.palette in TRAITS[label].palettes and flesh.random() < 0.72 else None
+    return grow(label, flesh, dominant)
 
 
 def check_request(label: str, size: int) -> None:
