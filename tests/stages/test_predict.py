@@ -11,6 +11,8 @@ from PIL import Image
 
 from cytoforge.cli.main import run as command
 from cytoforge.core.errors import CheckpointError, ConfigError, DataError
+from cytoforge.data.folder import open_cells
+from cytoforge.data.split import split_cells
 from cytoforge.evaluation.trust import Calibration
 from cytoforge.stages import classify
 from cytoforge.stages.calibrate import calibrate
@@ -41,17 +43,19 @@ def cells(tmp_path_factory) -> Path:
 def cell(rng: np.random.Generator, label: int, side: int = 40) -> np.ndarray:
     picture = rng.integers(200, 230, (side, side, 3)).astype(np.uint8)
     inner = slice(side // 5, -side // 5)
-    picture[inner, inner] = (120, 140, 220) if label == 0 else (220, 120, 140)
+    picture[inner, inner] = (180, 190, 235) if label == 0 else (235, 180, 190)
     core = slice(2 * side // 5, -2 * side // 5)
     picture[core, core] = (50, 30, 70)
     return picture
 
 
 @pytest.fixture(scope="module")
-def trained(cells, tmp_path_factory, request) -> Path:
+def trained(cells, tmp_path_factory) -> Path:
     torch.set_num_threads(1)
     run = tmp_path_factory.mktemp("trust") / "run"
-    classify.train(cells, run, recipe="basic-cnn", settings=SETTINGS, group=r"(\S+/\d+)_")
+    divided = split_cells(open_cells(cells, group=r"(\S+/\d+)_"), (0.6, 0.2, 0.2))
+    divided.save(run.parent / "split.json")
+    classify.train(cells, run, recipe="basic-cnn", settings=SETTINGS, split=run.parent / "split.json")
     return run
 
 
@@ -77,7 +81,7 @@ def test_calibration_is_kept_and_judged_on_groups_it_has_not_seen(trained, calib
 def test_a_folder_becomes_a_table_a_file_and_a_picture(trained, calibrated, cells, tmp_path):
     found = predict(trained, cells / "red", tmp_path / "out", coverage=0.8, engine="torch")
     assert len(found.cells) == 160
-    rows = list(csv.DictReader((tmp_path / "out" / "predictions.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "out" / "predictions.csv").read_text().splitlines()))
     assert [row["image"] for row in rows[:2]] == ["000_0.png", "000_1.png"]
     right = np.mean([row["class"] == "red" for row in rows])
     assert right > 0.9
@@ -90,12 +94,17 @@ def test_a_folder_becomes_a_table_a_file_and_a_picture(trained, calibrated, cell
     assert (tmp_path / "out" / "annotated.png").is_file()
 
 
-def test_pictures_of_another_kind_are_called_unknown(trained, calibrated, tmp_path):
+def test_a_cell_beyond_the_limit_is_of_an_unknown_kind(trained, calibrated, tmp_path):
     (tmp_path / "in").mkdir()
-    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
-    Image.fromarray(noise).save(tmp_path / "in" / "noise.png")
+    Image.fromarray(cell(np.random.default_rng(5), 1)).save(tmp_path / "in" / "cell.png")
     (tmp_path / "in" / "broken.png").write_bytes(b"no picture")
-    found = predict(trained, tmp_path / "in", tmp_path / "out", coverage=0.8, engine="torch")
+    path = trained / "calibration.json"
+    before = path.read_text()
+    path.write_text(calibrated.model_copy(update={"novelty_threshold": 0.0}).model_dump_json())
+    try:
+        found = predict(trained, tmp_path / "in", tmp_path / "out", coverage=0.8, engine="torch")
+    finally:
+        path.write_text(before)
     assert found.cells[0]["unknown"]
     assert not found.cells[0]["sure"]
     assert list(found.faults) == ["broken.png"]
