@@ -70,27 +70,28 @@ class Flux(Backbone):
         side = noisy.shape[-1] // 2
         return F.pixel_shuffle(answer.transpose(1, 2).unflatten(2, (side, side)), 2)
 
-    def new_control(self) -> nn.Module:
-        """Control network with the transformer's first blocks."""
+    def control_type(self) -> Any:
+        """Control network of Flux."""
         from diffusers import FluxControlNetModel
 
+        return FluxControlNetModel
+
+    def new_control(self) -> nn.Module:
+        """Control network with the transformer's first blocks."""
         config: Any = self.denoiser.config
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # diffusers about itself
-            control: nn.Module = FluxControlNetModel.from_transformer(
-                self.denoiser,
-                num_layers=min(4, config.num_layers),
-                num_single_layers=0,
-                attention_head_dim=config.attention_head_dim,
-                num_attention_heads=config.num_attention_heads,
-            ).float()
-        return control
-
-    def load_control(self, place: str) -> nn.Module:
-        """Control network from a folder or the hub."""
-        from diffusers import FluxControlNetModel
-
-        control: nn.Module = FluxControlNetModel.from_pretrained(place, use_safetensors=True)
+            control: nn.Module = (
+                self.control_type()
+                .from_transformer(
+                    self.denoiser,
+                    num_layers=min(4, config.num_layers),
+                    num_single_layers=0,
+                    attention_head_dim=config.attention_head_dim,
+                    num_attention_heads=config.num_attention_heads,
+                )
+                .float()
+            )
         return control
 
     def steer(

@@ -55,8 +55,13 @@ class Backbone(ABC):
         """A control network that starts as a copy of the denoiser."""
 
     @abstractmethod
+    def control_type(self) -> Any:
+        """Class of the control networks that fit, in diffusers."""
+
     def load_control(self, place: str) -> nn.Module:
-        """A trained control network."""
+        """A trained control network from a folder or the hub, from safetensors files only."""
+        control: nn.Module = self.control_type().from_pretrained(place, use_safetensors=True)
+        return control
 
     @abstractmethod
     def steer(

@@ -69,18 +69,15 @@ class StableDiffusion(Backbone):
         ).sample
         return answer
 
+    def control_type(self) -> Any:
+        """ControlNet."""
+        from diffusers import ControlNetModel
+
+        return ControlNetModel
+
     def new_control(self) -> nn.Module:
         """ControlNet with the U-Net's encoder."""
-        from diffusers import ControlNetModel
-
-        control: nn.Module = ControlNetModel.from_unet(self.denoiser).float()
-        return control
-
-    def load_control(self, place: str) -> nn.Module:
-        """ControlNet from a folder or the hub."""
-        from diffusers import ControlNetModel
-
-        control: nn.Module = ControlNetModel.from_pretrained(place, use_safetensors=True)
+        control: nn.Module = self.control_type().from_unet(self.denoiser).float()
         return control
 
     def steer(

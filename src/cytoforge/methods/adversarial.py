@@ -7,13 +7,14 @@ from typing import Any
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 
 from cytoforge.core.batch import Batch, DataShape
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.method import Method, MethodConfig
 from cytoforge.core.randomness import normal
 from cytoforge.data.augment import Policy, augment
+from cytoforge.methods.optimizers import adam_for_each
 
 SIDES = (32, 64, 128, 256)
 """Resolutions of the convolutional networks, in pixels."""
@@ -42,10 +43,7 @@ class Adversarial(Method):
 
     def optimizers(self) -> dict[str, Optimizer]:
         """Adam for each network."""
-        return {
-            name: Adam(network.parameters(), self._rate(name), self.config.betas, fused=True)
-            for name, network in self.networks.items()
-        }
+        return adam_for_each(self.networks, self._rate, self.config.betas)
 
     def noise(self, seeds: NDArray[Any] | Tensor) -> Tensor:
         """Standard normal (N, noise_length)."""

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 
 from cytoforge.core.batch import Batch, DataShape
 from cytoforge.core.errors import ConfigError
@@ -19,6 +19,7 @@ from cytoforge.core.method import Method, MethodConfig, Turn
 from cytoforge.core.randomness import normal, uniform
 from cytoforge.losses.adversarial import least_squares_discriminator, least_squares_generator
 from cytoforge.losses.reconstruction import cycle_error
+from cytoforge.methods.optimizers import adam_for_each
 from cytoforge.networks.image_buffer import ImageBuffer
 from cytoforge.networks.patchgan import PatchGAN
 from cytoforge.networks.resnet_generator import ResNetGenerator
@@ -147,15 +148,8 @@ class CycleGAN(Method):
 
     def optimizers(self) -> dict[str, Optimizer]:
         """Adam for each."""
-        return {
-            turn.network: Adam(
-                self.networks[turn.network].parameters(),
-                self.config.learning_rate,
-                self.config.betas,
-                fused=True,
-            )
-            for turn in self.turns()
-        }
+        learning = {turn.network: self.networks[turn.network] for turn in self.turns()}
+        return adam_for_each(learning, self.config.learning_rate, self.config.betas)
 
     def noise(self, seeds: NDArray[Any] | Tensor) -> Tensor:
         """(N, 1) that nothing depends on: a translation has no chance in it."""

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 
 from cytoforge.core.batch import Batch, DataShape
 from cytoforge.core.device import has_bf16_instructions
@@ -19,6 +19,7 @@ from cytoforge.core.method import Method, MethodConfig, Turn
 from cytoforge.core.randomness import normal, uniform
 from cytoforge.diffusion.paths import Karras, NoisePath, RectifiedFlow, denoising_error
 from cytoforge.diffusion.solvers import SOLVERS, guided
+from cytoforge.methods.optimizers import adam_for_each
 from cytoforge.networks.unet import Control, UNet, edges
 
 
@@ -113,15 +114,8 @@ class Diffusion(Method):
 
     def optimizers(self) -> dict[str, Optimizer]:
         """Adam for each network that learns."""
-        return {
-            turn.network: Adam(
-                self.networks[turn.network].parameters(),
-                self.config.learning_rate,
-                self.config.betas,
-                fused=True,
-            )
-            for turn in self.turns()
-        }
+        learning = {turn.network: self.networks[turn.network] for turn in self.turns()}
+        return adam_for_each(learning, self.config.learning_rate, self.config.betas)
 
     def noise(self, seeds: NDArray[Any] | Tensor) -> Tensor:
         """Standard normal (N, 3, R, R)."""

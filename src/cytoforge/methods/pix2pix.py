@@ -7,12 +7,13 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 
 from cytoforge.core.batch import Batch, DataShape
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.method import Method, MethodConfig, Turn
 from cytoforge.core.randomness import normal
+from cytoforge.methods.optimizers import adam_for_each
 from cytoforge.methods.painting import Painter, PaintingConfig
 
 
@@ -66,10 +67,7 @@ class Pix2Pix(Method):
 
     def optimizers(self) -> dict[str, Optimizer]:
         """Adam for both, as in the paper."""
-        return {
-            name: Adam(network.parameters(), self.config.learning_rate, self.config.betas, fused=True)
-            for name, network in self.networks.items()
-        }
+        return adam_for_each(self.networks, self.config.learning_rate, self.config.betas)
 
     def noise(self, seeds: NDArray[Any] | Tensor) -> Tensor:
         """Standard normal (N, noise_channels, R, R)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
 
@@ -53,15 +54,9 @@ class PatchGAN(nn.Module):
         super().__init__()
         sizes = [min(width << level, 8 * width) for level in range(halvings + 1)]
         first = nn.Conv2d(channels, width, 4, stride=2, padding=1, bias=first_bias)
-        layers: list[nn.Module] = [*_plain(first, norm), nn.LeakyReLU(0.2)]
-        for level in range(1, halvings + 1):
-            stride = 2 if level < halvings else 1
-            convolution = nn.Conv2d(sizes[level - 1], sizes[level], 4, stride, padding=1, bias=_biased(norm))
-            layers += [*normalised(convolution, sizes[level], norm), nn.LeakyReLU(0.2)]
-        layers += _plain(nn.Conv2d(sizes[-1], 1, 4, padding=1), norm)
-        self.body = nn.Sequential(*layers)
-        for layer in self.body:
-            _initialise(layer)
+        strides = [2] * (halvings - 1) + [1]
+        last = nn.Conv2d(sizes[-1], 1, 4, padding=1)
+        self.body = _initialised([*_narrowing(first, sizes, strides, norm), *_plain(last, norm)])
 
     def forward(self, images: Tensor) -> Tensor:
         """Images with their condition (N, channels, H, W) become scores (N, 1, h, w)."""
@@ -87,14 +82,11 @@ class VanillaDiscriminator(nn.Module):
         halvings = resolution.bit_length() - 3
         sizes = [min(width << level, 4 * width) for level in range(halvings)]
         first = nn.Conv2d(channels, width, 4, stride=2, padding=1, bias=_biased(norm))
-        layers: list[nn.Module] = [*_plain(first, norm), nn.LeakyReLU(0.2)]
-        for before, after in pairwise(sizes):
-            convolution = nn.Conv2d(before, after, 4, stride=2, padding=1, bias=_biased(norm))
-            layers += [*normalised(convolution, after, norm), nn.LeakyReLU(0.2)]
-        layers += [nn.Flatten(), *_plain(nn.Linear(16 * sizes[-1], 1), norm)]
-        self.body = nn.Sequential(*layers)
-        for layer in self.body:
-            _initialise(layer)
+        strides = [2] * (halvings - 1)
+        last = nn.Linear(16 * sizes[-1], 1)
+        self.body = _initialised(
+            [*_narrowing(first, sizes, strides, norm), nn.Flatten(), *_plain(last, norm)]
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         """Images with their condition (N, channels, R, R) become scores (N, 1)."""
@@ -112,9 +104,20 @@ def _plain(layer: nn.Module, norm: Norm) -> list[nn.Module]:
     return [spectral_norm(layer)] if norm == "spectral" else [layer]
 
 
-def _initialise(layer: nn.Module) -> None:
-    """Normal weights of deviation 0.02, as in the paper's section 6.2."""
-    if isinstance(layer, nn.Conv2d | nn.Linear) and not hasattr(layer, "parametrizations"):
-        nn.init.normal_(layer.weight, std=0.02)
-        if layer.bias is not None:
-            nn.init.zeros_(layer.bias)
+def _narrowing(first: nn.Module, sizes: Sequence[int], strides: Sequence[int], norm: Norm) -> list[nn.Module]:
+    """The first convolution without norm, then one with norm from each size to the next."""
+    layers: list[nn.Module] = [*_plain(first, norm), nn.LeakyReLU(0.2)]
+    for (before, after), stride in zip(pairwise(sizes), strides, strict=True):
+        convolution = nn.Conv2d(before, after, 4, stride, padding=1, bias=_biased(norm))
+        layers += [*normalised(convolution, after, norm), nn.LeakyReLU(0.2)]
+    return layers
+
+
+def _initialised(layers: Sequence[nn.Module]) -> nn.Sequential:
+    """The layers in a row, with normal weights of deviation 0.02, as in the paper's section 6.2."""
+    for layer in layers:
+        if isinstance(layer, nn.Conv2d | nn.Linear) and not hasattr(layer, "parametrizations"):
+            nn.init.normal_(layer.weight, std=0.02)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+    return nn.Sequential(*layers)
