@@ -21,6 +21,7 @@ import subprocess
 import sys
 import sysconfig
 import venv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,10 +45,12 @@ from cytoforge.sampling.provenance import read_manifest
 from cytoforge.stages.compared import joined, part_images, read_set
 
 PACKAGES = {
-    "lightweight-gan": "lightweight-gan==1.2.1",
-    "denoising-diffusion-pytorch": "denoising-diffusion-pytorch==2.3.4",
-    "torch-mimicry": "torch-mimicry==0.1.16",
+    "lightweight-gan": ("lightweight-gan==1.2.1",),
+    "denoising-diffusion-pytorch": ("denoising-diffusion-pytorch==2.3.4",),
+    "torch-mimicry": ("torch-mimicry==0.1.16", "tensorboard>=2.17"),
 }
+"""What pip is asked for; torch-mimicry needs tensorboard without saying so."""
+
 JUDGES = ("efficientnet-lite0", "mobilenet-v2")
 SHOWN = ("precision", "recall", "coverage")
 DRAWN = 1000
@@ -78,7 +81,7 @@ class Judge:
     real: FeatureSet
 
 
-def environment(folder: Path, requirement: str) -> Path:
+def environment(folder: Path, requirements: Sequence[str]) -> Path:
     """The Python of an environment that has a package, made if missing; this one's come behind its own.
 
     Raises:
@@ -93,11 +96,14 @@ def environment(folder: Path, requirement: str) -> Path:
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     write_atomic(folder / "lib" / version / "site-packages" / "cytoforge_environment.pth", behind)
     done = subprocess.run(
-        [python, "-m", "pip", "install", "--quiet", requirement], capture_output=True, text=True, check=False
+        [python, "-m", "pip", "install", "--quiet", *requirements],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         raise ConfigError("pip: " + " ".join(done.stderr.strip().splitlines()[-3:]))
-    write_atomic(folder / "ready", requirement)
+    write_atomic(folder / "ready", "\n".join(requirements))
     return python
 
 
@@ -253,9 +259,7 @@ def main() -> None:
             continue
         images = np.load(given.out / name / "images.npy", allow_pickle=False)
         if cost["refusal"]:
-            refused[name] = (
-                f"refuses a CPU: {cost['refusal']!r}; run here with its CUDA calls meaning the CPU."
-            )
+            refused[name] = f"{cost['refusal']} (run here all the same, with what it asks for stood in)"
         rows[name] = {
             "scores": scores(images, None, both),
             "drawn": len(images),

@@ -11,6 +11,7 @@ those of its command line or of the example in its README where the class has no
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import sys
@@ -185,21 +186,27 @@ def _without_cuda(package: ModuleType) -> None:
 
 
 def _as_published(name: str) -> str | None:
-    """What the package says to a machine without GPU, or None where it works; afterwards it is imported."""
-    if name != "lightweight-gan" or torch.cuda.is_available():
-        return None
+    """What the package says on this machine, or None where it works; afterwards it can be imported."""
     try:
-        import lightweight_gan
-    except AssertionError as error:
-        for loaded in [word for word in sys.modules if word.startswith("lightweight_gan")]:
+        importlib.import_module(name.replace("-", "_"))
+    except (AssertionError, ModuleNotFoundError) as error:
+        for loaded in [word for word in sys.modules if word.startswith(name.replace("-", "_"))]:
             del sys.modules[loaded]
-        present, torch.cuda.is_available = torch.cuda.is_available, lambda: True
-        try:
-            import lightweight_gan  # noqa: F401
-        finally:
-            torch.cuda.is_available = present
-        return str(error)
+        _import_anyway(name.replace("-", "_"))
+        return f"{type(error).__name__}: {error}"
     return None
+
+
+def _import_anyway(name: str) -> None:
+    """Import a package that asks for a GPU or for `torch._six`, which torch has no longer."""
+    gone = ModuleType("torch._six")
+    gone.PY3, gone.string_classes, gone.int_classes = True, str, int  # type: ignore[attr-defined]
+    sys.modules.setdefault("torch._six", gone)
+    present, torch.cuda.is_available = torch.cuda.is_available, lambda: True
+    try:
+        importlib.import_module(name)
+    finally:
+        torch.cuda.is_available = present
 
 
 ENTRIES: dict[str, Callable[[Path, Path, int, Clock], Draw]] = {
