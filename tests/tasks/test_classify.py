@@ -46,15 +46,11 @@ def test_cross_entropy_by_hand() -> None:
     method.network.eval()
     assert loss(method) == pytest.approx(math.log(3))
     method.network.head.bias.data = torch.tensor([math.log(2), 0.0, 0.0])  # shares 1/2, 1/4, 1/4
-    assert loss(method) == pytest.approx(
-        (math.log(2) + 2 * math.log(4)) / 3
-    )
+    assert loss(method) == pytest.approx((math.log(2) + 2 * math.log(4)) / 3)
     smooth = classifier(label_smoothing=0.3)
     smooth.networks = method.networks
     # every class is equally frequent, so smoothing changes nothing on average
-    assert loss(smooth) == pytest.approx(
-        (math.log(2) + 2 * math.log(4)) / 3
-    )
+    assert loss(smooth) == pytest.approx((math.log(2) + 2 * math.log(4)) / 3)
 
 
 def test_training_lowers_the_loss() -> None:

@@ -16,7 +16,7 @@ from cytoforge.data.scan import Scan
 
 Floats = NDArray[np.float64]
 
-BLUR: Final = 2.7
+BLUR: Final = 2.8
 EXPOSURE: Final = 10.5
 UNDEREXPOSED: Final = 3.2
 STAIN: Final = 2.8

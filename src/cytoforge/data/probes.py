@@ -22,9 +22,9 @@ Floats = NDArray[np.float64]
 _DOUBT: Final = 0.02
 _REPEATS: Final = 2
 """Divisions into folds over which an opinion is averaged."""
-_PLACE: Final = 0.4
+_PLACE: Final = 0.13
 """What one unit of `outliers.misplacement` adds to the log odds of another class."""
-SUSPICIOUS: Final = 4.6
+SUSPICIOUS: Final = 1.87
 """Log odds of another class against the label's, with `_PLACE`, from where a label is doubted."""
 
 
@@ -74,9 +74,9 @@ def probe_features(
         measurements: (N, M) of nucleus and cytoplasm, NaN where there are none; None where cells lack masks.
 
     Returns:
-        The scores, and (N, K) class probabilities of each cell, not normalised: the product of classifiers
-        that saw no cell of its group. A linear one sees the features; trees and a support vector machine see
-        the measurements, or, without, trees see colour, exposure and sharpness.
+        The scores, and (N, K) class probabilities of each cell, not normalised: the geometric mean of
+        classifiers that saw no cell of its group. A linear one sees the features; trees and a support vector
+        machine see the measurements, or, without, trees see colour, exposure and sharpness.
     """
     labels = scan.cells.labels
     ways = (None, scan.cells.groups, groups)
@@ -92,7 +92,7 @@ def probe_features(
     for seen, model in views:
         opinions = [_held_out(seen, labels, groups, seed + k, model) for k in range(_REPEATS)]
         product *= np.mean(opinions, axis=0) + _DOUBT
-    return probe, product
+    return probe, product ** (1 / len(views))
 
 
 def group_leak(probe: Probe) -> Finding:

@@ -32,7 +32,7 @@ class AutoConfig(WGANGPConfig):
     sobolev: float = Field(1.0, ge=0, le=3, description="order of the Sobolev norm; 0 is the pixel norm")
     pixel_noise: bool = Field(True, description="noise for each pixel besides the latent code")
     augment: Policy = Field("translation,cutout", description="differentiable augmentation for the critic")
-    features: float = Field(0.5, ge=0, description="weight of the discriminator on pretrained features")
+    features: float = Field(2.0, ge=0, description="weight of the discriminator on pretrained features")
     features_side: int = Field(96, ge=32, description="side at which the pretrained network sees, in pixels")
     features_augment: Policy = Field(
         "color,translation,cutout", description="differentiable augmentation before the pretrained network"

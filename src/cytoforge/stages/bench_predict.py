@@ -76,7 +76,11 @@ def bench_predict(
     recipe = RECIPES["lite0"].model_copy(update={"resolution": resolution, "views": views})
     network = Backbone(recipe.architecture, _CLASSES, resolution).eval().requires_grad_(False)
     fitted = Fitted(recipe, tuple("abcde"), network)
-    eager = Fitted(recipe, fitted.classes, copy.deepcopy(network).to(memory_format=torch.contiguous_format))
+    eager = Fitted(
+        recipe,
+        fitted.classes,
+        copy.deepcopy(network).to(memory_format=torch.contiguous_format),  # type: ignore[call-overload]
+    )
     preparation = Preparation(resolution=resolution, fit=recipe.fit)
     with tempfile.TemporaryDirectory() as folder:
         if source is None:
