@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from cytoforge.cli.config_file import read_yaml
 from cytoforge.cli.console import Outcome
 from cytoforge.cli.train import parse_settings
 
@@ -195,6 +194,7 @@ def predict(
         executor: where pictures are dealt to.
         workers: how many at once; as many as the executor offers where not given.
     """
+    from cytoforge.cli.config_file import read_yaml
     from cytoforge.stages import predict as stage
 
     found = stage.predict(
@@ -249,6 +249,7 @@ def explain(
         most: how many pictures are explained.
         meanings: as for predict.
     """
+    from cytoforge.cli.config_file import read_yaml
     from cytoforge.stages import explain as stage
 
     own = None if meanings is None else read_yaml(meanings)

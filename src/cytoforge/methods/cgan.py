@@ -178,5 +178,3 @@ def _strengthen(layers: nn.Sequential) -> None:
     for layer in layers:
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, a=0.2)
-            assert layer.bias is not None
-            nn.init.zeros_(layer.bias)
