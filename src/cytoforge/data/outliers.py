@@ -16,8 +16,8 @@ from cytoforge.data.scan import Scan
 
 Floats = NDArray[np.float64]
 
-BLUR: Final = 2.8
-EXPOSURE: Final = 10.5
+BLUR: Final = 2.55
+EXPOSURE: Final = 9.5
 UNDEREXPOSED: Final = 3.2
 STAIN: Final = 2.8
 STAIN_OF_GROUND: Final = 5.9

@@ -22,9 +22,9 @@ Floats = NDArray[np.float64]
 _DOUBT: Final = 0.02
 _REPEATS: Final = 2
 """Divisions into folds over which an opinion is averaged."""
-_PLACE: Final = 0.13
+_PLACE: Final = 0.2
 """What one unit of `outliers.misplacement` adds to the log odds of another class."""
-SUSPICIOUS: Final = 1.87
+SUSPICIOUS: Final = 1.95
 """Log odds of another class against the label's, with `_PLACE`, from where a label is doubted."""
 
 
@@ -75,8 +75,8 @@ def probe_features(
 
     Returns:
         The scores, and (N, K) class probabilities of each cell, not normalised: the geometric mean of
-        classifiers that saw no cell of its group. A linear one sees the features; trees and a support vector
-        machine see the measurements, or, without, trees see colour, exposure and sharpness.
+        classifiers that saw no cell of its group. A linear one sees the features, trees colour, exposure,
+        sharpness and the measurements, a support vector machine the measurements alone.
     """
     labels = scan.cells.labels
     ways = (None, scan.cells.groups, groups)
@@ -84,10 +84,12 @@ def probe_features(
     random, grouped, merged = (float((opinion.argmax(1) == labels).mean()) for opinion in opinions)
     chance = float(np.bincount(labels).max() / len(labels))
     probe = Probe(extractor=extractor, random=random, grouped=grouped, merged=merged, chance=chance)
-    numbers = scan.measures[:, 2:] if measurements is None else np.nan_to_num(measurements)
-    views: list[tuple[Floats, Untrained]] = [(features, partial(_linear, strength=0.001)), (numbers, _trees)]
-    if measurements is not None:
-        views.append((numbers, _vectors))
+    views: list[tuple[Floats, Untrained]] = [(features, partial(_linear, strength=0.001))]
+    if measurements is None:
+        views.append((scan.measures[:, 2:], _trees))
+    else:
+        known = np.nan_to_num(measurements)
+        views += [(np.hstack([known, scan.measures[:, 2:]]), _trees), (known, _vectors)]
     product = np.ones((len(labels), len(scan.cells.classes)))
     for seen, model in views:
         opinions = [_held_out(seen, labels, groups, seed + k, model) for k in range(_REPEATS)]

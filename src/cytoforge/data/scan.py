@@ -36,7 +36,7 @@ _NOISE: Final = 0.0174
 """Energy of white noise between sigmas of 2 and 4 px, over that below a sigma of 0.7 px."""
 
 _GREY: Final = np.array([0.299, 0.587, 0.114], np.float32)
-_FORMAT: Final = 6
+_FORMAT: Final = 7
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ FAULTS: dict[str, str] = {
 COPIES = ("duplicate", "flipped", "recoloured", "recurring")
 SINGLE = ("blurred", "overexposed", "mislabelled", "truncated", "wrong_stain")
 PHOTOS_PER_SLIDE = 2
-_CANDIDATES = 15
+_CANDIDATES = 40
 """Cells of which the one that is least like its wrong folder is planted there."""
 
 # Classes that differ by degree: single cells between them are labelled both ways by experts, so a wrong label

@@ -30,7 +30,7 @@ from cytoforge.data.phantom.simulate import PhantomCell, View, check_request, op
 KIND = "cytoforge phantom"
 GROUP = r"^images/([^/]+/\d+)_\d+\.png$"
 _ALONE = 150
-_LOST = 0.45
+_LOST = 0.65
 """Share of the values of an overexposed crop that are white."""
 
 Written = tuple[bytes, bytes, dict[str, float]]
