@@ -1,6 +1,6 @@
 """Finished comparisons of all generative systems become docs/results/generators.md with pictures.
 
-    python benchmarks/generators.py docs/results/generators.md CELLS MASKS [--machine "two cores of ..."]
+    python benchmarks/generators.py docs/results/generators.md CELLS [--masks MASKS] [--machine "two cores"]
 
 CELLS and MASKS are the --out folders of `cytoforge experiment generators` and `mask-generators`. Only
 synthetic cells go into the page.
@@ -58,8 +58,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    for name in ("page", "cells", "masks"):
+    for name in ("page", "cells"):
         parser.add_argument(name, type=Path)
+    parser.add_argument("--masks", type=Path, help="the other comparison, where it has been made")
     parser.add_argument("--machine", default="two cores, no GPU", help="what it ran on, for the page")
     given = parser.parse_args()
     lines = [INTRODUCTION.format(machine=given.machine)]
@@ -67,6 +68,8 @@ def main() -> None:
         ("From noise and class", given.cells, "generators", "SIPAKMED"),
         ("From masks", given.masks, "mask-generators", "HERLEV"),
     ):
+        if folder is None:
+            continue
         picture = f"{given.page.stem}-{verb}.png"
         shutil.copyfile(folder / "cells.png", given.page.with_name(picture))
         command = f"cytoforge experiment {verb} --data {data} --scale full --out OUT"

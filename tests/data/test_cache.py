@@ -292,7 +292,7 @@ print(json.dumps({"resident": highest, "count": len(cached), "bytes": cached.sto
 def test_ten_times_the_images_need_no_more_memory(tmp_path: Path) -> None:
     """Ten times the images, as many batches (which cover all of them): at most 10 % more resident memory."""
     measured = []
-    for name, count in (("small", 60), ("large", 600)):
+    for name, count in (("small", 80), ("large", 800)):
         root = cells_in(tmp_path / name, count=4, side=64)
         for label in "ab":
             for number in range(4, count):
