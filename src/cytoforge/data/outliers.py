@@ -16,7 +16,7 @@ from cytoforge.data.scan import Scan
 
 Floats = NDArray[np.float64]
 
-BLUR: Final = 2.55
+BLUR: Final = 5.2
 EXPOSURE: Final = 9.5
 UNDEREXPOSED: Final = 3.2
 STAIN: Final = 2.8
@@ -28,10 +28,11 @@ FEW_CELLS: Final = 50
 
 
 def blurred(scan: Scan) -> Finding:
-    """Cells with far less detail than others of their class and of their photo."""
-    scores = -0.75 * _in_class(scan, "detail") - 0.25 * _in_photo(scan, "detail")
+    """Cells with hardly any fine structure, far less than others of their class and of their photo."""
+    against_others = -0.75 * _in_class(scan, "detail") - 0.25 * _in_photo(scan, "detail")
+    scores = (against_others - 1.5 * scan.measure("finest")) / BLUR
     return _outliers(
-        scan, scores, BLUR, "blur", "out of focus", "times the usual spread below others",
+        scan, scores, 1.0, "blur", "out of focus", "times the limit",
         "Leave them out if the nucleus cannot be judged; a generator learns blur as well.",
     )  # fmt: skip
 

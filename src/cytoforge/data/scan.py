@@ -25,15 +25,12 @@ from cytoforge.data.folder import read_image, read_mask
 from cytoforge.data.images import decode_bytes, quiet_decoders, read_bytes
 
 MEASURES: Final = (
-    "width", "height", "detail", "fine", "coarse", "brightness", "dark", "light", "clipped", "green_red",
-    "blue_yellow", "red", "green", "blue", "ground_red", "ground_green", "ground_blue",
+    "width", "height", "finest", "detail", "fine", "coarse", "brightness", "dark", "light", "clipped",
+    "green_red", "blue_yellow", "red", "green", "blue", "ground_red", "ground_green", "ground_blue",
 )  # fmt: skip
 """Columns of `Scan.measures`."""
 MOST_COMPARED: Final = 20_000
 """Above so many cells only exact copies are searched: the time of the full search grows with the square."""
-
-_NOISE: Final = 0.0174
-"""Energy of white noise between sigmas of 2 and 4 px, over that below a sigma of 0.7 px."""
 
 _GREY: Final = np.array([0.299, 0.587, 0.114], np.float32)
 _FORMAT: Final = 7
@@ -46,11 +43,12 @@ class Scan:
     Attributes:
         cells: the cells that can be decoded.
         faults: files that cannot be used or had to be converted, and masks that cannot be used.
-        measures: (N, 17), columns as in `MEASURES`: width and height in pixels; all others of the picture at
-            96 px: log of the energy of structures of 2-4 px, less that of noise, over 4-8 px ("detail"),
-            of 1-2 px over 4-8 px ("fine") and 1.5-3 px over 6-12 px ("coarse"), which blur lowers; mean, 2nd
-            and 98th percentile of grey, 0..255; share of values at 254 or above; mean CIELAB a and b; mean
-            red, green and blue, and their median in the brightest tenth of the picture ("ground"), 0..255.
+        measures: (N, 18), columns as in `MEASURES`: width and height in pixels; all others of the picture at
+            96 px: log of the energy of structures of 1.4-2.8 px, less that of noise, over 2.8-5.6 px
+            ("finest"), of 2-4 px, less that of noise, over 4-8 px ("detail"), of 1-2 px over 4-8 px ("fine")
+            and 1.5-3 px over 6-12 px ("coarse"), which blur lowers; mean, 2nd and 98th percentile of grey,
+            0..255; share of values at 254 or above; mean CIELAB a and b; mean red, green and blue, and their
+            median in the brightest tenth of the picture ("ground"), 0..255.
         thumbnails: (N, 96, 96) uint8 grey, stretched.
         hashes: N SHA-256 of size and decoded pixels.
         nucleus: (N,) share of the mask that is nucleus, NaN where there is no usable mask.
@@ -168,8 +166,9 @@ def measures_of(picture: NDArray[np.uint8]) -> tuple[float, ...]:
     ground = np.median(values[grey.ravel() >= bright], axis=0)
     focus = _band_ratio(grey, (1, 2), (4, 8)), _band_ratio(grey, (1.5, 3), (6, 12))
     exposure = float(grey.mean()), float(dark), float(light), float((picture >= 254).mean())
+    detail = _detail(grey, (1.4, 2.8, 5.6), 0.0354), _detail(grey, (2, 4, 8), 0.0174)
     return (
-        _detail(grey),
+        *detail,
         *focus,
         *exposure,
         float(lab[1]),
@@ -179,11 +178,17 @@ def measures_of(picture: NDArray[np.uint8]) -> tuple[float, ...]:
     )
 
 
-def _detail(grey: NDArray[np.float32]) -> float:
-    """Log of the energy of fine structures, less that of the camera's noise, over that of coarse ones."""
-    noise = np.var(grey - gaussian_filter(grey, 0.7))
-    coarse, middle, fine = (gaussian_filter(grey, sigma) for sigma in (8, 4, 2))
-    energy = max(np.var(fine - middle) - _NOISE * noise, 0.0)
+def _detail(grey: NDArray[np.float32], sigmas: tuple[float, float, float], white: float) -> float:
+    """Log of the energy between the first two sigmas, less that of noise, over that between the last two.
+
+    Args:
+        grey: (S, S).
+        sigmas: in pixels.
+        white: energy of white noise between the first two, over that below a sigma of 0.7 px.
+    """
+    fine, middle, coarse = (gaussian_filter(grey, sigma) for sigma in sigmas)
+    noise = white * np.var(grey - gaussian_filter(grey, 0.7))
+    energy = max(np.var(fine - middle) - noise, 0.0)
     return float(np.log((energy + 0.02) / (np.var(middle - coarse) + 0.02)))
 
 
