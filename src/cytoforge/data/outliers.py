@@ -16,7 +16,7 @@ from cytoforge.data.scan import Scan
 
 Floats = NDArray[np.float64]
 
-BLUR: Final = 5.2
+BLUR: Final = 5.4
 EXPOSURE: Final = 9.5
 UNDEREXPOSED: Final = 3.2
 STAIN: Final = 2.8

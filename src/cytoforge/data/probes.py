@@ -24,7 +24,7 @@ _REPEATS: Final = 2
 """Divisions into folds over which an opinion is averaged."""
 _PLACE: Final = 0.2
 """What one unit of `outliers.misplacement` adds to the log odds of another class."""
-SUSPICIOUS: Final = 1.95
+SUSPICIOUS: Final = 2.05
 """Log odds of another class against the label's, with `_PLACE`, from where a label is doubted."""
 
 
