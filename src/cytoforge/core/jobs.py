@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import json
 import os
-import socket
+import platform
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -153,7 +153,7 @@ def _finish(work: Work, place: Path) -> None:
         "result_sha256": sha256_file(place / _RESULT),
         "started": round(start, 3),
         "minutes": round((time.monotonic() - clock) / 60, 4),
-        "host": socket.gethostname(),
+        "host": platform.node(),
         "process": os.getpid(),
     }
     write_json(place / DONE, note)

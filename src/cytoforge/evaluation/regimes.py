@@ -27,7 +27,7 @@ class Regime:
         synthetic: synthetic cells are shown.
         augmented: images are changed by ordinary augmentation.
         selected: of synthetic cells, those that the selection keeps.
-        pretrained: the first half of the steps shows synthetic cells alone, the second real ones alone.
+        pretrain: the first half of the steps shows synthetic cells alone, the second real ones alone.
         control: the synthetic cells are those of the control generator.
     """
 
@@ -36,7 +36,7 @@ class Regime:
     synthetic: bool = False
     augmented: bool = False
     selected: bool = False
-    pretrained: bool = False
+    pretrain: bool = False
     control: bool = False
 
 
@@ -52,12 +52,12 @@ REGIMES: Final[dict[str, Regime]] = {
         augmented=True,
         selected=True,
     ),
-    "pretrain": Regime("synthetic cells first, then real ones", synthetic=True, pretrained=True),
+    "pretrain": Regime("synthetic cells first, then real ones", synthetic=True, pretrain=True),
     "+trad+pretrain": Regime(
         "synthetic cells first, then real ones, ordinary augmentation",
         synthetic=True,
         augmented=True,
-        pretrained=True,
+        pretrain=True,
     ),
     "prop": Regime("synthetic cells only", real=False, synthetic=True),
     "selected": Regime("selected synthetic cells only", real=False, synthetic=True, selected=True),

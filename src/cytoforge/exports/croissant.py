@@ -64,7 +64,7 @@ def _metadata(mlc: Any, opened: SyntheticSet, table_sha256: str) -> Any:
         sha256=table_sha256,
     )
     return mlc.Metadata(
-        ctx=mlc.Context(conforms_to=f"http://{_STANDARD}"),
+        ctx=mlc.Context(conforms_to=_STANDARD),
         name="synthetic-cells",
         description=(
             f"{len(opened.images)} synthetic cells of {len(header.classes)} classes, computed by the method "
@@ -92,7 +92,7 @@ def _metadata(mlc: Any, opened: SyntheticSet, table_sha256: str) -> Any:
     )
 
 
-_STANDARD = "mlcommons.org/croissant/1.0"
+_STANDARD = "http://mlcommons.org/croissant/1.0"
 
 
 def _file_set(mlc: Any, name: str, description: str) -> Any:

@@ -361,7 +361,7 @@ def _fit(
     """Train in one or two phases, with the recipe's number of steps altogether."""
     recipe = Recipe.model_validate(parameters["recipe"])
     seed = derive(parameters["seed"], "classifier", parameters["repeat"]) % 2**31
-    if not regime.pretrained:
+    if not regime.pretrain:
         shown = [part for part, use in ((real, regime.real), (fake, regime.synthetic)) if use]
         images, labels = (np.concatenate(parts) for parts in zip(*shown, strict=True))
         return fit(recipe, images, labels, classes, seed)
