@@ -10,9 +10,10 @@ import pytest
 from cytoforge.core.errors import CheckpointError, ConfigError, DataError
 from cytoforge.core.files import read_json
 from cytoforge.data.split import Split
-from cytoforge.stages import study as stage
+from cytoforge.evaluation.regimes import REGIMES
 from cytoforge.stages import study_jobs
-from cytoforge.stages.study import Plan, check_plan, classifier_recipe, cost, regime_recipe, study
+from cytoforge.stages.study import study
+from cytoforge.stages.study_plan import Plan, check_plan, classifier_recipe, cost, regime_recipe
 
 TINY = {
     "cvae": {"channels": 4, "most_channels": 8, "perceptual": 0.0, "batch": 8},
@@ -183,7 +184,7 @@ def test_a_generator_without_cells_is_left_out(
 def test_recipes_differ_in_augmentation_only() -> None:
     recipe = classifier_recipe(PLAN.model_copy(update={"settings": {}}), "linear")
     plain, changed = (
-        regime_recipe(recipe, stage.REGIMES[name], "flip,rotate,tilt,noise") for name in ("orig", "+trad")
+        regime_recipe(recipe, REGIMES[name], "flip,rotate,tilt,noise") for name in ("orig", "+trad")
     )
     assert (plain.symmetry, plain.augment, plain.copies) == ("", "", 1)
     assert (changed.symmetry, changed.augment, changed.copies) == ("flip,rotate", "tilt,noise", recipe.copies)

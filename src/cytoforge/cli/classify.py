@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from cytoforge.cli.console import Outcome
 from cytoforge.cli.train import parse_settings
+from cytoforge.core.executors import Executor
 
 
 def train(
@@ -69,7 +70,7 @@ def report(
     layout: str = "auto",
     group: str | None = None,
     set_: Annotated[tuple[str, ...], Parameter(name="--set", negative="")] = (),
-    executor: Literal["serial", "loky", "ray", "dask"] = "serial",
+    executor: Executor = "serial",
     workers: int | None = None,
 ) -> Outcome:
     """The same classifier by random and by grouped folds: classify.json, predictions.csv and classify.html.
@@ -178,7 +179,7 @@ def predict(
     coverage: float = 0.9,
     meanings: Path | None = None,
     engine: Literal["auto", "onnx", "torch"] = "auto",
-    executor: Literal["serial", "loky", "ray", "dask"] = "serial",
+    executor: Executor = "serial",
     workers: int | None = None,
 ) -> Outcome:
     """Name the cells in pictures: predictions.csv, predictions.json and annotated.png.

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from cytoforge.cli.console import Outcome
+from cytoforge.core.executors import Executor
 
 
 def experiment(
@@ -15,7 +16,7 @@ def experiment(
     data: Path | None = None,
     scale: Literal["smoke", "full"] = "smoke",
     out: Path | None = None,
-    executor: Literal["serial", "loky", "ray", "dask"] = "serial",
+    executor: Executor = "serial",
     workers: int | None = None,
 ) -> Outcome:
     """Repeat a published system or comparison: result.json and pictures. Without a name, list them.

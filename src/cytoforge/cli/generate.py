@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from cytoforge.cli.console import Outcome
+from cytoforge.core.executors import Executor
 
 
 def generate(
@@ -21,7 +22,7 @@ def generate(
     checkpoint: Literal["best", "newest"] = "best",
     device: Literal["cpu", "cuda"] = "cpu",
     masks: Path | None = None,
-    executor: Literal["serial", "loky", "ray", "dask"] = "serial",
+    executor: Executor = "serial",
     workers: int | None = None,
 ) -> Outcome:
     """Make synthetic cells from a trained run; the same command again goes on after an interruption.

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from cytoforge.cli.console import Outcome
 from cytoforge.core.errors import ConfigError
+from cytoforge.core.executors import Executor
 
 
 def study(
@@ -34,7 +35,7 @@ def study(
     layout: str = "auto",
     group: str | None = None,
     seed: int = 0,
-    executor: Literal["serial", "loky", "ray", "dask"] = "serial",
+    executor: Executor = "serial",
     workers: int | None = None,
     threads: int = 1,
     dry_run: Annotated[bool, Parameter(negative="")] = False,
@@ -72,8 +73,8 @@ def study(
     from cytoforge.cli.train import parse_count
     from cytoforge.core.settings import checked
     from cytoforge.evaluation.regimes import DEFAULT_REGIMES, REGIMES
-    from cytoforge.stages.study import Plan, check_plan, cost
     from cytoforge.stages.study import study as compare
+    from cytoforge.stages.study_plan import Plan, check_plan, cost
 
     chosen = words(regimes) if regimes is not None else tuple(REGIMES) if control else DEFAULT_REGIMES
     asked: dict[str, Any] = {

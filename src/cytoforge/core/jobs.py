@@ -29,18 +29,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 import joblib
 import torch
 from filelock import FileLock
 
 from cytoforge.core.errors import ConfigError, CytoforgeError, DataError
+from cytoforge.core.executors import Executor
 from cytoforge.core.files import read_json, sha256_bytes, sha256_file, write_json
 from cytoforge.core.progress import progress, silent
-
-Executor = Literal["serial", "loky", "ray", "dask"]
-"""Where jobs are done."""
 
 Work = Callable[[Mapping[str, Any], Path], Mapping[str, Any]]
 """(parameters, folder of the job) -> result, both JSON; a function of a module that workers can import."""
@@ -300,7 +298,7 @@ def _missing(executor: str) -> ConfigError:
 
 
 def _check(executor: str, workers: int | None, threads: int) -> None:
-    if executor not in ("serial", "loky", "ray", "dask"):
+    if executor not in get_args(Executor):
         raise ConfigError(f"--executor: expected serial, loky, ray or dask, got {executor!r}.")
     if workers is not None and workers < 1:
         raise ConfigError(f"--workers: expected 1 or more, got {workers}.")

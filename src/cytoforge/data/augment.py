@@ -122,6 +122,12 @@ def augment_masks(
     return augment(masks, names, seeds, stream, strength=strength).gt(0.5).float()
 
 
+def square_views(images: Tensor) -> list[Tensor]:
+    """The eight flips and quarter turns of square images (N, C, R, R), the unchanged one first."""
+    turned = [torch.rot90(images, turns, (2, 3)) for turns in range(4)]
+    return turned + [view.flip(3) for view in turned]
+
+
 def parse_policy(policy: str | Sequence[str]) -> tuple[str, ...]:
     """The names in a policy, checked.
 

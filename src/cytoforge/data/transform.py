@@ -32,9 +32,8 @@ class Preparation(BaseModel):
 def prepare(image: NDArray[np.uint8], preparation: Preparation) -> NDArray[np.uint8]:
     """The picture as network input: (H, W, 3) uint8 becomes (R, R, 3) uint8, antialiased bicubic."""
     cleaned = denoise(image, preparation.denoise)
-    return _resize(
-        _fit(cleaned, preparation.fit, _edge_colour(cleaned)), preparation, Image.Resampling.BICUBIC
-    )
+    edge = _edge_colour(cleaned) if preparation.fit == "pad" else np.zeros((), np.uint8)
+    return _resize(_fit(cleaned, preparation.fit, edge), preparation, Image.Resampling.BICUBIC)
 
 
 def prepare_mask(mask: NDArray[np.uint8], preparation: Preparation) -> NDArray[np.uint8]:
@@ -53,8 +52,8 @@ def denoise(image: NDArray[np.uint8], strength: float) -> NDArray[np.uint8]:
     Reference:
         Buades, Coll and Morel, A non-local algorithm for image denoising, CVPR 2005.
     """
-    sigma = noise_level(image) / 255
-    if strength == 0 or sigma == 0:
+    sigma = noise_level(image) / 255 if strength else 0.0
+    if sigma == 0:
         return image
     cleaned = denoise_nl_means(
         image.astype(np.float32) / 255,

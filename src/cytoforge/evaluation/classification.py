@@ -121,7 +121,7 @@ def score(
     present = np.unique(labels)
 
     def rates(weights: Floats) -> dict[str, Floats]:
-        found = _rates((weights @ tables).reshape(-1, count, count))
+        found = class_rates((weights @ tables).reshape(-1, count, count))
         aucs = [_auc(probabilities[:, k], labels == k, weights[:, code]) for k in range(count)]
         found["auc"] = np.stack(aucs, axis=1)
         return found
@@ -203,8 +203,11 @@ def _draws(size: int, repeats: int, seed: int) -> Floats:
     return rng.multinomial(size, np.full(size, 1 / size), repeats).astype(np.float64)
 
 
-def _rates(tables: Floats) -> dict[str, Floats]:
-    """Accuracy (B, 1), recall, precision and F1 (B, K) of confusions (B, K, K); 0 / 0 is NaN for recall."""
+def class_rates(tables: Floats) -> dict[str, Floats]:
+    """Accuracy (B, 1), recall, precision and F1 (B, K) of confusions (B, K, K).
+
+    Recall and F1 of a class without cells are NaN, the precision of one that is never named is 0.
+    """
     hits = np.diagonal(tables, axis1=1, axis2=2)
     true, named = tables.sum(2), tables.sum(1)
     with np.errstate(invalid="ignore"):

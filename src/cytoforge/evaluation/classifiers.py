@@ -28,7 +28,7 @@ from cytoforge.core.progress import progress
 from cytoforge.core.randomness import derive, image_seeds
 from cytoforge.core.run import Run
 from cytoforge.core.settings import checked, suggestion
-from cytoforge.data.augment import Policy, augment
+from cytoforge.data.augment import Policy, augment, square_views
 from cytoforge.networks.image_classifier import ImageClassifier, StandardisedLinear
 from cytoforge.tasks.classify import Classifier, ClassifierConfig, LinearHead, build_network
 from cytoforge.training.loop import Loop, LoopConfig, TrainingData, Until
@@ -147,7 +147,7 @@ class Fitted:
         if self.recipe.views == 1:
             logits: Tensor = self.network(images)
             return logits
-        return torch.stack([self.network(view) for view in _views(images)]).mean(0)
+        return torch.stack([self.network(view) for view in square_views(images)]).mean(0)
 
     def _each(self, images: NDArray[np.uint8], compute: Any, width: int) -> NDArray[np.float32]:
         _check_images(images)
@@ -475,9 +475,3 @@ def _resized(images: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
             to_uint8(nn.functional.interpolate(levels, (side, side), mode="bicubic", antialias=True))
         )
     return np.concatenate(parts) if parts else np.empty((0, side, side, 3), np.uint8)
-
-
-def _views(images: Tensor) -> list[Tensor]:
-    """The eight flips and quarter turns of images (N, 3, R, R)."""
-    turned = [torch.rot90(images, turns, (2, 3)) for turns in range(4)]
-    return turned + [view.flip(3) for view in turned]

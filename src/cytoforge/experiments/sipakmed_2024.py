@@ -45,8 +45,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from cytoforge.core.errors import ConfigError
+from cytoforge.core.executors import Executor
 from cytoforge.core.files import write_atomic, write_json
-from cytoforge.core.jobs import Executor
 from cytoforge.core.png import encode_png
 from cytoforge.data.cache import open_cache
 from cytoforge.data.cells import CellSet
@@ -58,7 +58,8 @@ from cytoforge.evaluation.measurements import MEASUREMENTS, Measured
 from cytoforge.experiments.contest import PHANTOM, cells_for
 from cytoforge.experiments.scale import Scale
 from cytoforge.networks.local_weights import weights_here
-from cytoforge.report.classify import Judged, interval, percent, plain
+from cytoforge.report.classify import Judged, interval, percent
+from cytoforge.report.plots import plain
 from cytoforge.sampling.pictures import labelled_rows
 from cytoforge.stages.classify import report
 from cytoforge.stages.measured_folds import measurements_beside

@@ -39,8 +39,8 @@ from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
 from cytoforge.core.errors import DataError
+from cytoforge.core.executors import Executor
 from cytoforge.core.files import write_atomic, write_json
-from cytoforge.core.jobs import Executor
 from cytoforge.core.png import encode_png
 from cytoforge.core.randomness import derive
 from cytoforge.data.cells import Cell, CellSet
@@ -49,7 +49,8 @@ from cytoforge.evaluation.utility import compare_paired
 from cytoforge.experiments.contest import cells_for
 from cytoforge.experiments.scale import Scale
 from cytoforge.stages.mask import mask as find_masks
-from cytoforge.stages.study import Plan, study
+from cytoforge.stages.study import study
+from cytoforge.stages.study_plan import Plan
 
 REGIMES: Final = ("orig", "+prop", "+trad", "+trad+prop", "prop", "gan", "orig+gan")
 SIDES: Final = ("abnormal", "normal")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from cytoforge.core.files import sha256_file, write_atomic, write_json
 from cytoforge.core.randomness import normal
 from cytoforge.core.run import Run
+from cytoforge.data.augment import square_views
 from cytoforge.evaluation.classifiers import Fitted, open_classifier
 from cytoforge.exports.cards import classifier_card
 from cytoforge.exports.onnx_network import OPSET, Graph, write_onnx
@@ -32,9 +33,7 @@ class _Levels(nn.Module):
         if self.views == 1:
             logits: Tensor = self.network(images)
             return logits
-        turned = [torch.rot90(images, turns, (2, 3)) for turns in range(4)]
-        views = turned + [view.flip(3) for view in turned]
-        return torch.stack([self.network(view) for view in views]).mean(0)
+        return torch.stack([self.network(view) for view in square_views(images)]).mean(0)
 
 
 def write_classifier(run: Run, out: Path, checkpoint: str = "best") -> list[Path]:

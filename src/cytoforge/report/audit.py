@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +9,6 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -21,21 +19,13 @@ from cytoforge.core.files import write_atomic
 from cytoforge.data.findings import Audit, Finding, Probe, Shown
 from cytoforge.data.folder import read_image
 from cytoforge.data.scan import Scan
-from cytoforge.report.plots import EOSIN, HEMATOXYLIN, SOFT
+from cytoforge.report.pages import render
+from cytoforge.report.plots import EOSIN, HEMATOXYLIN, PLOT_STYLE, SOFT, address, plain, svg
 
 MOST_SHOWN = 24
 """Examples of each finding on the page; audit.json lists all."""
 _SIDE = 112
-_STYLE = {
-    "svg.hashsalt": "cytoforge",
-    "font.size": 10,
-    "axes.edgecolor": "#c9c8d2",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": SOFT,
-    "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-}
+_STYLE = {**PLOT_STYLE, "axes.grid": False}
 
 
 @dataclass(frozen=True)
@@ -68,17 +58,11 @@ def build_audit(path: Path, audit: Audit, scan: Scan, pictures: bool = True) -> 
     Raises:
         DataError: the page cannot be written.
     """
-    environment = Environment(
-        loader=PackageLoader("cytoforge.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     sections = [
         _section(finding, scan, pictures) for finding in audit.findings if finding.shown or finding.advice
     ]
-    page = environment.get_template("audit.html").render(
+    page = render(
+        "audit.html",
         audit=audit,
         sections=sections,
         has_pictures=pictures and any(example.pictures for part in sections for example in part.examples),
@@ -110,7 +94,7 @@ def _thumbnail(scan: Scan, name: str) -> str:
     image.thumbnail((2 * _SIDE, 2 * _SIDE) if max(image.size) > _SIDE else image.size)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=82)
-    return _address(buffer.getvalue(), "image/jpeg")
+    return address(buffer.getvalue(), "image/jpeg")
 
 
 def _measures_plot(scan: Scan) -> str:
@@ -123,9 +107,9 @@ def _measures_plot(scan: Scan) -> str:
         for axis, (title, name) in zip(axes, columns, strict=True):
             values = scan.measure(name)
             _boxes(axis, [values[scan.cells.labels == kind] for kind in range(len(classes))], title)
-        axes[0].set_yticks(range(len(classes)), [_plain(label) for label in classes])
+        axes[0].set_yticks(range(len(classes)), [plain(label) for label in classes])
         axes[0].invert_yaxis()
-    return _svg(figure)
+    return svg(figure)
 
 
 def _boxes(axis: Axes, groups: Sequence[NDArray[np.float64]], title: str) -> None:
@@ -163,21 +147,4 @@ def _probe_plot(probe: Probe) -> str:
         axis.set_title(
             f"accuracy of a linear classifier ({probe.chance:.2f} by always naming the largest class)"
         )
-    return _svg(figure)
-
-
-def _plain(label: str) -> str:
-    """A class name as plain text for matplotlib, which would read formulas between dollar signs."""
-    short = label if len(label) <= 32 else f"{label[:31]}…"
-    return short.replace("$", r"\$")
-
-
-def _svg(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": "cytoforge"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return _address(buffer.getvalue(), "image/svg+xml")
-
-
-def _address(content: bytes, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+    return svg(figure)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -33,6 +32,7 @@ from cytoforge.report.page import (
     Sides,
     Training,
 )
+from cytoforge.report.pages import render
 from cytoforge.report.plots import curves, distances, picture, range_bar, spans, tiles
 from cytoforge.report.words import (
     CURVES,
@@ -127,10 +127,7 @@ def build_report(
     """
     header = read_manifest(synthetic).header
     content = _page(header, Metrics.model_validate(metrics), evidence, run, audit, real_images)
-    environment = Environment(
-        loader=PackageLoader("cytoforge.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    write_atomic(page, environment.get_template("report.html").render(page=content))
+    write_atomic(page, render("report.html", page=content))
     return page
 
 

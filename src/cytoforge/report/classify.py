@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -18,7 +17,8 @@ from pydantic import BaseModel, ConfigDict
 from cytoforge.core.files import write_atomic
 from cytoforge.evaluation.classification import Estimate, Scores, roc
 from cytoforge.evaluation.published import Published
-from cytoforge.report.plots import EOSIN, HEMATOXYLIN, PLOT_STYLE, SOFT, png, svg
+from cytoforge.report.pages import render
+from cytoforge.report.plots import EOSIN, HEMATOXYLIN, PLOT_STYLE, SOFT, plain, png, svg
 
 _COLOURS = (HEMATOXYLIN, EOSIN, "#2f7a58", "#946a12", "#3f7ea6", "#7f5145", "#6b8e23")
 
@@ -133,14 +133,8 @@ def build_classify(
     }
     for name, figure in figures.items():
         write_atomic(out / f"{name}.png", png(figure))
-    environment = Environment(
-        loader=PackageLoader("cytoforge.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("classify.html").render(
+    page = render(
+        "classify.html",
         judged=judged,
         pictures={name: svg(figure) for name, figure in figures.items()},
         summary=_summary_rows(protocols),
@@ -286,14 +280,3 @@ def _roc_figure(
             axes.set_title(f"{_title(protocol)}: each class against the rest")
             axes.legend(loc="lower right", fontsize=8)
     return figure
-
-
-def plain(label: str) -> str:
-    r"""A class name as plain text for matplotlib, which would read formulas between dollar signs.
-
-    Example:
-        >>> plain("a$b")
-        'a\\$b'
-    """
-    short = label if len(label) <= 32 else f"{label[:31]}…"
-    return short.replace("$", r"\$")

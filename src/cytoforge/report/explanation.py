@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from cytoforge.evaluation.trust import Calibration
+from cytoforge.report.pages import render
 from cytoforge.report.teaching import Meaning
 
 
@@ -57,14 +56,8 @@ def build_explanation(
     faults: Mapping[str, str],
 ) -> str:
     """The page as self-contained HTML; every text of the user's comes out escaped."""
-    environment = Environment(
-        loader=PackageLoader("cytoforge.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("explanation.html").render(
+    return render(
+        "explanation.html",
         cells=cells,
         sanity=sanity,
         follows=sanity[-1].likeness < 0.5,

@@ -46,7 +46,7 @@ def picture(image: NDArray[np.uint8], synthetic: bool) -> str:
         synthetic: whether it shows synthetic cells.
     """
     marks = {"Synthetic": "true"} if synthetic else {"Synthetic": "false"}
-    return _address(encode_png(image, marks), "image/png")
+    return address(encode_png(image, marks), "image/png")
 
 
 def tiles(images: NDArray[np.uint8], columns: int, synthetic: bool) -> str:
@@ -168,7 +168,7 @@ def range_bar(
         )
     parts.append(f'<circle cx="{place(value):.1f}" cy="12" r="4.5" fill="{EOSIN}"/>')
     svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} 24">{"".join(parts)}</svg>'
-    return _address(svg.encode(), "image/svg+xml")
+    return address(svg.encode(), "image/svg+xml")
 
 
 def _histogram(
@@ -202,7 +202,7 @@ def svg(figure: Figure) -> str:
     buffer = io.BytesIO()
     with mpl.rc_context(PLOT_STYLE):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return _address(buffer.getvalue(), "image/svg+xml")
+    return address(buffer.getvalue(), "image/svg+xml")
 
 
 def png(figure: Figure) -> bytes:
@@ -212,5 +212,17 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def _address(content: bytes, kind: str) -> str:
+def address(content: bytes, kind: str) -> str:
+    """The content of a file of MIME type `kind` as an address that needs no file."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def plain(label: str) -> str:
+    r"""A class name as plain text for matplotlib, which would read formulas between dollar signs.
+
+    Example:
+        >>> plain("a$b")
+        'a\\$b'
+    """
+    short = label if len(label) <= 32 else f"{label[:31]}…"
+    return short.replace("$", r"\$")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,27 +9,15 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from cytoforge.core.files import write_atomic
 from cytoforge.evaluation.regimes import REGIMES
-from cytoforge.report.plots import EOSIN, HEMATOXYLIN, SOFT, picture
+from cytoforge.report.pages import render
+from cytoforge.report.plots import EOSIN, HEMATOXYLIN, PLOT_STYLE, SOFT, address, picture, png
 
-_STYLE = {
-    "font.size": 9,
-    "axes.edgecolor": "#c9c8d2",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": SOFT,
-    "axes.titlesize": 9,
-    "axes.titlelocation": "left",
-    "legend.frameon": False,
-    "axes.grid": True,
-    "grid.color": "#eeedf2",
-}
 _GOOD, _BAD = "#2f7a58", "#b23a48"
 _VERDICT = {"helps": _GOOD, "hurts": _BAD, "no evidence": SOFT}
 TONES = {"helps": "good", "hurts": "bad", "no evidence": "note"}
@@ -51,25 +37,19 @@ def build_study(out: Path, content: Mapping[str, Any], cells: NDArray[np.uint8] 
     Raises:
         DataError: the folder cannot be written.
     """
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(PLOT_STYLE):
         figures = {"curves": _curves(content)}
         for answer in content["answers"]:
             rows = [row for row in content["comparisons"] if row["question"] == answer["question"]]
             figures[answer["question"]] = _forest(rows, content["plan"]["score"], answer)
-        drawn = {name: _saved(figure) for name, figure in figures.items()}
+        drawn = {name: png(figure) for name, figure in figures.items()}
     for name, image in drawn.items():
         write_atomic(out / "plots" / f"{file_name(name)}.png", image)
     write_atomic(out / "table.md", table(content))
-    environment = Environment(
-        loader=PackageLoader("cytoforge.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("study.html").render(
+    page = render(
+        "study.html",
         study=content,
-        plots={name: _address(image) for name, image in drawn.items()},
+        plots={name: address(image, "image/png") for name, image in drawn.items()},
         cells=None if cells is None else picture(cells, synthetic=True),
         regimes={name: REGIMES[name].title for name in content["plan"]["regimes"]},
         headlines=[headline(answer) for answer in content["answers"]],
@@ -303,13 +283,3 @@ def _forest(rows: Sequence[Row], score: str, answer: Row) -> Figure:
     )
     axes.set_title(f"{answer['question']}: {answer['words']}")
     return figure
-
-
-def _saved(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130)
-    return buffer.getvalue()
-
-
-def _address(content: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(content).decode()}"

@@ -18,8 +18,9 @@ import torch
 
 from cytoforge.core.checkpoint import Checkpoint, load_checkpoint
 from cytoforge.core.errors import CheckpointError, ConfigError, DataError
+from cytoforge.core.executors import Executor
 from cytoforge.core.files import sha256_bytes, sha256_file, write_atomic
-from cytoforge.core.jobs import Executor, Job, run_jobs
+from cytoforge.core.jobs import Job, run_jobs
 from cytoforge.core.png import encode_png
 from cytoforge.core.progress import progress
 from cytoforge.core.run import Run

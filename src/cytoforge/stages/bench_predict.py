@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from cytoforge.core.progress import progress
+from cytoforge.data.augment import square_views
 from cytoforge.data.images import decode
 from cytoforge.data.phantom.folder import write_phantom
 from cytoforge.data.transform import Preparation, prepare
@@ -118,8 +119,7 @@ def _eager(fitted: Fitted, files: list[Path], preparation: Preparation) -> NDArr
     levels = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous().float() / 127.5 - 1
     with torch.inference_mode():
         logits = torch.zeros(len(files), len(fitted.classes))
-        turned = [torch.rot90(levels, turns, (2, 3)) for turns in range(4)]
-        views = [*turned, *(view.flip(3) for view in turned)][: fitted.recipe.views]
+        views = square_views(levels)[: fitted.recipe.views]
         for view in views:
             logits += fitted.network(view.contiguous())
     return (logits / len(views)).numpy()

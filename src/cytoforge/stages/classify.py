@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import platform
 import shutil
 import time
@@ -17,10 +15,12 @@ import torch
 from numpy.typing import NDArray
 
 from cytoforge.core.errors import ConfigError
+from cytoforge.core.executors import Executor
 from cytoforge.core.files import write_atomic, write_json
-from cytoforge.core.jobs import Executor, Job, run_jobs
+from cytoforge.core.jobs import Job, run_jobs
 from cytoforge.core.run import Run, require_empty
 from cytoforge.core.settings import checked
+from cytoforge.core.table import csv_text
 from cytoforge.data.cache import CachedCells, open_cache
 from cytoforge.data.cells import CellSet
 from cytoforge.data.folder import open_cells
@@ -50,8 +50,6 @@ from cytoforge.stages.split import split as split_folder
 
 WATCHED = 250
 """Unseen cells that are looked at while training, for the curves."""
-
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def train(
@@ -369,19 +367,16 @@ def _coarse(
 def _table(
     cached: CachedCells, groups: Sequence[str], probabilities: Mapping[str, NDArray[np.float64]]
 ) -> str:
-    """Every cell with what was found in it, as CSV; no cell of the table can be read as a formula."""
+    """Every cell with what was found in it, as CSV."""
     classes = cached.shape.classes
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
+    found = [f"{protocol} found" for protocol in probabilities]
     columns = [f"{protocol} p({name})" for protocol in probabilities for name in classes]
-    rows.writerow(["image", "group", "class", *(f"{protocol} found" for protocol in probabilities), *columns])
-    for index, name in enumerate(cached.names):
-        found = [classes[int(values[index].argmax())] for values in probabilities.values()]
-        numbers = [f"{value:.4f}" for values in probabilities.values() for value in values[index]]
-        words = [name, groups[index], classes[cached.labels[index]], *found]
-        rows.writerow([*(_harmless(word) for word in words), *numbers])
-    return text.getvalue()
-
-
-def _harmless(text: str) -> str:
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    rows = [
+        [
+            *(name, groups[index], classes[cached.labels[index]]),
+            *(classes[int(values[index].argmax())] for values in probabilities.values()),
+            *(f"{value:.4f}" for values in probabilities.values() for value in values[index]),
+        ]
+        for index, name in enumerate(cached.names)
+    ]
+    return csv_text(["image", "group", "class", *found, *columns], rows)

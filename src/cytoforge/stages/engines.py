@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cytoforge.core.errors import CheckpointError, ConfigError, DataError
+from cytoforge.data.augment import square_views
 from cytoforge.evaluation.classifiers import Fitted
 from cytoforge.exports.onnx_network import Graph, write_onnx
 from cytoforge.networks.efficientnet_lite import fold_batch_norm
@@ -67,8 +68,7 @@ class FastClassifier:
         logits, features = self.answers(upright)
         if self.fitted.recipe.views == 1:
             return logits, features
-        turned = [torch.rot90(upright, turns, (2, 3)) for turns in range(4)]
-        others = [*turned[1:], *(view.flip(3) for view in turned)]
+        others = square_views(upright)[1:]
         summed = logits.astype(np.float64)
         for view in others:
             summed += self.answers(view)[0]

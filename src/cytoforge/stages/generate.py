@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cytoforge.core.errors import ConfigError
-from cytoforge.core.jobs import Executor
+from cytoforge.core.executors import Executor
 from cytoforge.core.run import Run
 from cytoforge.sampling.generate import Made
 from cytoforge.sampling.generate import generate as write_set

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytoforge.core.errors import ConfigError, DataError
+from cytoforge.core.executors import Executor
 from cytoforge.core.files import sha256_file, write_atomic, write_json
-from cytoforge.core.jobs import Executor, Job, run_jobs
+from cytoforge.core.jobs import Job, run_jobs
 from cytoforge.core.png import encode_png
 from cytoforge.core.table import csv_text
 from cytoforge.data.images import EXTENSIONS, decode

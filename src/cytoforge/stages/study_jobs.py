@@ -26,6 +26,7 @@ from cytoforge.data.folds import Fold, grouped_folds
 from cytoforge.data.split import Split, check_split
 from cytoforge.data.transform import Preparation
 from cytoforge.evaluation.classes import confusion
+from cytoforge.evaluation.classification import class_rates
 from cytoforge.evaluation.classifiers import Fitted, Recipe, fit
 from cytoforge.evaluation.comparison import FeatureSet
 from cytoforge.evaluation.features import Extractor, extract, open_extractor
@@ -251,16 +252,13 @@ def scores_of(labels: NDArray[np.int64], named: NDArray[np.int64], classes: int)
         >>> round(found["accuracy"], 3), round(found["balanced_accuracy"], 3), found["recall"][1]
         (0.75, 0.833, 1.0)
     """
-    table = np.array(confusion(labels, named, classes))
-    right, support, called = np.diag(table), table.sum(1), table.sum(0)
-    present = support > 0
-    recall = right / np.maximum(support, 1)
-    f1 = 2 * right / np.maximum(support + called, 1)
+    table = np.array(confusion(labels, named, classes), float)
+    found = {name: values[0] for name, values in class_rates(table[None]).items()}
     return {
-        "accuracy": float(right.sum() / support.sum()),
-        "balanced_accuracy": float(recall[present].mean()),
-        "macro_f1": float(f1[present].mean()),
-        "recall": [float(value) if known else None for value, known in zip(recall, present, strict=True)],
+        "accuracy": float(found["accuracy"][0]),
+        "balanced_accuracy": float(np.nanmean(found["recall"])),
+        "macro_f1": float(np.nanmean(found["f1"])),
+        "recall": [None if np.isnan(value) else float(value) for value in found["recall"]],
     }
 
 

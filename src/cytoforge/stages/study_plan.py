@@ -1,0 +1,266 @@
+"""What a study is going to do: its plan, and the jobs that the plan names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from math import ceil
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from cytoforge.core.errors import ConfigError
+from cytoforge.core.jobs import Job
+from cytoforge.data.augment import Policy, parse_policy
+from cytoforge.evaluation.classifiers import Recipe, recipe_of
+from cytoforge.evaluation.features import DEFAULT_EXTRACTOR
+from cytoforge.evaluation.regimes import (
+    DEFAULT_REGIMES,
+    REGIMES,
+    TRADITIONAL,
+    Regime,
+    questions_of,
+    regimes_of,
+)
+from cytoforge.evaluation.utility import LEVEL
+from cytoforge.methods.catalogue import method_type
+from cytoforge.stages.study_jobs import Material, Place, outer_fold, real_rows
+from cytoforge.stages.train import plan as check_training
+
+MINUTES = 5.0
+"""Training of a generator where neither minutes nor images are given."""
+
+SPARE = 2
+"""Cells drawn for each one wanted where some regime selects among them."""
+
+Score = Literal["balanced_accuracy", "accuracy", "macro_f1"]
+Settings = Mapping[str, Mapping[str, Any]]
+
+
+class Plan(BaseModel):
+    """A study, wholly named before it begins.
+
+    Attributes:
+        generators: methods whose cells are tried.
+        control: method of the regimes "gan" and "orig+gan", or None.
+        classifiers: recipes.
+        real: real cells of each class; None stands for all of a repeat's training cells.
+        ratios: synthetic cells for each real one.
+        regimes: keys of `evaluation.regimes.REGIMES`.
+        repeats: outer test folds: those of one division, then those of the next.
+        folds: of each division.
+        resolution: of real and synthetic cells, in pixels.
+        minutes: of each generator's training, or None.
+        images: the same in training images, or None.
+        traditional: ordinary augmentation.
+        score: what is compared.
+        level: 1 - level is the rate of false alarms within a question.
+        extractor: what selection sees.
+        share: of real cells that each rule of selection would lose.
+        seed: of everything.
+        settings: generator or classifier -> its settings.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    generators: tuple[str, ...]
+    control: str | None = None
+    classifiers: tuple[str, ...] = ("linear",)
+    real: tuple[int | None, ...] = (20, 50, 100)
+    ratios: tuple[float, ...] = (2.0,)
+    regimes: tuple[str, ...] = DEFAULT_REGIMES
+    repeats: int = Field(5, ge=2)
+    folds: int = Field(5, ge=2)
+    resolution: int = Field(64, ge=16)
+    minutes: float | None = Field(None, gt=0)
+    images: int | None = Field(None, ge=1)
+    traditional: Policy = TRADITIONAL
+    score: Score = "balanced_accuracy"
+    level: float = Field(LEVEL, gt=0.5, lt=1)
+    extractor: str = DEFAULT_EXTRACTOR
+    share: float = Field(0.05, gt=0, lt=0.5)
+    seed: int = 0
+    settings: dict[str, dict[str, Any]] = {}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One classifier of the study and the job that trains it."""
+
+    classifier: str
+    real: int | None
+    regime: str
+    generator: str | None
+    ratio: float | None
+    repeat: int
+    job: Job
+
+    @property
+    def cell(self) -> tuple[Any, ...]:
+        """All but the repeat."""
+        return self.classifier, self.real, self.regime, self.generator, self.ratio
+
+
+def check_plan(plan: Plan) -> None:
+    """Refuse what cannot be studied, before anything is trained.
+
+    Raises:
+        ConfigError: names unknown, settings that do not fit, or nothing to compare.
+    """
+    regimes_of(plan.regimes, plan.control is not None)
+    if not questions_of(plan.regimes):
+        raise ConfigError("these regimes leave nothing to compare; add orig or +trad as a baseline.")
+    for name in plan.classifiers:
+        classifier_recipe(plan, name)
+    for name in methods(plan):
+        kind = method_type(name)
+        if (kind.needs_masks and name != "syncgan") or name == "text-to-image":
+            raise ConfigError(
+                f"{name} cannot draw cells from training cells alone; choose another generator."
+            )
+        check_training(name, None, {"resolution": plan.resolution, **plan.settings.get(name, {})})
+    unknown = sorted(plan.settings.keys() - {*methods(plan), *plan.classifiers})
+    if unknown:
+        raise ConfigError(
+            f"settings of {unknown[0]!r}: it is no generator or classifier of this study. Write "
+            "--set NAME.key=value."
+        )
+    for values, what in ((plan.generators, "generators"), (plan.real, "real"), (plan.ratios, "ratios")):
+        if not values or len(set(values)) < len(values):
+            raise ConfigError(f"--{what}: give one or more, each once.")
+    if any(count is not None and count < 2 for count in plan.real) or any(
+        ratio <= 0 for ratio in plan.ratios
+    ):
+        raise ConfigError("--real needs 2 or more cells of a class, --ratios numbers above 0.")
+
+
+def classifier_recipe(plan: Plan, name: str) -> Recipe:
+    """A classifier's recipe with the study's settings, without any augmentation and averaging over views."""
+    return recipe_of(name, {**plan.settings.get(name, {}), "views": 1})
+
+
+def regime_recipe(recipe: Recipe, regime: Regime, traditional: str) -> Recipe:
+    """The recipe under a regime: ordinary augmentation, or none at all; steps stay the same.
+
+    Args:
+        recipe: of the classifier.
+        regime: of the trial.
+        traditional: policy of `data.augment`.
+    """
+    names = parse_policy(traditional) if regime.augmented else ()
+    turned = [name for name in names if name in ("flip", "rotate")]
+    others = [name for name in names if name not in turned]
+    changes = {"symmetry": ",".join(turned), "augment": ",".join(others), "strength": 1.0, "mixup": 0.0}
+    return recipe.model_copy(update={**changes, **({} if names else {"copies": 1})})
+
+
+def cost(plan: Plan) -> dict[str, float]:
+    """How much a plan asks for: trainings of generators and of classifiers, and minutes of the generators."""
+    regimes = regimes_of(plan.regimes, plan.control is not None).values()
+    synthetic = any(regime.synthetic for regime in regimes)
+    generators = plan.repeats * len(plan.real) * len(methods(plan)) * synthetic
+    each = [
+        1 if not regime.synthetic else len(plan.ratios) * (1 if regime.control else len(plan.generators))
+        for regime in regimes
+    ]
+    classifiers = plan.repeats * len(plan.real) * len(plan.classifiers) * sum(each)
+    minutes = generators * (plan.minutes or (0.0 if plan.images else MINUTES))
+    return {"generators": generators, "classifiers": classifiers, "generator_minutes": minutes}
+
+
+def methods(plan: Plan) -> tuple[str, ...]:
+    """The generators and the control, each once."""
+    return tuple(dict.fromkeys([*plan.generators, *([plan.control] if plan.control else [])]))
+
+
+def _common(plan: Plan, material: Material, repeat: int, real: int | None) -> dict[str, Any]:
+    """Parameters that decide which cells a job may see."""
+    return {
+        "data": material.division.sha256,
+        "resolution": plan.resolution,
+        "folds": plan.folds,
+        "seed": plan.seed,
+        "repeat": repeat,
+        "real": real,
+    }
+
+
+def generator_jobs(plan: Plan, material: Material) -> dict[tuple[Any, ...], Job]:
+    """(repeat, real, method) -> training."""
+    if not any(regime.synthetic for regime in regimes_of(plan.regimes, plan.control is not None).values()):
+        return {}
+    minutes = MINUTES if plan.minutes is None and plan.images is None else plan.minutes
+    return {
+        (repeat, real, name): Job(
+            {
+                "kind": "generator",
+                **_common(plan, material, repeat, real),
+                "generator": name,
+                "minutes": minutes,
+                "images": plan.images,
+                "settings": plan.settings.get(name, {}),
+            }
+        )
+        for repeat in range(plan.repeats)
+        for real in plan.real
+        for name in methods(plan)
+    }
+
+
+def set_jobs(
+    plan: Plan, material: Material, place: Place, generators: Mapping[tuple[Any, ...], Job]
+) -> dict[tuple[Any, ...], Job]:
+    """(repeat, real, method) -> drawing as many cells as any regime can use."""
+    select = any(REGIMES[name].selected for name in plan.regimes)
+    jobs = {}
+    for (repeat, real, name), job in generators.items():
+        common = _common(plan, material, repeat, real)
+        fold = outer_fold(place, plan.resolution, plan.folds, plan.seed, repeat)
+        most = int(np.bincount(material.labels[real_rows(material, fold, common)]).max())
+        jobs[repeat, real, name] = Job(
+            {
+                "kind": "set",
+                **common,
+                "trained": job.key,
+                "per_class": ceil(max(plan.ratios) * most * (SPARE if select else 1)),
+                "select": select,
+                "extractor": plan.extractor,
+                "share": plan.share,
+            }
+        )
+    return jobs
+
+
+def trials_of(plan: Plan, material: Material, sets: Mapping[tuple[Any, ...], Job]) -> list[Trial]:
+    """Every classifier of the study; those of generators without cells are left out."""
+    trials = []
+    for repeat in range(plan.repeats):
+        for real in plan.real:
+            for classifier in plan.classifiers:
+                base = {
+                    "kind": "classifier",
+                    **_common(plan, material, repeat, real),
+                    "set": None,
+                    "ratio": None,
+                }
+                judges = sorted(sets[repeat, real, name].key for name in _available(plan, sets, repeat, real))
+                for word, regime in regimes_of(plan.regimes, plan.control is not None).items():
+                    recipe = regime_recipe(classifier_recipe(plan, classifier), regime, plan.traditional)
+                    flags = {**asdict(regime), "title": "", "control": False}
+                    own = {**base, "regime": flags, "recipe": recipe.model_dump(mode="json")}
+                    own["judged"] = judges if word == "orig" else []
+                    if not regime.synthetic:
+                        trials.append(Trial(classifier, real, word, None, None, repeat, Job(own)))
+                        continue
+                    for name in (plan.control,) if regime.control else plan.generators:
+                        for ratio in plan.ratios if (repeat, real, name) in sets else ():
+                            job = Job({**own, "set": sets[repeat, real, name].key, "ratio": ratio})
+                            trials.append(Trial(classifier, real, word, name, ratio, repeat, job))
+    return trials
+
+
+def _available(
+    plan: Plan, sets: Mapping[tuple[Any, ...], Job], repeat: int, real: int | None
+) -> tuple[str, ...]:
+    return tuple(name for name in methods(plan) if (repeat, real, name) in sets)

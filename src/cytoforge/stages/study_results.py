@@ -1,0 +1,256 @@
+"""What came out of a study: scores, comparisons with verdicts, and what each regime costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cytoforge.core.files import read_json
+from cytoforge.core.jobs import Job
+from cytoforge.evaluation.regimes import REGIMES, Question, Regime, questions_of
+from cytoforge.evaluation.utility import POWER, Comparison, compare_paired, holm, rule, verdict
+from cytoforge.stages.study_jobs import Material, Place
+from cytoforge.stages.study_plan import Plan, Trial, classifier_recipe, methods
+
+Result = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Done:
+    """All jobs and what they gave."""
+
+    generators: dict[tuple[Any, ...], Job]
+    sets: dict[tuple[Any, ...], Job]
+    trials: list[Trial]
+    trained: dict[str, Result]
+    drawn: dict[str, Result]
+    judged: dict[str, Result]
+
+
+def content_of(
+    plan: Plan, material: Material, place: Place, done: Done, ledger: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The content of study.json."""
+    comparisons = _compare(plan, done)
+    return {
+        "kind": "study",
+        "data": {
+            "name": Path(place.data).name,
+            "cells": len(material.labels),
+            "groups": len(set(material.groups)),
+            "classes": list(material.cached.shape.classes),
+        },
+        "plan": plan.model_dump(mode="json"),
+        "plans_before": len(read_json(Path(place.out) / "plan.json")["earlier"]),
+        "rule": rule(plan.level),
+        "power": POWER,
+        "answers": _answers(plan, comparisons),
+        "comparisons": comparisons,
+        "regimes": _regimes(plan, done),
+        "generators": _generators(plan, done),
+        "scores": [_score(trial, done.judged[trial.job.key]) for trial in done.trials],
+        "steps": {name: classifier_recipe(plan, name).steps for name in plan.classifiers},
+        "ledger": {"clean": ledger["clean"], "checked": ledger["checked"], "tests": len(ledger["tests"])},
+    }
+
+
+def _score(trial: Trial, result: Result) -> dict[str, Any]:
+    names = ("accuracy", "balanced_accuracy", "macro_f1", "real", "synthetic")
+    return {
+        "classifier": trial.classifier,
+        "real_per_class": trial.real,
+        "regime": trial.regime,
+        "generator": trial.generator,
+        "ratio": trial.ratio,
+        "repeat": trial.repeat,
+        **{name: result[name] for name in names},
+    }
+
+
+def _compare(plan: Plan, done: Done) -> list[dict[str, Any]]:
+    """All questions for all classifiers, fractions, generators and ratios, with verdicts."""
+    results: dict[tuple[Any, ...], dict[int, Result]] = {}
+    for trial in done.trials:
+        results.setdefault(trial.cell, {})[trial.repeat] = done.judged[trial.job.key]
+    rows: list[dict[str, Any]] = []
+    for question in questions_of(plan.regimes):
+        pairs = [pair for pair in _pairs(plan, question) if _repeats(results, pair)]
+        family = [_comparison(plan, results, pair, len(pairs)) for pair in pairs]
+        adjusted = holm([found.p for found in family])
+        for (new, base), found, p in zip(pairs, family, adjusted, strict=True):
+            rows.append(
+                {
+                    "question": question.name,
+                    "classifier": new[0],
+                    "real_per_class": new[1],
+                    "generator": new[3] or base[3],
+                    "ratio": new[4] or base[4],
+                    **asdict(found),
+                    "p_holm": float(p),
+                    "verdict": verdict(found, float(p), plan.level),
+                }
+            )
+    everywhere = holm([row["p"] for row in rows])
+    return [{**row, "p_holm_study": float(p)} for row, p in zip(rows, everywhere, strict=True)]
+
+
+def _pairs(plan: Plan, question: Question) -> list[tuple[tuple[Any, ...], tuple[Any, ...]]]:
+    """Cells of the grid that a question compares: new way and baseline."""
+    both = [REGIMES[question.regime], REGIMES[question.baseline]]
+    sources: list[tuple[str | None, float | None]]
+    if any(regime.synthetic and not regime.control for regime in both):
+        sources = [(name, ratio) for name in plan.generators for ratio in plan.ratios]
+    else:
+        sources = [(plan.control, ratio) for ratio in plan.ratios] if both[0].synthetic else [(None, None)]
+
+    def cell(word: str, regime: Regime, name: str | None, ratio: float | None) -> tuple[Any, ...]:
+        if not regime.synthetic:
+            return word, None, None
+        return word, plan.control if regime.control else name, ratio
+
+    return [
+        ((classifier, real, *cell(question.regime, both[0], *source)),
+         (classifier, real, *cell(question.baseline, both[1], *source)))
+        for classifier in plan.classifiers for real in plan.real for source in sources
+    ]  # fmt: skip
+
+
+def _repeats(
+    results: Mapping[tuple[Any, ...], Mapping[int, Result]], pair: tuple[tuple[Any, ...], tuple[Any, ...]]
+) -> list[int]:
+    """Repeats that have both sides, where they are two or more."""
+    both = sorted(results.get(pair[0], {}).keys() & results.get(pair[1], {}).keys())
+    return both if len(both) > 1 else []
+
+
+def _comparison(
+    plan: Plan,
+    results: Mapping[tuple[Any, ...], Mapping[int, Result]],
+    pair: tuple[tuple[Any, ...], tuple[Any, ...]],
+    family: int,
+) -> Comparison:
+    new, base = (results[cell] for cell in pair)
+    both = _repeats(results, pair)
+    return compare_paired(
+        [new[repeat][plan.score] - base[repeat][plan.score] for repeat in both],
+        round(float(np.mean([new[repeat]["train_pool"] for repeat in both]))),
+        round(float(np.mean([new[repeat]["test"] for repeat in both]))),
+        plan.level,
+        family,
+        plan.seed,
+    )
+
+
+def _answers(plan: Plan, comparisons: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """For each question: how often each verdict, the mean difference, the smallest visible effect."""
+    answers = []
+    for question in questions_of(plan.regimes):
+        rows = [row for row in comparisons if row["question"] == question.name]
+        if rows:
+            answers.append(
+                {
+                    "question": question.name,
+                    "words": question.words,
+                    "comparisons": len(rows),
+                    **{
+                        word: sum(row["verdict"] == word for row in rows)
+                        for word in ("helps", "hurts", "no evidence")
+                    },
+                    "mean_difference": float(np.mean([row["difference"] for row in rows])),
+                    "median_smallest": float(np.median([row["smallest"] for row in rows])),
+                }
+            )
+    return answers
+
+
+def _regimes(plan: Plan, done: Done) -> list[dict[str, Any]]:
+    """Mean score and minutes of each cell of the grid."""
+    cells: dict[tuple[Any, ...], list[Trial]] = {}
+    for trial in done.trials:
+        cells.setdefault(trial.cell, []).append(trial)
+    rows = []
+    for (classifier, real, regime, generator, ratio), trials in cells.items():
+        results = [done.judged[trial.job.key] for trial in trials]
+        scores = [result[plan.score] for result in results]
+        rows.append(
+            {
+                "classifier": classifier,
+                "real_per_class": real,
+                "regime": regime,
+                "generator": generator,
+                "ratio": ratio,
+                "repeats": len(trials),
+                "mean": float(np.mean(scores)),
+                "deviation": float(np.std(scores, ddof=1)) if len(scores) > 1 else 0.0,
+                "minutes": float(np.mean([_seconds(trial, done) for trial in trials])) / 60,
+                "classifier_minutes": float(np.mean([result["seconds"] for result in results])) / 60,
+            }
+        )
+    return rows
+
+
+def _seconds(trial: Trial, done: Done) -> float:
+    """What one classifier costs from nothing: generator, drawing, training and testing."""
+    own = float(done.judged[trial.job.key]["seconds"])
+    if trial.generator is None:
+        return own
+    at = (trial.repeat, trial.real, trial.generator)
+    before = done.trained[done.generators[at].key], done.drawn[done.sets[at].key]
+    return own + sum(float(result["seconds"]) for result in before)
+
+
+def _generators(plan: Plan, done: Done) -> list[dict[str, Any]]:
+    """GAN-train, GAN-test, training and selection of each generator at each fraction."""
+    rows = []
+    for name in methods(plan):
+        for real in plan.real:
+            found = [
+                (done.trained[job.key], done.drawn[done.sets[at].key], done.sets[at].key)
+                for at, job in done.generators.items()
+                if at[1:] == (real, name)
+            ]
+            if found:
+                trained, drawn, keys = zip(*found, strict=True)
+                rows.append(
+                    {
+                        "generator": name,
+                        "real_per_class": real,
+                        "minutes": float(np.mean([each["seconds"] for each in trained])) / 60,
+                        "images": float(np.mean([each["images"] for each in trained])),
+                        "stopped": [each["stopped"] for each in trained if each["stopped"]],
+                        "failed": [each["failed"] for each in drawn if each["failed"]],
+                        "emptied": sorted({name for each in drawn for name in each["emptied"]}),
+                        "kept": float(np.mean([each["kept"] / max(1, each["images"]) for each in drawn])),
+                        "gan_train": _gan_train(plan, done, name, real),
+                        "gan_test": _gan_test(plan, done, set(keys), real),
+                    }
+                )
+    return rows
+
+
+def _gan_train(plan: Plan, done: Done, name: str, real: int | None) -> dict[str, float]:
+    """Classifier -> accuracy on real test cells after synthetic cells only, at the largest ratio."""
+    word = "gan" if name == plan.control and name not in plan.generators else "prop"
+    found = {
+        classifier: [
+            done.judged[trial.job.key]["accuracy"]
+            for trial in done.trials
+            if trial.cell == (classifier, real, word, name, max(plan.ratios))
+        ]
+        for classifier in plan.classifiers
+    }
+    return {classifier: float(np.mean(scores)) for classifier, scores in found.items() if scores}
+
+
+def _gan_test(plan: Plan, done: Done, keys: set[str], real: int | None) -> dict[str, float]:
+    """Classifier -> accuracy on synthetic cells of one that saw real cells only."""
+    found: dict[str, list[float]] = {}
+    for trial in done.trials:
+        if trial.regime == "orig" and trial.real == real:
+            shares = done.judged[trial.job.key]["gan_test"]
+            found.setdefault(trial.classifier, []).extend(shares[key] for key in shares.keys() & keys)
+    return {classifier: float(np.mean(scores)) for classifier, scores in found.items() if scores}
