@@ -30,6 +30,39 @@ def test_the_pretrained_network_is_neither_trained_nor_saved():
     method = make(Auto)
     batch = Batch(torch.zeros(2, 3, 32, 32), torch.tensor([0, 1]), torch.arange(2))
     sum(method.generator_losses(batch).values()).backward()
-    assert all(parameter.grad is None for parameter in method._features.parameters())
+    assert all(parameter.grad is None for parameter in method._pretrained.parameters())
     assert not any("pyramid" in key for network in method.networks.values() for key in network.state_dict())
     assert [turn.network for turn in method.turns()] == ["critic", "discriminator", "generator"]
+
+
+def test_half_of_a_batch_is_rebuilt_and_the_rest_drawn_from_noise():
+    method = make(Auto)
+    images = torch.rand(5, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    labels, seeds = torch.tensor([0, 1, 0, 1, 0]), torch.arange(5)
+    drawn, (mean, log_variance) = method._drawn(Batch(images, labels, seeds), "generator")
+    others, _ = method._drawn(Batch(images.flip(0), labels, seeds), "generator")
+    assert mean.shape == log_variance.shape == (3, 8)
+    assert (drawn[:2] - others[:2]).abs().amax(dim=(1, 2, 3)).min() > 1e-4
+    from_noise = method.sample(method._noise(Batch(images, labels, seeds), "generator"), labels)
+    torch.testing.assert_close(drawn[3:], from_noise[3:])
+    torch.testing.assert_close(others[3:], from_noise[3:])
+
+
+def test_training_brings_what_is_rebuilt_closer_to_its_cell():
+    method = make(Auto)
+    tint = torch.tensor([[-0.8, 0.8, 0.0], [0.8, -0.8, 0.0], [-0.8, 0.8, 0.0], [0.8, -0.8, 0.0]])
+    batch = Batch(
+        tint[:, :, None, None].expand(4, 3, 32, 32), torch.zeros(4, dtype=torch.int64), torch.arange(4)
+    )
+    optimizer = torch.optim.Adam(method.networks["generator"].parameters(), 1e-2)
+    losses = []
+    for _ in range(40):
+        optimizer.zero_grad()
+        found = method.generator_losses(batch)
+        (found["reconstruction"] + found["divergence"]).backward()
+        optimizer.step()
+        losses.append(float(found["reconstruction"].detach()))
+    assert losses[-1] < 0.6 * losses[0]
+    drawn, _ = method._drawn(batch, "generator")
+    red = drawn[:2].detach().mean(dim=(2, 3))[:, 0]
+    assert red[1] - red[0] > 0.3

@@ -64,7 +64,7 @@ NARROW_GAN = {"latent": 8, "generator_channels": 4, "discriminator_channels": 4,
 
 CASES: dict[str, Case] = {
     "auto": Case(
-        {**NARROW, "features_side": 32, "sobolev": 0.0},
+        {**NARROW, "features_side": 32, "sobolev": 0.0, "reconstruction": 0.01},
         (Opponents("critic", loss="pixels"), Opponents("discriminator", loss="features")),
     ),
     "wgan-gp": Case({**NARROW, "pixel_noise": True}, (Opponents("critic"),)),

@@ -5,11 +5,12 @@ import pytest
 import torch
 
 from cytoforge.core.errors import ConfigError
+from cytoforge.data.augment import square_views
 from cytoforge.evaluation.classifiers import RECIPES, Fitted, Recipe
 from cytoforge.exports.onnx_network import write_onnx
 from cytoforge.networks.backbones import Backbone
 from cytoforge.networks.basic_cnn import BasicCNN
-from cytoforge.stages.engines import classifier_graph, fast_classifier, folded
+from cytoforge.stages.engines import classifier_graph, fast_classifier
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +37,18 @@ def test_the_quick_torch_engine_gives_the_same_answers(which, request):
     fitted = request.getfixturevalue(which)
     images = pictures(11, 40)
     logits, features = fast_classifier(fitted, "torch")(images)
+    levels = fitted.prepared(images)
+    with torch.inference_mode():
+        views = square_views(levels)[: fitted.recipe.views]
+        plain = torch.stack([fitted.network(view) for view in views]).mean(0)
+        np.testing.assert_allclose(logits, plain, atol=1e-4)
+        np.testing.assert_allclose(features, fitted.network.features(levels), atol=1e-4)
     np.testing.assert_allclose(logits, fitted.logits(images), atol=1e-4)
     np.testing.assert_allclose(features, fitted.features(images), atol=1e-4)
 
 
 def test_batch_norm_of_lite0_is_folded_away(lite0):
-    names = {type(module).__name__ for module in folded(lite0.network, 64).modules()}
+    names = {type(module).__name__ for module in lite0.folded.modules()}
     assert "BatchNormAct2d" not in names
     assert "BatchNormAct2d" in {type(module).__name__ for module in lite0.network.modules()}
 

@@ -7,9 +7,11 @@ validation part of a split stays unseen for calibration.
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,10 +27,11 @@ from cytoforge.core.checkpoint import load_checkpoint, save_checkpoint
 from cytoforge.core.device import fastest_precision
 from cytoforge.core.errors import CheckpointError, ConfigError, DataError
 from cytoforge.core.progress import progress
-from cytoforge.core.randomness import derive, image_seeds
+from cytoforge.core.randomness import derive, image_seeds, normal
 from cytoforge.core.run import Run
 from cytoforge.core.settings import checked, suggestion
 from cytoforge.data.augment import Policy, augment, square_views
+from cytoforge.networks.efficientnet_lite import fold_batch_norm
 from cytoforge.networks.image_classifier import ImageClassifier, StandardisedLinear
 from cytoforge.tasks.classify import Classifier, ClassifierConfig, LinearHead, build_network
 from cytoforge.training.loop import Loop, LoopConfig, TrainingData, Until
@@ -37,7 +40,10 @@ from cytoforge.training.state import load_modules, pack
 METHOD = "classifier"
 """What config.json of a classifier's run says under "method"."""
 
-_BATCH = 64
+_BATCH = 16
+"""Images at a time: few enough that feature maps stay in the processor's cache."""
+
+_SAME = 1e-3
 
 
 class Recipe(ClassifierConfig):
@@ -141,13 +147,18 @@ class Fitted:
 
     def features(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """What the last layer sees (N, D) of images (N, H, W, 3)."""
-        return self._each(images, self.network.features, self.network.width)
+        return self._each(images, self.folded.features, self.network.width)
+
+    @cached_property
+    def folded(self) -> ImageClassifier:
+        """The network with folded batch norm where that changes no answer: a third to a half of the time."""
+        return _folded(self.network, self.recipe.resolution)
 
     def _logits(self, images: Tensor) -> Tensor:
         if self.recipe.views == 1:
-            logits: Tensor = self.network(images)
+            logits: Tensor = self.folded(images)
             return logits
-        return torch.stack([self.network(view) for view in square_views(images)]).mean(0)
+        return torch.stack([self.folded(view) for view in square_views(images)]).mean(0)
 
     def _each(self, images: NDArray[np.uint8], compute: Any, width: int) -> NDArray[np.float32]:
         _check_images(images)
@@ -379,7 +390,7 @@ def _fit_head(
 ) -> None:
     """Train the head of `method`'s network, in place, on features that are computed once."""
     network = _ready(method.network)
-    values = _copies(recipe, network, cells, seed)
+    values = _copies(recipe, _folded(network, recipe.resolution), cells, seed)
     if isinstance(network.head, StandardisedLinear):
         network.head.fit_scale(values.flatten(0, 1))
     network.head.requires_grad_(True)
@@ -419,6 +430,16 @@ def _take_steps(loop: Loop, recipe: Recipe) -> None:
         while loop.steps < recipe.steps:
             loop.step()
             advance(1)
+
+
+def _folded(network: ImageClassifier, resolution: int) -> ImageClassifier:
+    plain = copy.deepcopy(network).eval()
+    quick = fold_batch_norm(copy.deepcopy(plain))
+    assert isinstance(quick, ImageClassifier)
+    images = normal(np.arange(2), (3, resolution, resolution), "folded").clamp(-1, 1)
+    with torch.inference_mode():
+        same = torch.allclose(plain(images), quick(images), atol=_SAME)
+    return _ready(quick if same else plain)
 
 
 def _settings(recipe: Recipe) -> ClassifierConfig:

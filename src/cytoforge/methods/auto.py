@@ -1,4 +1,4 @@
-"""What a small lab should use: two critics, one for pixels and one for what a pretrained network sees."""
+"""What a small lab should use: two critics, of pixels and of pretrained features, and an encoder."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
@@ -14,9 +15,16 @@ from cytoforge.core.batch import Batch, DataShape
 from cytoforge.core.method import MethodConfig, Turn
 from cytoforge.data.augment import Policy, augment
 from cytoforge.losses.adversarial import hinge_discriminator, wasserstein_generator
+from cytoforge.losses.reconstruction import kl_to_standard_normal, perceptual_distance
 from cytoforge.methods.adversarial import Adversarial
 from cytoforge.methods.wgan_gp import WGANGP, WGANGPConfig
+from cytoforge.networks.convolutional import ConvolutionalEncoder, ConvolutionalGenerator, EncodedGenerator
 from cytoforge.networks.feature_discriminator import FeatureDiscriminator, LiteFeatures
+
+Codes = tuple[Tensor, Tensor]
+"""Mean and log variance, (M, latent) each."""
+
+_SQUARE = 4
 
 
 class AutoConfig(WGANGPConfig):
@@ -33,6 +41,11 @@ class AutoConfig(WGANGPConfig):
     pixel_noise: bool = Field(True, description="noise for each pixel besides the latent code")
     augment: Policy = Field("translation,cutout", description="differentiable augmentation for the critic")
     features: float = Field(2.0, ge=0, description="weight of the discriminator on pretrained features")
+    reconstruction: float = Field(
+        3.0, ge=0, description="weight of rebuilding half of the training cells from their codes"
+    )
+    coarse: float = Field(8.0, ge=0, description="of that: weight of colours in squares of 4 px")
+    divergence: float = Field(0.01, ge=0, description="of that: weight of the codes' divergence from noise")
     features_side: int = Field(96, ge=32, description="side at which the pretrained network sees, in pixels")
     features_augment: Policy = Field(
         "color,translation,cutout", description="differentiable augmentation before the pretrained network"
@@ -44,12 +57,16 @@ class Auto(Adversarial):
 
     The first is `wgan-gp` in a Sobolev norm. The second sees cells through EfficientNet-Lite0 and is trained
     with the hinge loss; alone it gives convincing cells, but a handful for each class. The generator lowers
-    the sum of both losses.
+    the sum of both losses, and rebuilds half of the training cells from codes that an encoder gives them:
+    critics alone let it leave out kinds of cells, and repeat the outlines it has. All other cells it draws
+    from noise, as in sampling.
 
     Numbers by EfficientNet-Lite0 flatter this method: judge it by another extractor (mobilenet-v2).
 
     Reference:
         Sauer et al., Projected GANs converge faster, 2021. https://arxiv.org/abs/2111.01007
+        Larsen et al., Autoencoding beyond pixels using a learned similarity metric, 2016.
+        https://arxiv.org/abs/1512.09300
         Gulrajani et al., 2017; Adler and Lunz, 2018: see `WGANGP`.
     """
 
@@ -67,6 +84,13 @@ class Auto(Adversarial):
         self.networks = dict(self.adversary.networks)
         if config.features:
             self.networks["discriminator"] = FeatureDiscriminator(len(shape.classes))
+        if self._rebuilds:
+            encoder = ConvolutionalEncoder(
+                shape.resolution, config.latent, config.critic_channels, config.most_channels
+            )
+            generator = self.adversary.networks["generator"]
+            assert isinstance(generator, ConvolutionalGenerator)
+            self.networks["generator"] = EncodedGenerator(generator, encoder)
 
     def turns(self) -> tuple[Turn, ...]:
         """Both critics move in every step, the generator after `critic_steps` of them."""
@@ -82,29 +106,67 @@ class Auto(Adversarial):
     def discriminator_losses(self, batch: Batch) -> dict[str, Tensor]:
         """Hinge loss on pretrained features."""
         with torch.no_grad():
-            fake = self.generated(batch, "discriminator")
-        real_scores, fake_scores = self._scores([(batch.images, "real"), (fake, "fake")], batch).chunk(2)
-        return {"discriminator": hinge_discriminator(real_scores, fake_scores)}
+            fake, _ = self._drawn(batch, "discriminator")
+        scores = self._scores(self._features([(batch.images, "real"), (fake, "fake")], batch), batch)
+        return {"discriminator": hinge_discriminator(*scores.chunk(2))}
 
     def generator_losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Negative mean scores by both critics."""
-        fake = self.generated(batch, "generator")
+        """Negative mean scores by both critics, and how badly cells are rebuilt."""
+        fake, codes = self._drawn(batch, "generator")
         losses = {"pixels": self._pixels().generator_loss(fake, batch)}
         if self.config.features:
-            scores = self._scores([(fake, "generator")], batch)
+            features = self._features([(fake, "generator")], batch)
+            scores = self._scores(features, batch)
             losses["features"] = self.config.features * wasserstein_generator(scores, scores)
+            if codes is not None:
+                losses |= self._rebuilding(batch, fake, features, codes)
         return losses
+
+    @property
+    def _rebuilds(self) -> bool:
+        return bool(self.config.features and self.config.reconstruction)
+
+    def _drawn(self, batch: Batch, stream: str) -> tuple[Tensor, Codes | None]:
+        """Images (N, 3, H, W) of the batch's classes, the first half rebuilt, and the codes of that half."""
+        if not self._rebuilds:
+            return self.generated(batch, stream), None
+        half = batch.images[: _half(batch)]
+        images, *codes = self.networks["generator"](self._noise(batch, stream), batch.labels, half)
+        return images, (codes[0], codes[1])
+
+    def _rebuilding(
+        self, batch: Batch, fake: Tensor, features: list[Tensor], codes: Codes
+    ) -> dict[str, Tensor]:
+        """Distances between the first half of the batch and what was rebuilt of it, and of codes from noise.
+
+        The discriminator's augmentation has moved both alike.
+        """
+        count, config = _half(batch), self.config
+        with torch.no_grad():
+            wanted = self._features([(batch.images[:count], "generator")], batch.part(0, count))
+        seen = [each[:count] for each in features]
+        drawn, given = (F.avg_pool2d(images[:count].float(), _SQUARE) for images in (fake, batch.images))
+        distance = perceptual_distance(seen, wanted) + config.coarse * F.mse_loss(drawn, given)
+        return {
+            "reconstruction": config.reconstruction * distance,
+            "divergence": config.reconstruction * config.divergence * kl_to_standard_normal(*codes),
+        }
 
     def _pixels(self) -> WGANGP:
         """`wgan-gp` on the networks as the loop has wrapped them."""
         return self.adversary.replaced({name: self.networks[name] for name in self.adversary.networks})
 
-    def _scores(self, images: list[tuple[Tensor, str]], batch: Batch) -> Tensor:
-        """Scores (M * N, S) of M sets of images with the batch's labels, each augmented by its stream."""
+    def _features(self, images: list[tuple[Tensor, str]], batch: Batch) -> list[Tensor]:
+        """What the pretrained network sees in M sets of images (N, 3, H, W), each augmented by its stream."""
         policy = self.config.features_augment
         seen = [augment(each, policy, batch.seeds, f"features {stream}") for each, stream in images]
-        features = self._features.to(batch.images.device)(torch.cat(seen))
-        scores: Tensor = self.networks["discriminator"](features, batch.labels.repeat(len(images)))
+        features: list[Tensor] = self._pretrained.to(batch.images.device)(torch.cat(seen))
+        return features
+
+    def _scores(self, features: list[Tensor], batch: Batch) -> Tensor:
+        """Scores (M * N, S) of the features of M sets of images with the batch's labels."""
+        labels = batch.labels.repeat(len(features[0]) // len(batch.labels))
+        scores: Tensor = self.networks["discriminator"](features, labels)
         return scores
 
     def _rate(self, network: str) -> float:
@@ -112,9 +174,13 @@ class Auto(Adversarial):
         return other or self.config.learning_rate
 
     @cached_property
-    def _features(self) -> LiteFeatures:
+    def _pretrained(self) -> LiteFeatures:
         """Not one of `networks`: it is never trained nor saved, and sampling does without it."""
         features: LiteFeatures = LiteFeatures(self.config.features_side).to(
             memory_format=torch.channels_last  # type: ignore[call-overload]
         )
         return features
+
+
+def _half(batch: Batch) -> int:
+    return (len(batch.images) + 1) // 2

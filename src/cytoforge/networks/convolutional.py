@@ -149,12 +149,8 @@ class ConvolutionalCritic(nn.Module):
 
     def __init__(self, resolution: int, classes: int, channels: int = 32, most_channels: int = 256) -> None:
         super().__init__()
-        sizes = [3, *reversed(widths(resolution // 2, channels, most_channels))]
-        layers: list[nn.Module] = []
-        for inputs, outputs in pairwise(sizes):
-            layers += [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
-        self.body = nn.Sequential(*layers)
-        features = sizes[-1] * COARSEST**2
+        self.body = _narrowing(resolution, channels, most_channels)
+        features = widths(resolution // 2, channels, most_channels)[0] * COARSEST**2
         self.score = nn.Linear(features, 1)
         self.embedding = nn.Embedding(classes, features)
         nn.init.normal_(self.embedding.weight, std=features**-0.5)
@@ -173,6 +169,78 @@ class ConvolutionalCritic(nn.Module):
         projection = (features * self.embedding(labels)).sum(dim=1)
         scores: Tensor = self.score(features)[:, 0] + projection
         return scores.float()
+
+
+class ConvolutionalEncoder(nn.Module):
+    """An image becomes a normal distribution over latent codes; the convolutions of the critic.
+
+    Args:
+        resolution: side of the image, 32, 64, 128 or 256.
+        latent: length of the code.
+        channels: width at half resolution; see `widths`.
+        most_channels: upper bound of the width.
+
+    Reference:
+        Kingma and Welling, Auto-encoding variational Bayes, 2014. https://arxiv.org/abs/1312.6114
+    """
+
+    def __init__(self, resolution: int, latent: int, channels: int = 32, most_channels: int = 256) -> None:
+        super().__init__()
+        self.body = _narrowing(resolution, channels, most_channels)
+        features = widths(resolution // 2, channels, most_channels)[0] * COARSEST**2
+        self.distribution = nn.Linear(features, 2 * latent)
+        nn.init.normal_(self.distribution.weight, std=0.3 * features**-0.5)
+        nn.init.zeros_(self.distribution.bias)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (N, 3, H, W) in [-1, 1] become mean and log variance, (N, latent) each, float32."""
+        mean, log_variance = self.distribution(self.body(images).flatten(1)).float().chunk(2, dim=1)
+        return mean, log_variance.clamp(-8, 2)
+
+
+class EncodedGenerator(nn.Module):
+    """A generator that also rebuilds given images from their codes, so that it leaves no kind of cell out.
+
+    Attributes:
+        generator: draws.
+        encoder: gives a given image its code; drawing does without it.
+
+    Reference:
+        Larsen et al., Autoencoding beyond pixels using a learned similarity metric, 2016.
+        https://arxiv.org/abs/1512.09300
+    """
+
+    def __init__(self, generator: ConvolutionalGenerator, encoder: ConvolutionalEncoder) -> None:
+        super().__init__()
+        self.generator = generator
+        self.encoder = encoder
+
+    def forward(
+        self, noise: Tensor, labels: Tensor, given: Tensor | None = None
+    ) -> Tensor | tuple[Tensor, Tensor, Tensor]:
+        """Noise (N, noise_length) and labels (N,) become images (N, 3, H, W) in [-1, 1].
+
+        With images `given` (M, 3, H, W), M up to N, the first M images are drawn from codes of these, which
+        take the place of the latent part of the noise; the mean and log variance of the codes, (M, latent)
+        each, are returned as well.
+        """
+        if given is None:
+            images: Tensor = self.generator(noise, labels)
+            return images
+        mean, log_variance = self.encoder(given)
+        latent, count = self.generator.latent, len(given)
+        code = mean + (log_variance / 2).exp() * noise[:count, :latent]
+        coded = torch.cat([code, noise[:count, latent:]], dim=1)
+        return self.generator(torch.cat([coded, noise[count:]]), labels), mean, log_variance
+
+
+def _narrowing(resolution: int, channels: int, most_channels: int) -> nn.Sequential:
+    """Strided convolutions from an image down to `COARSEST` pixels."""
+    sizes = [3, *reversed(widths(resolution // 2, channels, most_channels))]
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(sizes):
+        layers += [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+    return nn.Sequential(*layers)
 
 
 def _at_side(pixels: Tensor, side: int) -> Tensor:

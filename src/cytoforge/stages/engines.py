@@ -24,7 +24,6 @@ from cytoforge.core.errors import CheckpointError, ConfigError, DataError
 from cytoforge.data.augment import square_views
 from cytoforge.evaluation.classifiers import Fitted
 from cytoforge.exports.onnx_network import Graph, write_onnx
-from cytoforge.networks.efficientnet_lite import fold_batch_norm
 from cytoforge.networks.image_classifier import ImageClassifier
 
 Engine = Literal["auto", "onnx", "torch"]
@@ -111,20 +110,8 @@ class BothOutputs(nn.Module):
         return self.network.head(features), features
 
 
-def folded(network: ImageClassifier, resolution: int) -> ImageClassifier:
-    """A copy with folded batch norm where that changes no answer at this resolution, else an equal copy."""
-    plain = copy.deepcopy(network).eval()
-    quick = fold_batch_norm(copy.deepcopy(plain))
-    assert isinstance(quick, ImageClassifier)
-    images = _example(resolution)
-    with torch.inference_mode():
-        same = torch.allclose(plain(images), quick(images), atol=_SAME)
-    return quick if same else plain
-
-
 def _torch(fitted: Fitted) -> Answers:
-    network = folded(fitted.network, fitted.recipe.resolution)
-    both = BothOutputs(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    both = BothOutputs(fitted.folded).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def answers(images: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         with torch.inference_mode():
@@ -166,7 +153,7 @@ def _onnx(fitted: Fitted, cache: Path | None) -> Answers:
 
 def classifier_graph(fitted: Fitted) -> Graph:
     """The quick classifier: `images` (N, 3, R, R) in [-1, 1] to `logits` and `features`, one view."""
-    network = folded(fitted.network, fitted.recipe.resolution).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    network = copy.deepcopy(fitted.folded).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     side = fitted.recipe.resolution
     return Graph(
         BothOutputs(network).eval(),
