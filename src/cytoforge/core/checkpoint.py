@@ -25,8 +25,9 @@ import safetensors.torch
 from torch import Tensor
 
 from cytoforge.core.errors import CheckpointError
-from cytoforge.core.files import sha256_bytes
+from cytoforge.core.files import sha256_bytes, sha256_file
 
+_TENSORS = "tensors.safetensors"
 KEPT = 2
 """How many of the newest checkpoints stay, besides the best."""
 
@@ -47,6 +48,11 @@ class Checkpoint:
     state: dict[str, Any]
     skipped: tuple[str, ...] = ()
 
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the file with its tensors."""
+        return sha256_file(self.path / _TENSORS)
+
 
 def save_checkpoint(folder: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> Path:
     """Write one checkpoint and drop those that are neither among the newest two nor the best.
@@ -66,7 +72,7 @@ def save_checkpoint(folder: Path, tensors: dict[str, Tensor], state: dict[str, A
     partial = folder / f".partial-{final.name}-{os.getpid()}"
     packed = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     files = {
-        "tensors.safetensors": safetensors.torch.save(packed),
+        _TENSORS: safetensors.torch.save(packed),
         "state.json": json.dumps(state, indent=1, allow_nan=False).encode(),
     }
     digests = {name: sha256_bytes(content) for name, content in files.items()}
@@ -126,11 +132,11 @@ def load_checkpoint(folder: Path, which: str = "newest") -> Checkpoint:
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     digests = json.loads((path / "manifest.json").read_bytes())["sha256"]
     contents = {}
-    for name in ("tensors.safetensors", "state.json"):
+    for name in (_TENSORS, "state.json"):
         contents[name] = (path / name).read_bytes()
         if sha256_bytes(contents[name]) != digests[name]:
             raise ValueError(f"{name} is damaged (its sha256 differs from the manifest's)")
-    return safetensors.torch.load(contents["tensors.safetensors"]), json.loads(contents["state.json"])
+    return safetensors.torch.load(contents[_TENSORS]), json.loads(contents["state.json"])
 
 
 def _finished(folder: Path) -> list[Path]:

@@ -166,7 +166,8 @@ def measures_of(picture: NDArray[np.uint8]) -> tuple[float, ...]:
     ground = np.median(values[grey.ravel() >= bright], axis=0)
     focus = _band_ratio(grey, (1, 2), (4, 8)), _band_ratio(grey, (1.5, 3), (6, 12))
     exposure = float(grey.mean()), float(dark), float(light), float((picture >= 254).mean())
-    detail = _detail(grey, (1.4, 2.8, 5.6), 0.0354), _detail(grey, (2, 4, 8), 0.0174)
+    noise = float(np.var(grey - gaussian_filter(grey, 0.7)))
+    detail = _detail(grey, (1.4, 2.8, 5.6), 0.0354 * noise), _detail(grey, (2, 4, 8), 0.0174 * noise)
     return (
         *detail,
         *focus,
@@ -178,16 +179,16 @@ def measures_of(picture: NDArray[np.uint8]) -> tuple[float, ...]:
     )
 
 
-def _detail(grey: NDArray[np.float32], sigmas: tuple[float, float, float], white: float) -> float:
+def _detail(grey: NDArray[np.float32], sigmas: tuple[float, float, float], noise: float) -> float:
     """Log of the energy between the first two sigmas, less that of noise, over that between the last two.
 
     Args:
         grey: (S, S).
         sigmas: in pixels.
-        white: energy of white noise between the first two, over that below a sigma of 0.7 px.
+        noise: energy of noise between the first two; of white noise that is a fixed share of what lies below
+            a sigma of 0.7 px.
     """
     fine, middle, coarse = (gaussian_filter(grey, sigma) for sigma in sigmas)
-    noise = white * np.var(grey - gaussian_filter(grey, 0.7))
     energy = max(np.var(fine - middle) - noise, 0.0)
     return float(np.log((energy + 0.02) / (np.var(middle - coarse) + 0.02)))
 

@@ -130,11 +130,13 @@ class Fitted:
         recipe: how it was trained.
         classes: names, in the order of its outputs.
         network: in evaluation mode, from images (N, 3, R, R) in [-1, 1] to logits.
+        weights_sha256: of the checkpoint's tensors; empty where there is none.
     """
 
     recipe: Recipe
     classes: tuple[str, ...]
     network: ImageClassifier
+    weights_sha256: str = ""
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits (N, K) of images (N, H, W, 3), which are resized to the recipe's resolution."""
@@ -281,7 +283,8 @@ def open_classifier(run: Run | Path, checkpoint: str = "best") -> Fitted:
         )
     recipe = checked(Recipe, opened.config["recipe"], f"{opened.path}/config.json")
     classes = tuple(opened.config["classes"])
-    tensors = load_checkpoint(opened.checkpoints, checkpoint).tensors
+    kept = load_checkpoint(opened.checkpoints, checkpoint)
+    tensors = kept.tensors
     if recipe.mode == "linear":
         network = build_network(_settings(recipe), DataShape(recipe.resolution, classes))
         load_modules(tensors, "average", {"head": network.head})
@@ -289,7 +292,7 @@ def open_classifier(run: Run | Path, checkpoint: str = "best") -> Fitted:
         untrained = recipe.model_copy(update={"weights": "none"})
         network = build_network(_settings(untrained), DataShape(recipe.resolution, classes))
         load_modules(tensors, "average", {"classifier": network})
-    return Fitted(recipe, classes, _ready(network))
+    return Fitted(recipe, classes, _ready(network), kept.sha256)
 
 
 def run_config(recipe: Recipe, facts: dict[str, Any]) -> dict[str, Any]:

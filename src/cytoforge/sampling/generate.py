@@ -19,7 +19,7 @@ import torch
 from cytoforge.core.checkpoint import Checkpoint, load_checkpoint
 from cytoforge.core.errors import CheckpointError, ConfigError, DataError
 from cytoforge.core.executors import Executor
-from cytoforge.core.files import sha256_bytes, sha256_file, write_atomic
+from cytoforge.core.files import sha256_bytes, write_atomic
 from cytoforge.core.jobs import Job, run_jobs
 from cytoforge.core.png import encode_png
 from cytoforge.core.progress import progress
@@ -168,7 +168,7 @@ def _header(
         method=run.config["method"],
         config_sha256=run.config_hash,
         checkpoint=checkpoint,
-        checkpoint_sha256=sha256_file(loaded.path / "tensors.safetensors"),
+        checkpoint_sha256=loaded.sha256,
         seen=int(loaded.state["seen"]),
         truncation=truncation,
         preparation=run.config["preparation"],
@@ -335,7 +335,7 @@ def _reopened(
 ) -> tuple[Generator, MaskFolder | None]:
     opened = Run.open(Path(run))
     loaded = load_checkpoint(opened.checkpoints, checkpoint)
-    if sha256_file(loaded.path / "tensors.safetensors") != sha256:
+    if loaded.sha256 != sha256:
         raise CheckpointError(f"{run} has a new checkpoint since the set was begun; give another --out.")
     return restored(opened, loaded, device), _source(opened, None if masks is None else Path(masks))
 

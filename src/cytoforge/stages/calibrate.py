@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from skimage.measure import label as components
 
-from cytoforge.core.checkpoint import load_checkpoint
 from cytoforge.core.errors import CheckpointError, ConfigError, DataError
-from cytoforge.core.files import read_json, sha256_bytes, sha256_file, write_atomic, write_json
+from cytoforge.core.files import read_json, sha256_bytes, write_atomic, write_json
 from cytoforge.core.mask import NUCLEUS
 from cytoforge.core.progress import progress
 from cytoforge.core.run import Run
@@ -162,9 +161,8 @@ def open_plain(run: Path, checkpoint: str = "best", engine: Engine = "auto") -> 
     """
     opened = Run.open(run)
     fitted = open_classifier(opened, checkpoint)
-    weights = load_checkpoint(opened.checkpoints, checkpoint).path / "tensors.safetensors"
     quick = fast_classifier(fitted, engine, run / "engines")
-    return Trusted(opened, quick, sha256_file(weights))
+    return Trusted(opened, quick, fitted.weights_sha256)
 
 
 def open_trusted(run: Path, checkpoint: str = "best", engine: Engine = "auto") -> Trusted:
