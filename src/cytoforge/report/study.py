@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -281,5 +282,5 @@ def _forest(rows: Sequence[Row], score: str, answer: Row) -> Figure:
     axes.set_xlabel(
         f"difference in {score.replace('_', ' ')}, points; ticks: smallest effect found in 4 of 5"
     )
-    axes.set_title(f"{answer['question']}: {answer['words']}")
+    axes.set_title(textwrap.fill(f"{answer['question']}: {answer['words']}", 60))
     return figure
