@@ -32,9 +32,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 import joblib
-import torch
 from filelock import FileLock
 
+from cytoforge.core.device import computing_threads
 from cytoforge.core.errors import ConfigError, CytoforgeError, DataError
 from cytoforge.core.executors import Executor
 from cytoforge.core.files import read_json, sha256_bytes, sha256_file, write_json
@@ -133,7 +133,7 @@ def perform(work: Work, place: Path, threads: int) -> CytoforgeError | RuntimeEr
         threads: to compute with.
     """
     try:
-        with FileLock(place / _LOCK), _threads(threads), silent():
+        with FileLock(place / _LOCK), computing_threads(threads), silent():
             if _finished(place) is None:
                 _finish(work, place)
     except CytoforgeError as error:
@@ -314,13 +314,3 @@ def _summary(failures: Sequence[CytoforgeError | RuntimeError], total: int) -> E
     if len(failures) == 1:
         return first
     return type(first)(f"{len(failures)} of {total} jobs failed; the first: {first}")
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -22,6 +22,14 @@ LIMITS = (
     "Rare findings, unusual stains and other laboratories than those of the training data are missing or "
     "underrepresented; frequencies are those that were asked for, not those of a population."
 )
+_RESPONSIBLE = f"""## Who answers for it
+| | |
+|---|---|
+| made by | {TO_FILL} |
+| licence of the weights | {TO_FILL} |
+| terms and consent of the training data | {TO_FILL} |
+| contact | {TO_FILL} |
+"""
 NOT_FOR = (
     "Not for diagnosis, not for clinical records, and not as a test set: whether an image shows the class "
     "that was asked for is measured in the evaluation report, not promised."
@@ -124,14 +132,7 @@ software.
   section on copies before you share images or this model: synthetic does not mean anonymous.
 * {LIMITS}
 
-## Who answers for it
-| | |
-|---|---|
-| made by | {TO_FILL} |
-| licence of the weights | {TO_FILL} |
-| terms and consent of the training data | {TO_FILL} |
-| contact | {TO_FILL} |
-"""
+{_RESPONSIBLE}"""
 
 
 def classifier_card(run: Run, how_to_use: str = "") -> str:
@@ -168,14 +169,7 @@ interval.
 * It knows its classes and nothing else: any picture gets one of them. Look at the out-of-distribution score.
 * Crop size, stain and camera of the training data tell classes apart too; other laboratories differ.
 
-## Who answers for it
-| | |
-|---|---|
-| made by | {TO_FILL} |
-| licence of the weights | {TO_FILL} |
-| terms and consent of the training data | {TO_FILL} |
-| contact | {TO_FILL} |
-"""
+{_RESPONSIBLE}"""
 
 
 def _hub() -> ModuleType:

@@ -6,7 +6,6 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.metadata import version
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 
 from cytoforge.core.checkpoint import Checkpoint, load_checkpoint
+from cytoforge.core.device import computing_threads
 from cytoforge.core.errors import CheckpointError, ConfigError, DataError
 from cytoforge.core.executors import Executor
 from cytoforge.core.files import sha256_bytes, write_atomic
@@ -128,7 +128,7 @@ def generate(
         file: hashes for file, entry in planned.items() if (hashes := _intact(out, header, entry)) is not None
     }
     write_manifest(out, Manifest(header, tuple(_hashed(planned, kept))))
-    with _threads(header.threads):
+    with computing_threads(header.threads):
         missing = [entry for file, entry in planned.items() if file not in kept]
         if executor == "serial":
             made = _make(generator, header, out, missing, source)
@@ -368,14 +368,3 @@ def _remove_leftovers(out: Path) -> None:
         *out.glob(f".{CARD}.*"),
     ]:
         path.unlink(missing_ok=True)
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Compute with as many threads as the set was begun with."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
