@@ -1,0 +1,85 @@
+"""Finished reports of classifiers become docs/results/classification.md (PAGE) with confusion matrices.
+
+    python benchmarks/classification.py PAGE OUT [OUT ...] --machine "one core of ..."
+
+Each OUT is the --out folder of `cytoforge classify report`. No picture of a cell goes into the page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+from cytoforge.core.files import read_json, write_atomic
+from cytoforge.report.classify import Judged, Protocol, interval, sentence
+
+INTRODUCTION = """# Classifiers, by random and by grouped folds
+
+Every cell is tested once by folds that divide cells at random and once by folds that keep together what
+comes from one photo or slide; only the second says what to expect of a new photo. In brackets: 95 % interval
+over groups drawn anew, the trained networks held fixed. Nothing is chosen while training. {machine}
+"""
+
+
+def chapter(folder: Path, page: Path) -> list[str]:
+    """All numbers of one classifier on one data set; its confusion matrices are copied beside the page."""
+    judged = Judged.model_validate(read_json(folder / "classify.json"))
+    picture = f"{page.stem}-{judged.data}-{judged.recipe}-confusion.png".replace(":", "-")
+    shutil.copyfile(folder / "confusion.png", page.parent / picture)
+    lines = [
+        f"## {judged.data}: {judged.recipe}",
+        "",
+        sentence(judged),
+        "",
+        f"{judged.cells} cells in {judged.groups} groups, {judged.folds} folds, seed {judged.seed}; "
+        f"{judged.parameters:,} parameters.",
+        "",
+        "| division | accuracy | balanced accuracy | macro F1 | macro AUC | sibling in training | minutes |",
+        "|---|---|---|---|---|---|---|",
+        _row("cells at random", judged.random),
+        _row("photos kept together", judged.grouped),
+        "",
+    ]
+    if judged.grouped.coarse is not None and judged.random.coarse is not None:
+        names = ", ".join(judged.grouped.coarse.labels)
+        lines += [
+            f"As {names}, from the same answers: {interval(judged.random.coarse.accuracy)} at random, "
+            f"{interval(judged.grouped.coarse.accuracy)} grouped.",
+            "",
+        ]
+    if judged.published:
+        lines += ["| who | classifier | accuracy | protocol |", "|---|---|---|---|"]
+        lines += [
+            f"| {other.source} | {other.classifier} | {100 * other.accuracy:.1f} % | {other.protocol} |"
+            for other in judged.published
+        ]
+        lines += [""]
+    return [*lines, f"![Confusion matrices of {judged.recipe} on {judged.data}]({picture})", ""]
+
+
+def _row(name: str, protocol: Protocol) -> str:
+    scores = protocol.scores
+    shown = [
+        interval(each)
+        for each in (scores.accuracy, scores.balanced_accuracy, scores.macro_f1, scores.macro_auc)
+    ]
+    sibling, minutes = f"{100 * protocol.sibling:.1f} %", f"{sum(protocol.seconds) / 60:.0f}"
+    return f"| {' | '.join([name, *shown, sibling, minutes])} |"
+
+
+def main() -> None:
+    """Write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("page", type=Path)
+    parser.add_argument("folders", type=Path, nargs="+")
+    parser.add_argument("--machine", default="", help="a sentence on where it was computed")
+    arguments = parser.parse_args()
+    chapters = [line for folder in arguments.folders for line in chapter(folder, arguments.page)]
+    write_atomic(
+        arguments.page, "\n".join([INTRODUCTION.format(machine=arguments.machine), *chapters]).rstrip() + "\n"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""A finished study becomes docs/results/utility.md with its plots.
+
+    python benchmarks/utility.py docs/results/utility.md STUDY --machine "two cores of ..." --command "..."
+
+STUDY is the --out folder of `cytoforge study`. Only synthetic cells go into the page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cytoforge.core.files import read_json, write_atomic
+from cytoforge.evaluation.regimes import REGIMES
+from cytoforge.report.study import amount, file_name, headline, table
+
+INTRODUCTION = """# Do synthetic cells help?
+
+`{command}`
+
+{machine}
+
+Equal optimiser steps in every regime ({steps}). Each repeat is one fold by groups, and generator, selection
+and classifier see its training groups only: the ledger compared by content what {jobs} jobs were shown with
+the test cells and found none of them.
+
+**The rule, fixed before the run.** {rule}
+Each question is a family of its own for Holm's method. The smallest visible effect is the true difference
+that this design would have called in four cases of five.
+"""
+
+
+def page(study: Mapping[str, Any], ledger: Mapping[str, Any], command: str, machine: str) -> list[str]:
+    """The text, but for pictures."""
+    steps = ", ".join(f"{name} {count}" for name, count in study["steps"].items())
+    jobs = len(ledger["shown"])
+    introduction = INTRODUCTION.format(
+        command=command, machine=machine, steps=steps, rule=study["rule"], jobs=jobs
+    )
+    answers = [f"* **{words}** {because}" for _, words, because in map(headline, study["answers"])]
+    regimes = [f"* `{name}`: {REGIMES[name].title}" for name in study["plan"]["regimes"]]
+    return [introduction, "## Answers", "", *answers, "", "## Regimes", "", *regimes, "", *generators(study)]
+
+
+def generators(study: Mapping[str, Any]) -> list[str]:
+    """What each generator was like at each fraction."""
+    names = study["plan"]["classifiers"]
+    columns = [f"GAN-{kind}, {name}" for kind in ("train", "test") for name in names]
+    lines = [
+        "## Generators",
+        "",
+        "GAN-train: accuracy on real test cells of a classifier that saw synthetic cells only. GAN-test:",
+        "share of synthetic cells in which a classifier of real training cells finds the class asked for.",
+        "",
+        f"| generator | real a class | minutes | training images | {' | '.join(columns)} |",
+        "|---|---|---|---|" + "---|" * len(columns),
+    ]
+    for row in study["generators"]:
+        shares = [row[f"gan_{kind}"].get(name) for kind in ("train", "test") for name in names]
+        shown = ["" if share is None else f"{share:.3f}" for share in shares]
+        cells = [
+            row["generator"],
+            amount(row["real_per_class"]),
+            f"{row['minutes']:.1f}",
+            f"{row['images']:,.0f}",
+        ]
+        lines.append(f"| {' | '.join([*cells, *shown])} |")
+    return [*lines, ""]
+
+
+def main() -> None:
+    """Write the page and its pictures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("page", type=Path)
+    parser.add_argument("study", type=Path)
+    parser.add_argument("--command", required=True, help="that made the study")
+    parser.add_argument("--machine", required=True, help="a sentence on where it was computed")
+    arguments = parser.parse_args()
+    study, ledger = (read_json(arguments.study / name) for name in ("study.json", "ledger.json"))
+    lines = page(study, ledger, arguments.command, arguments.machine)
+    pictures = {"cells": arguments.study / "cells.png"}
+    plots = ["curves", *(file_name(answer["question"]) for answer in study["answers"])]
+    pictures |= {name: arguments.study / "plots" / f"{name}.png" for name in plots}
+    for name, source in pictures.items():
+        if source.is_file():
+            target = f"{arguments.page.stem}-{name}.png"
+            shutil.copyfile(source, arguments.page.parent / target)
+            lines += [f"![{name}]({target})", ""]
+    lines += ["## Comparisons", "", table(study)]
+    write_atomic(arguments.page, "\n".join(lines).rstrip() + "\n")
+
+
+if __name__ == "__main__":
+    main()
