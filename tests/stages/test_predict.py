@@ -159,7 +159,7 @@ def test_without_calibration_nothing_is_promised(trained, calibrated, cells, tmp
 def test_workers_give_the_table_of_one_process(trained, calibrated, cells, tmp_path, monkeypatch):
     monkeypatch.setattr("cytoforge.stages.predict._CHUNK", 60)
     tables = []
-    for name, options in (("one", {}), ("again", {"executor": "serial"})):
+    for name, options in (("one", {}), ("two", {"executor": "loky", "workers": 2})):
         predict(trained, cells / "red", tmp_path / name, coverage=0.8, engine="torch", **options)
         tables.append((tmp_path / name / "predictions.csv").read_bytes())
     assert tables[0] == tables[1]

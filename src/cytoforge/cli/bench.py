@@ -43,7 +43,7 @@ def _predict(resolution: int, rounds: int, views: int) -> Outcome:
 
     found = bench_predict(resolution, rounds=rounds, views=views)
     text = (
-        f"{found.ours:.1f} pictures/s ({found.engine}, {found.threads} threads), timm eager "
+        f"{found.ours:.1f} pictures/s ({found.engine}), timm eager on {found.threads} threads "
         f"{found.plain:.1f}: {found.ratio:.2f} times as fast.\n"
         f"Same class in {found.same:.1%} of pictures, probabilities within {found.difference:.1e}."
     )

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cytoforge.core.device import computing_threads
 from cytoforge.core.progress import progress
 from cytoforge.data.augment import square_views
 from cytoforge.data.images import decode
@@ -38,7 +39,7 @@ class PredictBench:
         ratio: ours / plain.
         engine: that ours used.
         views: flips and turns of each picture that were looked at, by both.
-        threads: of the processor.
+        threads: of the network as timm gives it.
         difference: largest difference of a probability.
         same: share of pictures given the same class; 1 unless two classes tie.
     """
@@ -63,7 +64,8 @@ def bench_predict(
 ) -> PredictBench:
     """Time answers from files.
 
-    The network is EfficientNet-Lite0 with a random last layer: speed does not depend on what it learned.
+    Ours are those of `predict`: the network on one thread, decoding on the others. The network is
+    EfficientNet-Lite0 with a random last layer: speed does not depend on what it learned.
 
     Args:
         resolution: of the network's input, in pixels.
@@ -88,11 +90,15 @@ def bench_predict(
             write_phantom(Path(folder) / "cells", per_class=-(-pictures // 5), size=160)
             source = Path(folder) / "cells" / "images"
         files = pictures_in(source)[:pictures]
-        quick = fast_classifier(fitted, engine, Path(folder))
+        with computing_threads(1):
+            quick = fast_classifier(fitted, engine, Path(folder))
 
         def ours() -> NDArray[np.float32]:
             faults: dict[str, str] = {}
-            return np.concatenate([quick(images)[0] for _, images in prepared(files, preparation, faults)])
+            with computing_threads(1):
+                return np.concatenate(
+                    [quick(images)[0] for _, images in prepared(files, preparation, faults)]
+                )
 
         def plain() -> NDArray[np.float32]:
             return np.concatenate(
