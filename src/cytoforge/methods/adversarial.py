@@ -24,7 +24,10 @@ class AdversarialConfig(MethodConfig):
     """What every such method can be set to."""
 
     latent: int = Field(128, ge=1, description="length of the noise vector")
-    learning_rate: float = Field(2e-4, gt=0, description="Adam's learning rate of both networks")
+    learning_rate: float = Field(2e-4, gt=0, description="Adam's learning rate")
+    discriminator_learning_rate: float | None = Field(
+        None, gt=0, description="of the discriminator or critic, where it differs"
+    )
     betas: tuple[float, float] = Field((0.0, 0.99), description="Adam's decay rates")
     augment: Policy = Field("", description="differentiable augmentation, for example translation,cutout")
 
@@ -62,8 +65,13 @@ class Adversarial(Method):
         return normal(batch.seeds, (self.noise_length,), stream).to(batch.images.device)
 
     def _rate(self, network: str) -> float:
-        """Learning rate of a network."""
-        return self.config.learning_rate
+        """Learning rate of a network.
+
+        Reference:
+            Heusel et al., GANs trained by a two time-scale update rule, 2017. https://arxiv.org/abs/1706.08500
+        """
+        other = None if network == "generator" else self.config.discriminator_learning_rate
+        return other or self.config.learning_rate
 
     def _augment(self, images: Tensor, batch: Batch, stream: str) -> Tensor:
         return augment(images, self.config.augment, batch.seeds, stream)

@@ -35,8 +35,8 @@ class AutoConfig(WGANGPConfig):
     most_channels: int = Field(256, ge=4, description="upper bound of the width")
     critic_steps: int = Field(1, ge=1, description="critic steps for each generator step")
     penalty_every: int = Field(4, ge=1, description="one image in how many is used for the gradient penalty")
-    learning_rate: float = Field(2e-4, gt=0, description="Adam's learning rate of the generator")
-    critic_learning_rate: float | None = Field(1e-3, gt=0, description="of both critics")
+    learning_rate: float = Field(2e-4, gt=0, description="Adam's learning rate")
+    discriminator_learning_rate: float | None = Field(1e-3, gt=0, description="of both critics")
     sobolev: float = Field(1.0, ge=0, le=3, description="order of the Sobolev norm; 0 is the pixel norm")
     pixel_noise: bool = Field(True, description="noise for each pixel besides the latent code")
     augment: Policy = Field("translation,cutout", description="differentiable augmentation for the critic")
@@ -168,10 +168,6 @@ class Auto(Adversarial):
         labels = batch.labels.repeat(len(features[0]) // len(batch.labels))
         scores: Tensor = self.networks["discriminator"](features, labels)
         return scores
-
-    def _rate(self, network: str) -> float:
-        other = None if network == "generator" else self.config.critic_learning_rate
-        return other or self.config.learning_rate
 
     @cached_property
     def _pretrained(self) -> LiteFeatures:

@@ -123,8 +123,7 @@ class CGANConfig(ConditionalGANConfig):
     generator_channels: int = Field(32, ge=4, description="generator width at full resolution")
     discriminator_channels: int = Field(32, ge=4, description="discriminator width at half resolution")
     most_channels: int = Field(256, ge=4, description="upper bound of the width")
-    learning_rate: float = Field(2e-4, gt=0, description="Adam's learning rate of the generator")
-    discriminator_learning_rate: float = Field(1e-3, gt=0, description="of the discriminator")
+    discriminator_learning_rate: float | None = Field(1e-3, gt=0, description="of the discriminator")
     betas: tuple[float, float] = Field((0.0, 0.99), description="Adam's decay rates")
     r1: float = Field(1.0, ge=0, description="weight of the discriminator's squared gradient at real images")
     augment: Policy = Field("translation,cutout", description="differentiable augmentation")
@@ -163,10 +162,6 @@ class CGAN(ConditionalGAN):
             ),
             "discriminator": discriminator,
         }
-
-    def _rate(self, network: str) -> float:
-        config = self.config
-        return config.discriminator_learning_rate if network == "discriminator" else config.learning_rate
 
 
 def _strengthen(layers: nn.Sequential) -> None:

@@ -53,9 +53,6 @@ class GANConfig(AdversarialConfig):
     weight_clip: float | None = Field(None, gt=0, description="bound of each weight of the discriminator")
     label_smoothing: float = Field(0.0, ge=0, le=0.5, description="most that a discriminator label is moved")
     label_flips: float = Field(0.0, ge=0, lt=0.5, description="share of discriminator labels exchanged")
-    discriminator_learning_rate: float | None = Field(
-        None, gt=0, description="the discriminator's, where it differs"
-    )
 
 
 _PLAIN = {"r1": 0.0, "r2": 0.0}
@@ -202,10 +199,6 @@ class GAN(Adversarial):
         if config.r2:
             penalties["r2"] = config.r2 / 2 * zero_centred_penalty(critic, fake)
         return penalties
-
-    def _rate(self, network: str) -> float:
-        other = self.config.discriminator_learning_rate if network == "discriminator" else None
-        return other or self.config.learning_rate
 
     def _score(self, images: Tensor, labels: Tensor) -> Tensor:
         scores: Tensor = self.networks["discriminator"](images, labels)

@@ -29,8 +29,7 @@ class WGANGPConfig(AdversarialConfig):
     penalty: float = Field(10.0, ge=0, description="weight of the gradient penalty")
     penalty_every: int = Field(1, ge=1, description="one image in how many is used for the gradient penalty")
     drift: float = Field(0.0, ge=0, description="weight of the mean squared score of real images")
-    learning_rate: float = Field(1e-4, gt=0, description="Adam's learning rate of both networks")
-    critic_learning_rate: float | None = Field(None, gt=0, description="the critic's, where it differs")
+    learning_rate: float = Field(1e-4, gt=0, description="Adam's learning rate")
     betas: tuple[float, float] = Field((0.0, 0.9), description="Adam's decay rates")
     sobolev: float = Field(0.0, ge=0, le=3, description="order of the Sobolev norm; 0 is the pixel norm")
     pixel_noise: bool = Field(False, description="noise for each pixel besides the latent code")
@@ -68,7 +67,7 @@ class WGANGP(Adversarial):
             "critic_steps": 1,
             "penalty_every": 4,
             "learning_rate": 2e-4,
-            "critic_learning_rate": 1e-3,
+            "discriminator_learning_rate": 1e-3,
             "sobolev": 1.0,
             "pixel_noise": True,
             "augment": "translation,cutout",
@@ -126,10 +125,6 @@ class WGANGP(Adversarial):
         """The same for images (N, 3, H, W) that were generated for this batch."""
         scores = self._score(self._seen(fake, batch, "generator"), batch.labels)
         return wasserstein_generator(scores, scores)
-
-    def _rate(self, network: str) -> float:
-        other = self.config.critic_learning_rate if network == "critic" else None
-        return other or self.config.learning_rate
 
     def _score(self, images: Tensor, labels: Tensor) -> Tensor:
         scores: Tensor = self.networks["critic"](images, labels)
