@@ -197,6 +197,7 @@ def predict(
     """
     from cytoforge.cli.config_file import read_yaml
     from cytoforge.stages import predict as stage
+    from cytoforge.stages.predictions import verdict
 
     found = stage.predict(
         run,
@@ -211,7 +212,7 @@ def predict(
     )
     counts: dict[str, int] = {}
     for cell in found.cells:
-        word = stage.verdict(cell, found.calibrated)
+        word = verdict(cell, found.calibrated)
         counts[word] = counts.get(word, 0) + 1
     facts: dict[str, Any] = {
         "out": out,

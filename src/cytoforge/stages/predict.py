@@ -6,7 +6,6 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -17,45 +16,21 @@ from numpy.typing import NDArray
 
 from cytoforge.core.errors import ConfigError, DataError
 from cytoforge.core.executors import Executor
-from cytoforge.core.files import sha256_file, write_atomic, write_json
+from cytoforge.core.files import sha256_file
 from cytoforge.core.jobs import Job, run_jobs
-from cytoforge.core.png import encode_png
-from cytoforge.core.table import csv_text
 from cytoforge.data.images import EXTENSIONS, decode
 from cytoforge.data.transform import Preparation, prepare
 from cytoforge.evaluation.calibration import softmax
 from cytoforge.evaluation.trust import Answers, answer
 from cytoforge.masks.nuclei import Nucleus, find_nuclei, window
-from cytoforge.report.annotate import Note, annotated_cells, annotated_photo
-from cytoforge.report.teaching import Teaching, teaching
+from cytoforge.report.teaching import teaching
 from cytoforge.stages.calibrate import FILE, Trusted, open_trusted
 from cytoforge.stages.engines import Engine
+from cytoforge.stages.predictions import Predicted, draw_predictions, picture_name, write_predictions
 
 _CHUNK, _PHOTOS, _AHEAD, _BATCH = 512, 8, 64, 32
-_SHOWN = 60
 _FRAMINGS = (4.0,)
 """Used where the run has no calibration that measured how wide training pictures are."""
-
-_RESEARCH = "For research and teaching. Not for diagnosis."
-
-
-@dataclass(frozen=True)
-class Predicted:
-    """What `predict` found.
-
-    Attributes:
-        folder: of predictions.csv, predictions.json and annotated.png.
-        cells: one mapping for each cell, as in predictions.json.
-        faults: picture -> why it could not be used.
-        calibrated: whether the run has a calibration.
-        engine: that computed.
-    """
-
-    folder: Path
-    cells: tuple[dict[str, Any], ...]
-    faults: dict[str, str]
-    calibrated: bool
-    engine: str
 
 
 def predict(
@@ -113,12 +88,12 @@ def predict(
     results = run_jobs(predict_job, jobs, out / "jobs", executor, workers, "pictures")
     root = source if source.is_dir() else source.parent
     cells = [_named(cell, root) for result in results for cell in result["cells"]]
-    faults = {_name(path, root): why for result in results for path, why in result["faults"].items()}
+    faults = {picture_name(path, root): why for result in results for path, why in result["faults"].items()}
     if not cells and faults:
         raise DataError(f"no picture of {source} can be used; the first: {next(iter(faults.values()))}")
     found = Predicted(out, tuple(cells), faults, trusted.calibration is not None, trusted.quick.engine)
-    _write(found, trusted, text, coverage, photos)
-    _draw(found, trusted.classes, root, files, photos)
+    write_predictions(found, trusted, text, coverage, photos)
+    draw_predictions(found, trusted.classes, root, files, photos)
     shutil.rmtree(out / "jobs", ignore_errors=True)
     return found
 
@@ -302,102 +277,5 @@ def _stamp(path: Path) -> tuple[str, int, int]:
     return str(path.absolute()), state.st_size, state.st_mtime_ns
 
 
-def _name(path: str, root: Path) -> str:
-    place, base = Path(path), root.absolute()
-    return place.relative_to(base).as_posix() if place.is_relative_to(base) else place.name
-
-
 def _named(cell: Mapping[str, Any], root: Path) -> dict[str, Any]:
-    return {**cell, "image": _name(cell["image"], root)}
-
-
-def verdict(cell: Mapping[str, Any], calibrated: bool) -> str:
-    """What to do with an answer, in one word or two."""
-    if not calibrated:
-        return "not calibrated"
-    if cell["unknown"]:
-        return "unknown kind"
-    if len(cell["possible"]) == 1:
-        return "sure"
-    return "several possible" if cell["possible"] else "fits no class"
-
-
-def _write(found: Predicted, trusted: Trusted, text: Teaching, coverage: float, photos: bool) -> None:
-    classes, calibration = trusted.classes, trusted.calibration
-    header = ["image", "left", "top", "width", "height", "class", "probability", "answer", "possible"]
-    header += ["distance", "kind", "meaning", "usual follow-up", *(f"p({name})" for name in classes)]
-    rows = []
-    for cell in found.cells:
-        meaning = text.of(cell["class"])
-        words = ("", "", "") if meaning is None else (meaning.kind, meaning.meaning, meaning.follow_up)
-        possible = " | ".join(cell["possible"]) if found.calibrated else ""
-        distance = cell["distance"] if found.calibrated else ""
-        rows.append(
-            [
-                cell["image"],
-                *(cell["box"] or [""] * 4),
-                cell["class"],
-                cell["probability"],
-                verdict(cell, found.calibrated),
-                possible,
-                distance,
-                *words,
-                *cell["probabilities"].values(),
-            ]
-        )
-    write_atomic(found.folder / "predictions.csv", csv_text(header, rows))
-    known = {name: meaning for name in classes if (meaning := text.of(name)) is not None}
-    unjudged = ("possible", "distance", "unknown", "sure")
-    cells = [
-        {key: None if key in unjudged and not found.calibrated else value for key, value in cell.items()}
-        | {"answer": verdict(cell, found.calibrated)}
-        for cell in found.cells
-    ]
-    write_json(
-        found.folder / "predictions.json",
-        {
-            "format": 1,
-            "kind": "predictions",
-            "notice": _RESEARCH,
-            "note": text.note,
-            "run": str(trusted.run.path.resolve()),
-            "weights_sha256": trusted.weights_sha256,
-            "classes": list(classes),
-            "photos": photos,
-            "engine": found.engine,
-            "calibrated": found.calibrated,
-            "coverage": coverage if found.calibrated else None,
-            "caveat": None if calibration is None else calibration.caveat,
-            "meanings": {
-                name: meaning.model_dump(mode="json", exclude={"names"}) for name, meaning in known.items()
-            },
-            "faults": found.faults,
-            "cells": cells,
-        },
-    )
-
-
-def _note(cell: Mapping[str, Any], classes: Sequence[str], calibrated: bool) -> Note:
-    doubt = {"unknown kind": "?? ", "several possible": "? ", "fits no class": "? "}
-    mark = doubt.get(verdict(cell, calibrated), "")
-    words = f"{mark}{cell['probability']:.2f} {cell['class']}"
-    box = None if cell["box"] is None else tuple(cell["box"])
-    return Note(classes.index(cell["class"]), words, cell["sure"] or not calibrated, box)
-
-
-def _draw(found: Predicted, classes: Sequence[str], root: Path, files: Sequence[Path], photos: bool) -> None:
-    """annotated.png: the photo with frames, or up to sixty cells in rows."""
-    marks = {"Content": "pictures with answers of a classifier", "Notice": _RESEARCH}
-    if not photos:
-        chosen = found.cells[:_SHOWN]
-        cells = [decode(root / cell["image"]) for cell in chosen]
-        notes = [_note(cell, classes, found.calibrated) for cell in chosen]
-        if cells:
-            write_atomic(found.folder / "annotated.png", encode_png(annotated_cells(cells, notes), marks))
-        return
-    usable = [path for path in files if _name(str(path.absolute()), root) not in found.faults]
-    for number, path in enumerate(usable, start=1):
-        name = _name(str(path.absolute()), root)
-        notes = [_note(cell, classes, found.calibrated) for cell in found.cells if cell["image"] == name]
-        file = "annotated.png" if len(usable) == 1 else f"annotated-{number:04d}.png"
-        write_atomic(found.folder / file, encode_png(annotated_photo(decode(path), notes), marks))
+    return {**cell, "image": picture_name(cell["image"], root)}

@@ -1,0 +1,141 @@
+"""What `predict` found, as a table, as JSON and as annotated pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cytoforge.core.files import write_atomic, write_json
+from cytoforge.core.png import encode_png
+from cytoforge.core.table import csv_text
+from cytoforge.data.images import decode
+from cytoforge.report.annotate import Note, annotated_cells, annotated_photo
+from cytoforge.report.teaching import Teaching
+from cytoforge.stages.calibrate import Trusted
+
+_SHOWN = 60
+_RESEARCH = "For research and teaching. Not for diagnosis."
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What `predict` found.
+
+    Attributes:
+        folder: of predictions.csv, predictions.json and annotated.png.
+        cells: one mapping for each cell, as in predictions.json.
+        faults: picture -> why it could not be used.
+        calibrated: whether the run has a calibration.
+        engine: that computed.
+    """
+
+    folder: Path
+    cells: tuple[dict[str, Any], ...]
+    faults: dict[str, str]
+    calibrated: bool
+    engine: str
+
+
+def picture_name(path: str, root: Path) -> str:
+    """A picture's path below the folder that was asked about, or its name alone."""
+    place, base = Path(path), root.absolute()
+    return place.relative_to(base).as_posix() if place.is_relative_to(base) else place.name
+
+
+def verdict(cell: Mapping[str, Any], calibrated: bool) -> str:
+    """What to do with an answer, in one word or two."""
+    if not calibrated:
+        return "not calibrated"
+    if cell["unknown"]:
+        return "unknown kind"
+    if len(cell["possible"]) == 1:
+        return "sure"
+    return "several possible" if cell["possible"] else "fits no class"
+
+
+def write_predictions(
+    found: Predicted, trusted: Trusted, text: Teaching, coverage: float, photos: bool
+) -> None:
+    """predictions.csv and predictions.json."""
+    classes, calibration = trusted.classes, trusted.calibration
+    header = ["image", "left", "top", "width", "height", "class", "probability", "answer", "possible"]
+    header += ["distance", "kind", "meaning", "usual follow-up", *(f"p({name})" for name in classes)]
+    rows = []
+    for cell in found.cells:
+        meaning = text.of(cell["class"])
+        words = ("", "", "") if meaning is None else (meaning.kind, meaning.meaning, meaning.follow_up)
+        possible = " | ".join(cell["possible"]) if found.calibrated else ""
+        distance = cell["distance"] if found.calibrated else ""
+        rows.append(
+            [
+                cell["image"],
+                *(cell["box"] or [""] * 4),
+                cell["class"],
+                cell["probability"],
+                verdict(cell, found.calibrated),
+                possible,
+                distance,
+                *words,
+                *cell["probabilities"].values(),
+            ]
+        )
+    write_atomic(found.folder / "predictions.csv", csv_text(header, rows))
+    known = {name: meaning for name in classes if (meaning := text.of(name)) is not None}
+    unjudged = ("possible", "distance", "unknown", "sure")
+    cells = [
+        {key: None if key in unjudged and not found.calibrated else value for key, value in cell.items()}
+        | {"answer": verdict(cell, found.calibrated)}
+        for cell in found.cells
+    ]
+    write_json(
+        found.folder / "predictions.json",
+        {
+            "format": 1,
+            "kind": "predictions",
+            "notice": _RESEARCH,
+            "note": text.note,
+            "run": str(trusted.run.path.resolve()),
+            "weights_sha256": trusted.weights_sha256,
+            "classes": list(classes),
+            "photos": photos,
+            "engine": found.engine,
+            "calibrated": found.calibrated,
+            "coverage": coverage if found.calibrated else None,
+            "caveat": None if calibration is None else calibration.caveat,
+            "meanings": {
+                name: meaning.model_dump(mode="json", exclude={"names"}) for name, meaning in known.items()
+            },
+            "faults": found.faults,
+            "cells": cells,
+        },
+    )
+
+
+def _note(cell: Mapping[str, Any], classes: Sequence[str], calibrated: bool) -> Note:
+    doubt = {"unknown kind": "?? ", "several possible": "? ", "fits no class": "? "}
+    mark = doubt.get(verdict(cell, calibrated), "")
+    words = f"{mark}{cell['probability']:.2f} {cell['class']}"
+    box = None if cell["box"] is None else tuple(cell["box"])
+    return Note(classes.index(cell["class"]), words, cell["sure"] or not calibrated, box)
+
+
+def draw_predictions(
+    found: Predicted, classes: Sequence[str], root: Path, files: Sequence[Path], photos: bool
+) -> None:
+    """annotated.png: the photo with frames, or up to sixty cells in rows."""
+    marks = {"Content": "pictures with answers of a classifier", "Notice": _RESEARCH}
+    if not photos:
+        chosen = found.cells[:_SHOWN]
+        cells = [decode(root / cell["image"]) for cell in chosen]
+        notes = [_note(cell, classes, found.calibrated) for cell in chosen]
+        if cells:
+            write_atomic(found.folder / "annotated.png", encode_png(annotated_cells(cells, notes), marks))
+        return
+    usable = [path for path in files if picture_name(str(path.absolute()), root) not in found.faults]
+    for number, path in enumerate(usable, start=1):
+        name = picture_name(str(path.absolute()), root)
+        notes = [_note(cell, classes, found.calibrated) for cell in found.cells if cell["image"] == name]
+        file = "annotated.png" if len(usable) == 1 else f"annotated-{number:04d}.png"
+        write_atomic(found.folder / file, encode_png(annotated_photo(decode(path), notes), marks))
