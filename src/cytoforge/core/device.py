@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from importlib.metadata import version
+from typing import Any
 
 import torch
 from torch import nn
@@ -56,3 +59,15 @@ def computing_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def surroundings() -> dict[str, Any]:
+    """Threads and versions that a run is computed with, for its configuration."""
+    return {
+        "threads": torch.get_num_threads(),
+        "versions": {
+            "cytoforge": version("cytoforge"),
+            "torch": version("torch"),
+            "python": platform.python_version(),
+        },
+    }

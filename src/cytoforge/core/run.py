@@ -12,6 +12,7 @@ run/config.json        what was asked for; enough to rebuild the method
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -20,6 +21,8 @@ from cytoforge.core.errors import CheckpointError, ConfigError
 from cytoforge.core.files import read_json, sha256_bytes, write_atomic, write_json
 
 FORMAT = 1
+_VOLATILE = ("versions", "threads", "format")
+"""Parts of config.json in which a run that goes on may differ."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,27 @@ class Run:
                 f"{path / 'config.json'} has a format that this version cannot read; update cytoforge."
             )
         return cls(path, config)
+
+    def require_same(self, asked: Mapping[str, Any]) -> None:
+        """Refuse to go on with other settings than the run was started with.
+
+        Args:
+            asked: what would be its configuration now; threads and versions may differ.
+
+        Raises:
+            ConfigError: anything else does.
+        """
+        differences = [
+            f"\n  - {name}: the run has {before}, asked for {now}"
+            for key in asked
+            if key not in _VOLATILE
+            for name, before, now in _differences(key, self.config.get(key), asked[key])
+        ]
+        if differences:
+            raise ConfigError(
+                f"{self.path} was started with other settings:{''.join(differences)}\n"
+                "Repeat the settings of its config.json, or choose another --run."
+            )
 
     @property
     def split_path(self) -> Path:
@@ -109,6 +133,18 @@ class Run:
         """Forget records of images after `seen`: a resumed run writes them again."""
         kept = [record for record in self.read_log() if record["seen"] <= seen]
         write_atomic(self.path / "log.jsonl", "".join(json.dumps(record) + "\n" for record in kept))
+
+
+def _differences(name: str, before: Any, now: Any) -> list[tuple[str, Any, Any]]:
+    """Name, old and new value of what differs; of mappings only the keys that do."""
+    if before == now:
+        return []
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = dict.fromkeys([*before, *now])
+        return [
+            found for key in keys for found in _differences(f"{name}.{key}", before.get(key), now.get(key))
+        ]
+    return [(name, before, now)]
 
 
 def require_empty(path: Path) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import platform
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cytoforge.core.device import surroundings
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.executors import Executor
 from cytoforge.core.files import write_atomic, write_json
@@ -50,6 +49,10 @@ from cytoforge.stages.split import split as split_folder
 
 WATCHED = 250
 """Unseen cells that are looked at while training, for the curves."""
+
+
+_FIXED = ("method", "recipe", "seed", "classes", "split_sha256")
+"""Parts of config.json in which a training that goes on must agree; the number format is measured anew."""
 
 
 def train(
@@ -95,7 +98,11 @@ def train(
     require_trainable(parts, cells)
     cached = _open(cells, chosen)
     config = run_config(chosen, _facts(cells, cached, parts, seed))
-    folder = _same(run, config) if going_on else Run.create(run, config)
+    if going_on:
+        folder = Run.open(run)
+        folder.require_same({key: config[key] for key in _FIXED})
+    else:
+        folder = Run.create(run, config)
     parts.save(folder.split_path)
     held = cached.select(parts.names("val")) if parts.names("val") else None
     shown = cached.select(parts.names("train")).without_masks()
@@ -278,25 +285,8 @@ def _facts(cells: CellSet, cached: CachedCells, parts: Split, seed: int) -> dict
         "classes": list(cached.shape.classes),
         "data": {"root": str(cells.root.resolve()), "layout": cells.layout},
         "split_sha256": parts.sha256,
-        "threads": torch.get_num_threads(),
-        "versions": {
-            "cytoforge": version("cytoforge"),
-            "torch": version("torch"),
-            "python": platform.python_version(),
-        },
+        **surroundings(),
     }
-
-
-def _same(path: Path, asked: Mapping[str, Any]) -> Run:
-    """The run to go on with, refused where it was started with another recipe, seed or data."""
-    run = Run.open(path)
-    for key in ("method", "recipe", "seed", "classes", "split_sha256"):
-        if run.config.get(key) != asked[key]:
-            raise ConfigError(
-                f"{path} was started with another {key.removesuffix('_sha256')}: {run.config.get(key)}, not "
-                f"{asked[key]}. Repeat its settings, or choose another --run."
-            )
-    return run
 
 
 def _curve(records: Sequence[Mapping[str, Any]]) -> Curve:

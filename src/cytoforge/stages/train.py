@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ from pydantic import BaseModel, create_model
 
 from cytoforge.core.batch import DataShape
 from cytoforge.core.checkpoint import load_checkpoint
-from cytoforge.core.device import fastest_precision
+from cytoforge.core.device import fastest_precision, surroundings
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.method import Method, MethodConfig
 from cytoforge.core.randomness import derive
@@ -35,9 +33,6 @@ from cytoforge.training.warm_start import frozen_parameters, starting_tensors, w
 
 MINUTES = 20.0
 """How long a training lasts where neither images nor minutes are given."""
-
-VOLATILE = ("versions", "threads", "format")
-"""Parts of config.json in which a resumed run may differ."""
 
 
 @dataclass(frozen=True)
@@ -279,7 +274,7 @@ def _started(asked: _Asked, fabric: Fabric) -> Run:
         if asked.resume and (path / "config.json").exists():
             run = Run.open(path)
             parts = Split.load(run.split_path)
-            _compare(run, _config(asked, parts))
+            run.require_same(_config(asked, parts))
             check_split(parts, cells)
         else:
             parts = _split(cells, asked.seed, asked.split, asked.base)
@@ -322,29 +317,9 @@ def _config(asked: _Asked, split: Split) -> dict[str, Any]:
         "mask_channels": _shape(chosen, cells).mask_channels,
         "data": {"root": str(cells.root.resolve()), "layout": cells.layout},
         "split_sha256": split.sha256,
-        "threads": torch.get_num_threads(),
-        "versions": {
-            "cytoforge": version("cytoforge"),
-            "torch": version("torch"),
-            "python": platform.python_version(),
-        },
+        **surroundings(),
         **refined,
     }
-
-
-def _compare(run: Run, asked: Mapping[str, Any]) -> None:
-    """Refuse to resume a run with other settings than it was started with."""
-    before = run.config
-    differences = [
-        f"\n  - {key}: the run has {before.get(key)}, asked for {asked[key]}"
-        for key in asked
-        if key not in VOLATILE and before.get(key) != asked[key]
-    ]
-    if differences:
-        raise ConfigError(
-            f"{run.path} was started with other settings:{''.join(differences)}\n"
-            "Repeat the settings of its config.json, or choose another --run."
-        )
 
 
 def _measure(cached: CachedCells, split: Split, extractor: str) -> Measure | None:
