@@ -23,11 +23,11 @@ What differs from the source, and why:
 * "linear" and the measurements of one region only are ours, for scale: a linear layer on the features of
   EfficientNet-Lite0, which needs no download.
 * Its table's 813 superficial-intermediate cells should be 831; only that adds up to 4,049.
-* Steps: 4,000 of 64 images for the basic CNN, 1,200 of 32 for the three large networks (about 18 times each
-  cell), so that two cores can afford it. From random weights that is short.
+* Steps: 4,000 of 64 images for the basic CNN, 400 of 32 for the three large networks (about 6 times each
+  cell), so that two cores can afford it in two hours. From random weights that is short.
 
 Cost at full scale: six folds for each classifier. Upper bounds for one fold on one core, scaled up from a few
-steps on a busy machine: basic CNN 6 minutes, ResNet-50 18, VGG-16 32. Not measured: VGG-19, somewhat more;
+steps on a busy machine: basic CNN 6 minutes, ResNet-50 6, VGG-16 11. Not measured: VGG-19, somewhat more;
 SVM, MLP and "linear", a few minutes; measuring 3,252 cells without masks once, about 5.
 `minutes_per_fold` in result.json is what it took. The same call goes on where it was interrupted;
 `--executor loky --workers 2` computes two folds at once.
@@ -118,9 +118,9 @@ class Entry:
 
 ENTRIES: dict[str, Entry] = {
     "basic-cnn": Entry("basic-cnn"),
-    "resnet50": Entry("resnet50", {"steps": 1200}),
-    "vgg16": Entry("vgg16", {"steps": 1200}),
-    "vgg19": Entry("vgg19", {"steps": 1200}),
+    "resnet50": Entry("resnet50", {"steps": 400}),
+    "vgg16": Entry("vgg16", {"steps": 400}),
+    "vgg19": Entry("vgg19", {"steps": 400}),
     "svm": Entry("svm"),
     "mlp": Entry("mlp"),
     "svm nucleus": Entry("svm", {"regions": "nucleus"}, of_source=False),

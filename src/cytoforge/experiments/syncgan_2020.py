@@ -87,7 +87,7 @@ class Budget:
     plan: Mapping[str, Any]
 
 
-_SCRATCH = {"mode": "scratch", "weights": "none", "resolution": 64, "steps": 200, "batch": 16}
+_SCRATCH = {"mode": "scratch", "weights": "none", "resolution": 64, "steps": 100, "batch": 16}
 _VANILLA = {
     **{"loss": "non-saturating", "r1": 0.0, "r2": 0.0, "betas": (0.5, 0.999), "augment": ""},
     **{"label_smoothing": 0.1, "label_flips": 0.05},
