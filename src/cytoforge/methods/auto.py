@@ -85,8 +85,9 @@ class Auto(Adversarial):
         if config.features:
             self.networks["discriminator"] = FeatureDiscriminator(len(shape.classes))
         if self._rebuilds:
+            # half as wide as the critic, so that weights to start from stay below 10 MB
             encoder = ConvolutionalEncoder(
-                shape.resolution, config.latent, config.critic_channels, config.most_channels
+                shape.resolution, config.latent, config.critic_channels // 2, config.most_channels // 2
             )
             generator = self.adversary.networks["generator"]
             assert isinstance(generator, ConvolutionalGenerator)
