@@ -3,6 +3,7 @@ import torch
 from cytoforge.core.batch import Batch, DataShape
 from cytoforge.methods.auto import Auto, AutoConfig
 from cytoforge.methods.wgan_gp import WGANGP
+from cytoforge.stages.starting_weights import LARGEST
 
 SHAPE = DataShape(32, ("a", "b"))
 SMALL = {"latent": 8, "generator_channels": 4, "critic_channels": 4, "most_channels": 8, "features_side": 32}
@@ -33,6 +34,14 @@ def test_the_pretrained_network_is_neither_trained_nor_saved():
     assert all(parameter.grad is None for parameter in method._pretrained.parameters())
     assert not any("pyramid" in key for network in method.networks.values() for key in network.state_dict())
     assert [turn.network for turn in method.turns()] == ["critic", "discriminator", "generator"]
+
+
+def test_weights_to_start_from_may_ship():
+    method = Auto(AutoConfig(), DataShape(64, tuple("abcdefg")))
+    count = sum(
+        tensor.numel() for network in method.networks.values() for tensor in network.state_dict().values()
+    )
+    assert 2 * count < LARGEST
 
 
 def test_half_of_a_batch_is_rebuilt_and_the_rest_drawn_from_noise():
