@@ -18,7 +18,9 @@ INTRODUCTION = """# Classifiers, by random and by grouped folds
 
 Every cell is tested once by folds that divide cells at random and once by folds that keep together what
 comes from one photo or slide; only the second says what to expect of a new photo. In brackets: 95 % interval
-over groups drawn anew, the trained networks held fixed. Nothing is chosen while training. {machine}
+over groups drawn anew, the trained networks held fixed. Nothing is chosen while training.
+
+{machine}
 """
 
 
