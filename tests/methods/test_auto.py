@@ -68,7 +68,7 @@ def test_training_brings_what_is_rebuilt_closer_to_its_cell():
     for _ in range(40):
         optimizer.zero_grad()
         found = method.generator_losses(batch)
-        (found["reconstruction"] + found["divergence"]).backward()
+        (found["reconstruction"] + found["prior"]).backward()
         optimizer.step()
         losses.append(float(found["reconstruction"].detach()))
     assert losses[-1] < 0.6 * losses[0]

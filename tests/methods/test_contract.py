@@ -20,7 +20,8 @@ from cytoforge.core.batch import Batch, DataShape, to_float
 from cytoforge.core.checkpoint import load_checkpoint
 from cytoforge.core.randomness import image_seeds
 from cytoforge.core.run import Run
-from cytoforge.methods.catalogue import METHODS, rebuild
+from cytoforge.data.transform import Preparation
+from cytoforge.methods.catalogue import METHODS, method_type, rebuild
 from cytoforge.training.loop import Loop, LoopConfig, Until
 from cytoforge.training.state import load_modules
 
@@ -207,6 +208,13 @@ def masks_for(name, start, count):
 def test_every_method_has_a_row():
     """All but the one that starts from a pretrained model: test_text_to_image.py holds it to the same."""
     assert {*CASES, "text-to-image"} == set(METHODS)
+
+
+def test_no_setting_has_the_name_of_another(name):
+    """`--set` takes the settings of method, loop and preparation by one name each."""
+    parts = (method_type(name).config_type, LoopConfig, Preparation)
+    names = [field for part in parts for field in part.model_fields]
+    assert len(names) == len(set(names))
 
 
 def test_finite_gradients_for_the_right_network_only(name):

@@ -45,7 +45,7 @@ class AutoConfig(WGANGPConfig):
         3.0, ge=0, description="weight of rebuilding half of the training cells from their codes"
     )
     coarse: float = Field(8.0, ge=0, description="of that: weight of colours in squares of 4 px")
-    divergence: float = Field(0.01, ge=0, description="of that: weight of the codes' divergence from noise")
+    prior: float = Field(0.01, ge=0, description="of that: weight of the codes' divergence from noise")
     features_side: int = Field(96, ge=32, description="side at which the pretrained network sees, in pixels")
     features_augment: Policy = Field(
         "color,translation,cutout", description="differentiable augmentation before the pretrained network"
@@ -150,7 +150,7 @@ class Auto(Adversarial):
         distance = perceptual_distance(seen, wanted) + config.coarse * F.mse_loss(drawn, given)
         return {
             "reconstruction": config.reconstruction * distance,
-            "divergence": config.reconstruction * config.divergence * kl_to_standard_normal(*codes),
+            "prior": config.reconstruction * config.prior * kl_to_standard_normal(*codes),
         }
 
     def _pixels(self) -> WGANGP:
