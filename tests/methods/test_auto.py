@@ -51,15 +51,15 @@ def test_half_of_a_batch_is_rebuilt_and_the_rest_drawn_from_noise():
     drawn, (mean, log_variance) = method._drawn(Batch(images, labels, seeds), "generator")
     others, _ = method._drawn(Batch(images.flip(0), labels, seeds), "generator")
     assert mean.shape == log_variance.shape == (3, 8)
-    assert (drawn[:2] - others[:2]).abs().amax(dim=(1, 2, 3)).min() > 1e-4
+    assert (drawn[[0, 4]] - others[[0, 4]]).abs().amax(dim=(1, 2, 3)).min() > 1e-4
     from_noise = method.sample(method._noise(Batch(images, labels, seeds), "generator"), labels)
-    torch.testing.assert_close(drawn[3:], from_noise[3:])
-    torch.testing.assert_close(others[3:], from_noise[3:])
+    torch.testing.assert_close(drawn[1::2], from_noise[1::2])
+    torch.testing.assert_close(others[1::2], from_noise[1::2])
 
 
 def test_training_brings_what_is_rebuilt_closer_to_its_cell():
     method = make(Auto)
-    tint = torch.tensor([[-0.8, 0.8, 0.0], [0.8, -0.8, 0.0], [-0.8, 0.8, 0.0], [0.8, -0.8, 0.0]])
+    tint = torch.tensor([[-0.8, 0.8, 0.0], [-0.8, 0.8, 0.0], [0.8, -0.8, 0.0], [0.8, -0.8, 0.0]])
     batch = Batch(
         tint[:, :, None, None].expand(4, 3, 32, 32), torch.zeros(4, dtype=torch.int64), torch.arange(4)
     )
@@ -73,5 +73,5 @@ def test_training_brings_what_is_rebuilt_closer_to_its_cell():
         losses.append(float(found["reconstruction"].detach()))
     assert losses[-1] < 0.6 * losses[0]
     drawn, _ = method._drawn(batch, "generator")
-    red = drawn[:2].detach().mean(dim=(2, 3))[:, 0]
+    red = drawn[::2].detach().mean(dim=(2, 3))[:, 0]
     assert red[1] - red[0] > 0.3

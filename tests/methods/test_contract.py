@@ -210,11 +210,12 @@ def test_every_method_has_a_row():
     assert {*CASES, "text-to-image"} == set(METHODS)
 
 
-def test_no_setting_has_the_name_of_another(name):
+def test_no_setting_has_the_name_of_another():
     """`--set` takes the settings of method, loop and preparation by one name each."""
-    parts = (method_type(name).config_type, LoopConfig, Preparation)
-    names = [field for part in parts for field in part.model_fields]
-    assert len(names) == len(set(names))
+    for name in METHODS:
+        parts = (method_type(name).config_type, LoopConfig, Preparation)
+        names = [field for part in parts for field in part.model_fields]
+        assert len(names) == len(set(names)), name
 
 
 def test_finite_gradients_for_the_right_network_only(name):

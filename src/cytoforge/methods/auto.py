@@ -25,6 +25,8 @@ Codes = tuple[Tensor, Tensor]
 """Mean and log variance, (M, latent) each."""
 
 _SQUARE = 4
+_REBUILT = slice(None, None, 2)
+"""Every other image, so that two processes rebuild what one does."""
 
 
 class AutoConfig(WGANGPConfig):
@@ -128,25 +130,26 @@ class Auto(Adversarial):
         return bool(self.config.features and self.config.reconstruction)
 
     def _drawn(self, batch: Batch, stream: str) -> tuple[Tensor, Codes | None]:
-        """Images (N, 3, H, W) of the batch's classes, the first half rebuilt, and the codes of that half."""
+        """Images (N, 3, H, W) of the batch's classes, every other one rebuilt, and the codes of those."""
         if not self._rebuilds:
             return self.generated(batch, stream), None
-        half = batch.images[: _half(batch)]
-        images, *codes = self.networks["generator"](self._noise(batch, stream), batch.labels, half)
-        return images, (codes[0], codes[1])
+        noise, given = self._noise(batch, stream), batch.images[_REBUILT]
+        images, mean, log_variance = self.networks["generator"](noise, batch.labels, given)
+        return images, (mean, log_variance)
 
     def _rebuilding(
         self, batch: Batch, fake: Tensor, features: list[Tensor], codes: Codes
     ) -> dict[str, Tensor]:
-        """Distances between the first half of the batch and what was rebuilt of it, and of codes from noise.
+        """Distances between cells of the batch and what was rebuilt of them, and of codes from noise.
 
         The discriminator's augmentation has moved both alike.
         """
-        count, config = _half(batch), self.config
+        config = self.config
+        cells = Batch(batch.images[_REBUILT], batch.labels[_REBUILT], batch.seeds[_REBUILT])
         with torch.no_grad():
-            wanted = self._features([(batch.images[:count], "generator")], batch.part(0, count))
-        seen = [each[:count] for each in features]
-        drawn, given = (F.avg_pool2d(images[:count].float(), _SQUARE) for images in (fake, batch.images))
+            wanted = self._features([(cells.images, "generator")], cells)
+        seen = [each[_REBUILT] for each in features]
+        drawn, given = (F.avg_pool2d(images.float(), _SQUARE) for images in (fake[_REBUILT], cells.images))
         distance = perceptual_distance(seen, wanted) + config.coarse * F.mse_loss(drawn, given)
         return {
             "reconstruction": config.reconstruction * distance,
@@ -177,7 +180,3 @@ class Auto(Adversarial):
             memory_format=torch.channels_last  # type: ignore[call-overload]
         )
         return features
-
-
-def _half(batch: Batch) -> int:
-    return (len(batch.images) + 1) // 2

@@ -220,18 +220,17 @@ class EncodedGenerator(nn.Module):
     ) -> Tensor | tuple[Tensor, Tensor, Tensor]:
         """Noise (N, noise_length) and labels (N,) become images (N, 3, H, W) in [-1, 1].
 
-        With images `given` (M, 3, H, W), M up to N, the first M images are drawn from codes of these, which
-        take the place of the latent part of the noise; the mean and log variance of the codes, (M, latent)
-        each, are returned as well.
+        With images `given` (M, 3, H, W), M = ceil(N / 2), every other image, from the first on, is drawn from
+        the code of one of these, which takes the place of the latent part of its noise; the mean and log
+        variance of the codes, (M, latent) each, are returned as well.
         """
         if given is None:
             images: Tensor = self.generator(noise, labels)
             return images
         mean, log_variance = self.encoder(given)
-        latent, count = self.generator.latent, len(given)
-        code = mean + (log_variance / 2).exp() * noise[:count, :latent]
-        coded = torch.cat([code, noise[:count, latent:]], dim=1)
-        return self.generator(torch.cat([coded, noise[count:]]), labels), mean, log_variance
+        coded, latent = noise.clone(), slice(self.generator.latent)
+        coded[::2, latent] = mean + (log_variance / 2).exp() * noise[::2, latent]
+        return self.generator(coded, labels), mean, log_variance
 
 
 def _narrowing(resolution: int, channels: int, most_channels: int) -> nn.Sequential:

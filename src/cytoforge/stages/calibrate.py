@@ -48,7 +48,6 @@ class Trusted:
     Attributes:
         run: its folder.
         quick: the classifier, ready to answer.
-        weights_sha256: of its checkpoint.
         calibration: None where it was not calibrated.
         known: training cells as the classifier sees them, None likewise.
         names: (T,) names of these training cells.
@@ -57,11 +56,15 @@ class Trusted:
 
     run: Run
     quick: FastClassifier
-    weights_sha256: str
     calibration: Calibration | None = None
     known: Known | None = None
     names: tuple[str, ...] = ()
     labels: NDArray[np.int64] | None = None
+
+    @property
+    def weights_sha256(self) -> str:
+        """Of the classifier's checkpoint."""
+        return self.quick.fitted.weights_sha256
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -160,9 +163,7 @@ def open_plain(run: Path, checkpoint: str = "best", engine: Engine = "auto") -> 
         ConfigError: the engine cannot be had.
     """
     opened = Run.open(run)
-    fitted = open_classifier(opened, checkpoint)
-    quick = fast_classifier(fitted, engine, run / "engines")
-    return Trusted(opened, quick, fitted.weights_sha256)
+    return Trusted(opened, fast_classifier(open_classifier(opened, checkpoint), engine, run / "engines"))
 
 
 def open_trusted(run: Path, checkpoint: str = "best", engine: Engine = "auto") -> Trusted:

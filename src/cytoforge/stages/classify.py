@@ -50,7 +50,6 @@ from cytoforge.stages.split import split as split_folder
 WATCHED = 250
 """Unseen cells that are looked at while training, for the curves."""
 
-
 _FIXED = ("method", "recipe", "seed", "classes", "split_sha256")
 """Parts of config.json in which a training that goes on must agree; the number format is measured anew."""
 

@@ -111,7 +111,7 @@ class BothOutputs(nn.Module):
 
 
 def _torch(fitted: Fitted) -> Answers:
-    both = BothOutputs(fitted.folded).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    both = BothOutputs(fitted.folded)
 
     def answers(images: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         with torch.inference_mode():

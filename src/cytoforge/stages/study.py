@@ -29,9 +29,7 @@ from cytoforge.core.table import csv_text
 from cytoforge.data.folder import open_cells
 from cytoforge.data.split import Split, check_split
 from cytoforge.evaluation.ledger import check_unseen
-from cytoforge.evaluation.regimes import (
-    questions_of,
-)
+from cytoforge.evaluation.regimes import questions_of
 from cytoforge.evaluation.utility import rule
 from cytoforge.report.study import build_study
 from cytoforge.sampling.pictures import labelled_rows
