@@ -398,6 +398,6 @@ def test_two_gloo_processes(name, cells, tmp_path):
     assert one.keys() == two.keys()
     assert all(tensor.isfinite().all() for tensor in two.values())
     if not CASES[name].mixes:
-        weights = [key for key in one if key.startswith("network/")]
-        apart = torch.stack([(one[key] - two[key]).norm() for key in weights]).norm()
-        assert apart / torch.stack([one[key].norm() for key in weights]).norm() < CASES[name].rounding
+        weights = [(one[key].double(), two[key].double()) for key in one if key.startswith("network/")]
+        apart = torch.stack([(first - second).norm() for first, second in weights]).norm()
+        assert apart / torch.stack([first.norm() for first, _ in weights]).norm() < CASES[name].rounding

@@ -11,8 +11,7 @@ Reference:
 
 from __future__ import annotations
 
-import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -26,6 +25,7 @@ from cytoforge.core.run import Run
 from cytoforge.evaluation.metrics import Metrics
 from cytoforge.exports.cards import LIMITS, NOT_FOR, TO_FILL
 from cytoforge.exports.synthetic_set import SyntheticSet
+from cytoforge.report.pages import render
 from cytoforge.sampling.card import plain
 
 
@@ -86,7 +86,8 @@ def write_checklists(known: Known, out: Path) -> list[Path]:
     for checklist in fill(known):
         path = out / f"{checklist.name}.md"
         write_atomic(path, _markdown(checklist))
-        write_atomic(path.with_suffix(".html"), _page(checklist))
+        page = render("checklist.html", checklist=checklist, status=_status(checklist))
+        write_atomic(path.with_suffix(".html"), page)
         write_json(path.with_suffix(".json"), _record(checklist))
         written.append(path)
     return written
@@ -336,41 +337,3 @@ def _record(checklist: Checklist) -> dict[str, Any]:
             for item in checklist.items
         ],
     }
-
-
-_STYLE = (
-    "body{font:15px/1.45 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#222}"
-    "table{border-collapse:collapse;width:100%}td,th{border:1px solid #ccc;padding:.4rem .6rem;"
-    "vertical-align:top;text-align:left}td:first-child{white-space:nowrap}td:nth-child(2){width:34%}.open{background:#fff3d6}"
-    "caption{text-align:left;font-weight:600;padding:1.2rem 0 .4rem}"
-)
-
-
-def _page(checklist: Checklist) -> str:
-    """The same as one page without scripts, open items in colour."""
-    tables = "".join(
-        _table(section, [item for item in checklist.items if item.section == section])
-        for section in dict.fromkeys(item.section for item in checklist.items)
-    )
-    title, note = html.escape(checklist.title), html.escape(checklist.note)
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f"<style>{_STYLE}</style></head><body><h1>{title}</h1><p>{note}</p>"
-        f"<p>{_status(checklist)}</p>{tables}</body></html>\n"
-    )
-
-
-def _table(section: str, items: Sequence[Item]) -> str:
-    rows = "".join(
-        f"<tr{'' if item.source else ' class=open'}>"
-        + "".join(
-            f"<td>{html.escape(cell)}</td>"
-            for cell in (item.number, item.asks, item.answer, item.source or "")
-        )
-        + "</tr>"
-        for item in items
-    )
-    return (
-        f"<table><caption>{html.escape(section)}</caption>"
-        f"<tr><th>item</th><th>asks</th><th>answer</th><th>from</th></tr>{rows}</table>"
-    )
