@@ -24,7 +24,8 @@ from cytoforge.data.folder import open_cells
 from cytoforge.data.folds import grouped_folds, random_folds
 from cytoforge.data.split import Split
 from cytoforge.data.transform import Preparation
-from cytoforge.evaluation.classifiers import Fitted, fit, recipe_of
+from cytoforge.evaluation.classifiers import Fitted, fit
+from cytoforge.evaluation.recipes import recipe_of
 from cytoforge.stages.split import split
 
 

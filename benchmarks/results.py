@@ -50,7 +50,7 @@ def curve(run: Run) -> Figure:
             [r["seen"] / 1000 for r in own], [r["losses"][name] for r in own], label=name, linewidth=0.8
         )
     right.set(xlabel="thousand images seen", ylabel="loss")
-    right.legend()
+    right.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
@@ -95,12 +95,15 @@ def page(title: str, name: str, run: Run, synthetic: Path, metrics: dict[str, An
     log = [record for record in run.read_log() if record["kind"] == "losses"]
     seen, seconds = log[-1]["seen"], log[-1]["seconds"]
     config, copies, sizes = run.config, metrics["copies"], metrics["counts"]
-    loop = config["loop"]
+    loop, manifest = config["loop"], read_manifest(synthetic)
     commands = [
         f"cytoforge train {config['method']} DATA --run RUN --preset {config['preset']} "
-        f"--resolution {config['preparation']['resolution']} --seed {config['seed']} --minutes ...",
-        "cytoforge generate RUN --out SYNTHETIC --per-class 200",
-        "cytoforge evaluate SYNTHETIC --real DATA --out EVALUATION",
+        f"--resolution {config['preparation']['resolution']} --seed {config['seed']} "
+        f"--minutes {seconds / 60:.0f}",
+        "cytoforge generate RUN --out SYNTHETIC --per-class "
+        f"{len(manifest.images) // len(config['classes'])} --checkpoint {manifest.header.checkpoint}",
+        "cytoforge evaluate SYNTHETIC --real DATA --out EVALUATION "
+        f"--extractor {metrics['extractor'].partition('@')[0]}",
     ]
     return "\n".join(
         [

@@ -9,7 +9,8 @@ import torch
 
 from cytoforge.core.errors import CheckpointError, ConfigError, DataError
 from cytoforge.core.run import Run
-from cytoforge.evaluation.classifiers import RECIPES, Recipe, fit, open_classifier, recipe_of
+from cytoforge.evaluation.classifiers import fit, open_classifier
+from cytoforge.evaluation.recipes import RECIPES, Recipe, recipe_of
 from cytoforge.training.loop import Loop
 
 CLASSES = ("a", "b", "c")

@@ -7,7 +7,7 @@ import pytest
 
 from cytoforge.core.batch import DataShape
 from cytoforge.core.errors import ConfigError
-from cytoforge.evaluation.classifiers import RECIPES
+from cytoforge.evaluation.recipes import RECIPES
 from cytoforge.experiments.catalogue import EXPERIMENTS
 from cytoforge.experiments.sipakmed_2024 import ENTRIES, NUMBERS, run, settings_of
 from cytoforge.networks.local_weights import weights_here

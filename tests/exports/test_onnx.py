@@ -12,7 +12,8 @@ from torch import nn
 from cytoforge.core.batch import DataShape
 from cytoforge.core.errors import CheckpointError, ConfigError
 from cytoforge.core.run import Run
-from cytoforge.evaluation.classifiers import RECIPES, fit, open_classifier
+from cytoforge.evaluation.classifiers import fit, open_classifier
+from cytoforge.evaluation.recipes import RECIPES
 from cytoforge.exports.classifier_onnx import write_classifier
 from cytoforge.exports.generator_onnx import generator_graph, write_generator
 from cytoforge.exports.onnx_network import OPSET, Graph, external_tensors, run_onnx, write_onnx

@@ -6,7 +6,8 @@ import torch
 
 from cytoforge.core.errors import ConfigError
 from cytoforge.data.augment import square_views
-from cytoforge.evaluation.classifiers import RECIPES, Fitted, Recipe
+from cytoforge.evaluation.classifiers import Fitted
+from cytoforge.evaluation.recipes import RECIPES, Recipe
 from cytoforge.exports.onnx_network import write_onnx
 from cytoforge.networks.backbones import Backbone
 from cytoforge.networks.basic_cnn import BasicCNN

@@ -53,8 +53,8 @@ from cytoforge.data.cells import CellSet
 from cytoforge.data.folder import open_cells
 from cytoforge.data.transform import Preparation
 from cytoforge.evaluation.classification import Estimate
-from cytoforge.evaluation.classifiers import RECIPES
 from cytoforge.evaluation.measurements import MEASUREMENTS, Measured
+from cytoforge.evaluation.recipes import RECIPES
 from cytoforge.experiments.contest import PHANTOM, cells_for
 from cytoforge.experiments.scale import Scale
 from cytoforge.networks.local_weights import weights_here

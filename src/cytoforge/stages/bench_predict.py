@@ -20,7 +20,8 @@ from cytoforge.data.augment import square_views
 from cytoforge.data.images import decode
 from cytoforge.data.phantom.folder import write_phantom
 from cytoforge.data.transform import Preparation, prepare
-from cytoforge.evaluation.classifiers import RECIPES, Fitted
+from cytoforge.evaluation.classifiers import Fitted
+from cytoforge.evaluation.recipes import RECIPES
 from cytoforge.networks.backbones import Backbone
 from cytoforge.stages.engines import Engine, fast_classifier
 from cytoforge.stages.predict import pictures_in, prepared

@@ -27,15 +27,7 @@ from cytoforge.data.folds import Fold, grouped_folds, random_folds
 from cytoforge.data.split import Split, check_split, require_trainable
 from cytoforge.data.transform import Preparation
 from cytoforge.evaluation.classification import Scores, score
-from cytoforge.evaluation.classifiers import (
-    RECIPES,
-    Fitted,
-    Pictures,
-    Recipe,
-    fit_run,
-    recipe_of,
-    run_config,
-)
+from cytoforge.evaluation.classifiers import Fitted, Pictures, fit_run, run_config
 from cytoforge.evaluation.leakage import leak_inflation, with_sibling
 from cytoforge.evaluation.measurement_classifiers import (
     MEASUREMENT_RECIPES,
@@ -43,6 +35,7 @@ from cytoforge.evaluation.measurement_classifiers import (
     measurement_recipe_of,
 )
 from cytoforge.evaluation.published import COARSE, PUBLISHED
+from cytoforge.evaluation.recipes import RECIPES, Recipe, recipe_of
 from cytoforge.report.classify import Curve, Judged, Protocol, build_classify
 from cytoforge.stages.measured_folds import measured_fold, measurements_beside
 from cytoforge.stages.split import split as split_folder

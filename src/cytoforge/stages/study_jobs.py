@@ -27,10 +27,11 @@ from cytoforge.data.split import Split, check_split
 from cytoforge.data.transform import Preparation
 from cytoforge.evaluation.classes import confusion
 from cytoforge.evaluation.classification import class_rates
-from cytoforge.evaluation.classifiers import Fitted, Recipe, fit
+from cytoforge.evaluation.classifiers import Fitted, fit
 from cytoforge.evaluation.comparison import FeatureSet
 from cytoforge.evaluation.features import Extractor, extract, open_extractor
 from cytoforge.evaluation.ledger import Entry, Held, check_unseen, content_hashes
+from cytoforge.evaluation.recipes import Recipe
 from cytoforge.evaluation.regimes import Regime, draw_cells, draw_synthetic
 from cytoforge.evaluation.selection import class_rejections, region_rejections
 from cytoforge.sampling.provenance import read_manifest

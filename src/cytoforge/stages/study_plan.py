@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.jobs import Job
 from cytoforge.data.augment import Policy, parse_policy
-from cytoforge.evaluation.classifiers import Recipe, recipe_of
 from cytoforge.evaluation.features import DEFAULT_EXTRACTOR
+from cytoforge.evaluation.recipes import Recipe, recipe_of
 from cytoforge.evaluation.regimes import (
     DEFAULT_REGIMES,
     REGIMES,

@@ -1,0 +1,88 @@
+"""How classifiers are trained: settings of each kind by name."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from cytoforge.core.errors import ConfigError
+from cytoforge.core.settings import checked, suggestion
+from cytoforge.data.augment import Policy
+from cytoforge.tasks.classify import ClassifierConfig
+
+
+class Recipe(ClassifierConfig):
+    """Everything that decides a classifier but the data and the seed."""
+
+    resolution: int = Field(128, ge=8, le=1024, description="side of the network's input, in pixels")
+    fit: Literal["pad", "crop", "stretch"] = Field("crop", description="how a picture becomes square")
+    batch: int = Field(32, ge=1, description="images in one step")
+    symmetry: Policy = Field("flip,rotate", description="flips and turns while training")
+    balanced: bool = Field(True, description="show each class equally often")
+    average_half_life: int = Field(1000, ge=1, description="images; half-life of the averaged weights")
+    copies: int = Field(
+        8, ge=1, description="linear: changed copies of each image whose features are learned"
+    )
+    precision: Literal["auto", "32-true", "bf16-mixed"] = Field(
+        "auto", description="number format of training; auto measures which one this machine gains from"
+    )
+    views: Literal[1, 8] = Field(1, description="8 averages the logits of all flips and quarter turns")
+
+    @property
+    def images(self) -> int:
+        """Training images seen, repetitions counted."""
+        return self.steps * self.batch
+
+
+RECIPES: dict[str, Recipe] = {
+    "linear": Recipe(
+        mode="linear", head="standardised", augment="stain,color,noise", strength=0.5, steps=1500, batch=64,
+        learning_rate=3e-3, weight_decay=0.1, average_half_life=5000,
+    ),
+    "lite0": Recipe(
+        steps=800, learning_rate=1e-3, weight_decay=0.02, label_smoothing=0.1, precision="32-true", views=8
+    ),
+    "basic-cnn": Recipe(
+        architecture="basic-cnn", mode="scratch", resolution=64, steps=4000, batch=64, dropout=0.25,
+        weight_decay=1e-4,
+    ),
+    "resnet50": Recipe(
+        architecture="resnet50", mode="staged", head="flatten", dropout=0.5, resolution=64, steps=2000,
+        learning_rate=3e-4, body_rate=0.3,
+    ),
+    "vgg16": Recipe(
+        architecture="vgg16", mode="staged", head="flatten", resolution=64, steps=2000, learning_rate=3e-4,
+        body_rate=0.1,
+    ),
+    "vgg19": Recipe(
+        architecture="vgg19", mode="staged", head="flatten", resolution=64, steps=2000, learning_rate=3e-4,
+        body_rate=0.1,
+    ),
+    "resnet152": Recipe(architecture="resnet152", steps=1000, learning_rate=3e-4),
+    "densenet161": Recipe(architecture="densenet161", steps=1000, learning_rate=3e-4),
+    "inception-v3": Recipe(architecture="inception_v3", steps=1000, learning_rate=3e-4),
+}  # fmt: skip
+"""Recipes by name. Those of source 001 keep its heads, those of source 002 the architectures' own."""
+
+
+def recipe_of(name: str, settings: dict[str, Any] | None = None) -> Recipe:
+    """The recipe of a name, or of any architecture of timm, with some settings exchanged.
+
+    Args:
+        name: a key of `RECIPES`, or "timm:NAME".
+        settings: field -> value or text.
+
+    Raises:
+        ConfigError: there is no such recipe, or settings do not fit.
+    """
+    if name.startswith("timm:"):
+        base = RECIPES["lite0"].model_copy(update={"architecture": name.removeprefix("timm:")})
+    elif name in RECIPES:
+        base = RECIPES[name]
+    else:
+        raise ConfigError(
+            f'there is no recipe "{name}".{suggestion(name, RECIPES)} Recipes: {", ".join(RECIPES)}, or '
+            "timm:NAME for any architecture of timm."
+        )
+    return checked(Recipe, {**base.model_dump(), **(settings or {})}, f"recipe {name}")
