@@ -50,6 +50,10 @@ clean:
 # A Python 3.11 to 3.13 that runs and can make environments; PYTHON=/path/to/python overrides the search.
 $(VENV):
 	@set -e; \
+	if $(BIN)/python -c \
+	  'import pip, sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then \
+	  echo "using the .venv that is here"; touch $@; exit 0; \
+	fi; \
 	for candidate in "$(PYTHON)" python3.12 python3.13 python3.11 python3 python; do \
 	  if [ -n "$$candidate" ] && "$$candidate" -c \
 	    'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then \

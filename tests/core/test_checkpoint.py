@@ -43,6 +43,12 @@ def test_best_is_the_newest_where_nothing_was_measured(tmp_path):
     assert load_checkpoint(tmp_path, "best").state["seen"] == 2
 
 
+def test_where_the_best_is_damaged_what_was_not_measured_is_taken(tmp_path):
+    (save(tmp_path, 1, 0.1) / "tensors.safetensors").write_bytes(b"")
+    save(tmp_path, 2)
+    assert load_checkpoint(tmp_path, "best").state["seen"] == 2
+
+
 @pytest.mark.parametrize("damage", ["truncate", "flip", "state", "manifest"])
 def test_damage_is_found_and_the_one_before_is_used(tmp_path, damage):
     save(tmp_path, 1)

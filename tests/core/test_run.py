@@ -1,7 +1,7 @@
 import pytest
 
 from cytoforge.core.errors import CheckpointError, ConfigError
-from cytoforge.core.run import Run
+from cytoforge.core.run import Run, require_empty
 
 
 def test_create_open_and_refuse(tmp_path):
@@ -14,6 +14,15 @@ def test_create_open_and_refuse(tmp_path):
     (run.path / "config.json").write_text('{"format": 99}')
     with pytest.raises(CheckpointError, match="update cytoforge"):
         Run.open(run.path)
+
+
+def test_a_run_that_was_killed_while_it_began_can_be_begun(tmp_path):
+    """R2: its split and half a file may be there already."""
+    (tmp_path / "split.json").write_text("{}")
+    (tmp_path / ".config.json.x1").write_text("{")
+    with pytest.raises(ConfigError, match="--resume"):
+        require_empty(tmp_path)
+    assert Run.create(tmp_path, {"x": 1}).config["x"] == 1
 
 
 def test_log_survives_a_line_cut_short_and_rewinds(tmp_path):

@@ -258,6 +258,23 @@ class TestHerlevAndPaired:
         assert mask is not None
         assert set(np.unique(mask)) == {0, 1, 2, 3}
 
+    def test_herlev_as_published(self, tmp_path: Path) -> None:
+        """Pictures `.BMP`, segmentations `-d.bmp` in colours; made for the test after the published names."""
+        colours = np.array([[255, 0, 0], [0, 0, 128], [0, 0, 255], [128, 128, 128]], np.uint8)
+        for label, name in (("normal_columnar", "7-1-001"), ("light_dysplastic", "7-2-001")):
+            save(tmp_path / label / f"{name}.BMP")
+            truth = RNG.integers(0, 4, (16, 20))
+            save_mask(tmp_path / label / f"{name}-d.bmp", colours[truth])
+        save(tmp_path / "light_dysplastic" / "8-1-001.BMP")
+        save_mask(tmp_path / "light_dysplastic" / "9-1-001-d.bmp", colours[truth])
+        cells = open_cells(tmp_path)
+        assert (cells.layout, cells.groups) == ("herlev", ["7", "8", "7"])
+        assert cells.classes == ("light_dysplastic", "normal_columnar")
+        np.testing.assert_array_equal(read_mask(cells.cells[0]), truth)
+        assert cells.cells[1].mask is None
+        assert "no segmentation" in reasons(cells)["8-1-001.BMP"]
+        assert "without a picture" in reasons(cells)["9-1-001-d.bmp"]
+
     def test_real_herlev(self, real_data: Path) -> None:
         cells = open_cells(real_data / "herlev")
         assert (cells.layout, len(cells), len(cells.classes), len(set(cells.groups))) == (

@@ -11,7 +11,14 @@ from PIL import Image
 from cytoforge.core.errors import ConfigError, DataError
 from cytoforge.data.cells import Cell, CellSet
 from cytoforge.data.folder import open_cells
-from cytoforge.data.split import Split, check_split, fingerprints, require_trainable, split_cells
+from cytoforge.data.split import (
+    Split,
+    check_groups,
+    check_split,
+    fingerprints,
+    require_trainable,
+    split_cells,
+)
 
 
 def cell_set(rows: list[tuple[str, str, str | None]]) -> CellSet:
@@ -146,6 +153,14 @@ def test_merged_groups_are_listed():
     split = divide(cells, merge=[("00001.png", "00000.png")])
     assert split.merged == (("p1", "p2"),)
     assert split.groups["00001.png"] == "p1"
+
+
+def test_other_groups_than_those_of_the_split_are_noticed():
+    cells = cell_set([("a", "p1", None), ("b", "p2", None), ("a", "p3", None)])
+    split = divide(cells, merge=[("00001.png", "00000.png")])
+    check_groups(split, cells)
+    with pytest.raises(DataError, match=r"1 cells have other groups.*00002.png.*--group"):
+        check_groups(split, cell_set([("a", "p1", None), ("b", "p2", None), ("a", "p1", None)]))
 
 
 @pytest.mark.parametrize(

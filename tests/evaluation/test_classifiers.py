@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from cytoforge.core.errors import CheckpointError, ConfigError, DataError
+from cytoforge.core.errors import CheckpointError, ConfigError, DataError, TrainingError
 from cytoforge.core.run import Run
 from cytoforge.evaluation.classifiers import fit, open_classifier
 from cytoforge.evaluation.recipes import RECIPES, Recipe, recipe_of
@@ -110,6 +110,9 @@ def test_recipes_hold_together() -> None:
         recipe_of("lite")
     with pytest.raises(ConfigError, match="step is not a setting"):
         recipe_of("lite0", {"step": 7})
+    for name, settings in (("linear", {"weights": "none"}), ("basic-cnn", {"mode": "linear"})):
+        with pytest.raises(ConfigError, match="trained network"):
+            recipe_of(name, settings)
 
 
 def test_faults_are_named(tmp_path: Path) -> None:
@@ -117,6 +120,8 @@ def test_faults_are_named(tmp_path: Path) -> None:
         fit(basic(), pictures(), LABELS[:5], CLASSES)
     with pytest.raises(DataError, match="uint8"):
         fit(basic(), pictures().astype(float), LABELS, CLASSES)
+    with pytest.raises(TrainingError, match="NaN"):
+        fit(basic(learning_rate=1e30), pictures(), LABELS, CLASSES)
     Run.create(tmp_path / "gan", {"method": "gan"})
     with pytest.raises(CheckpointError, match="not of a classifier"):
         open_classifier(tmp_path / "gan")

@@ -13,6 +13,7 @@ from cytoforge.evaluation.memorisation import (
     copy_scores,
     copy_test,
     layout,
+    nearer_interval,
     nearer_to_train,
     nearest,
 )
@@ -151,6 +152,34 @@ def test_nearer_to_train_is_one_half_for_honest_images() -> None:
     assert nearer_to_train(fake, train, holdout).mean() == pytest.approx(0.5, abs=0.05)
 
 
+def test_nearer_to_train_counts_photos() -> None:
+    """Of two training photos, thinned to one, only the first has a nearer cell than the holdout's photo."""
+    train, photos = np.array([[1.0], [1.5], [9.0]]), (["a", "a", "b"], ["a", "a"])
+    holdout = np.array([[2.0], [3.0]])
+    assert nearer_to_train(np.array([[0.0]]), train, holdout, photos).tolist() == pytest.approx([0.5])
+    assert nearer_to_train(np.array([[0.0]]), train, holdout).tolist() == pytest.approx([1.0])
+
+
+def test_interval_of_nearness_knows_that_cells_of_a_photo_are_alike() -> None:
+    """Over 60 data sets: the standard error of the mean, and intervals that hold 0.5 in nearly all."""
+    rng = np.random.default_rng(0)
+    means, margins, held = [], [], 0
+
+    def cells(photos: int) -> np.ndarray:
+        return np.repeat(rng.normal(size=(photos, 3)), 10, axis=0) + 0.3 * rng.normal(size=(10 * photos, 3))
+
+    for repeat in range(60):
+        train, holdout, fake = cells(40), cells(20), rng.normal(size=(300, 3)) * np.sqrt(1.09)
+        photos = np.repeat(np.arange(40), 10), np.repeat(np.arange(20), 10)
+        low, high = nearer_interval(fake, train, holdout, photos, seed=repeat)
+        means.append(nearer_to_train(fake, train, holdout, photos).mean())
+        margins.append((high - low) / 2)
+        held += low <= 0.5 <= high
+    assert np.mean(means) == pytest.approx(0.5, abs=0.02)
+    assert np.std(means) == pytest.approx(np.mean(margins) / 1.96, rel=0.25)
+    assert held >= 54
+
+
 def pictures(count: int, seed: int) -> np.ndarray:
     """Smooth random pictures (count, 32, 32, 3)."""
     from scipy.ndimage import gaussian_filter
@@ -169,7 +198,13 @@ def test_flipped_turned_and_noisy_copies_are_found_in_coarse_pictures() -> None:
     look = Look(layout(train), layout(symmetries(holdout)), layout(symmetries(fake)))
     names = [f"{index}.png" for index in range(100)]
     copies = judge(
-        search([look]), look, names, ["a"] * 100, list(range(100)), [f"t{index}" for index in range(120)]
+        search([look]),
+        look,
+        names,
+        ["a"] * 100,
+        list(range(100)),
+        [f"t{index}" for index in range(120)],
+        (range(120), range(120)),
     )
     assert copies.found
     assert 20 <= copies.flagged <= 25

@@ -98,6 +98,7 @@ def copies(**changes) -> Copies:
         (copies(), "good"),
         (copies(flagged=60, found=True), "bad"),
         (copies(flagged=30, exchanged_flagged=28), "unsure"),
+        (copies(share_nearer_to_train=0.6, nearer_low=0.51, nearer_high=0.69), "unsure"),
         (None, "note"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from cytoforge.cli.main import run as command
-from cytoforge.core.errors import ConfigError
+from cytoforge.core.errors import ConfigError, DataError
 from cytoforge.evaluation.classifiers import open_classifier
 from cytoforge.stages.classify import report, train
 
@@ -46,6 +46,8 @@ def test_a_report_says_everything_twice_and_goes_on(tiny_cells: Path, tmp_path: 
     again = report(tiny_cells, out, recipe="basic-cnn", settings=TINY, folds=2, group=r"(\w+/\d+)_")
     assert again.grouped.scores == judged.grouped.scores
     assert again.random.scores == judged.random.scores
+    with pytest.raises(DataError, match="--group"):
+        report(tiny_cells, out, recipe="basic-cnn", settings=TINY, folds=2)
     assert [path.stat().st_mtime_ns for path in done][1:] == before[1:], "finished folds are only read"
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cytoforge.core.errors import ConfigError
+from cytoforge.core.errors import CheckpointError, ConfigError
 from cytoforge.data.augment import square_views
 from cytoforge.evaluation.classifiers import Fitted
 from cytoforge.evaluation.recipes import RECIPES, Recipe
@@ -77,7 +77,7 @@ def test_a_file_of_another_network_is_refused_and_torch_takes_over(small, tmp_pa
     torch.manual_seed(1)
     other = Fitted(small.recipe, small.classes, BasicCNN(2, 32).eval().requires_grad_(False))
     write_onnx(classifier_graph(other), file)
-    with pytest.raises(ConfigError, match="other answers"):
+    with pytest.raises(CheckpointError, match="other answers"):
         fast_classifier(small, "onnx", tmp_path)
     assert fast_classifier(small, "auto", tmp_path).engine == "torch"
     file.write_bytes(b"not a network")

@@ -79,7 +79,9 @@ def test_calibration_is_kept_and_judged_on_groups_it_has_not_seen(trained, calib
 
 
 def test_a_folder_becomes_a_table_a_file_and_a_picture(trained, calibrated, cells, tmp_path):
+    (tmp_path / "out" / "jobs").mkdir(parents=True)
     found = predict(trained, cells / "red", tmp_path / "out", coverage=0.8, engine="torch")
+    assert (tmp_path / "out" / "jobs").is_dir(), "those of a study, which lie there too"
     assert len(found.cells) == 160
     rows = list(csv.DictReader((tmp_path / "out" / "predictions.csv").read_text().splitlines()))
     assert [row["image"] for row in rows[:2]] == ["000_0.png", "000_1.png"]

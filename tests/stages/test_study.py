@@ -10,10 +10,11 @@ import pytest
 from cytoforge.core.errors import CheckpointError, ConfigError, DataError
 from cytoforge.core.files import read_json
 from cytoforge.data.split import Split
-from cytoforge.evaluation.regimes import REGIMES
+from cytoforge.evaluation.regimes import QUESTIONS, REGIMES
 from cytoforge.stages import study_jobs
 from cytoforge.stages.study import study
 from cytoforge.stages.study_plan import Plan, check_plan, classifier_recipe, cost, regime_recipe
+from cytoforge.stages.study_results import pairs_of
 
 TINY = {
     "cvae": {"channels": 4, "most_channels": 8, "perceptual": 0.0, "batch": 8},
@@ -192,6 +193,14 @@ def test_recipes_differ_in_augmentation_only() -> None:
     assert plain.batch == changed.batch
 
 
+def test_the_control_is_not_compared_with_itself() -> None:
+    plan = PLAN.model_copy(update={"generators": ("cvae", "gan"), "control": "gan", "real": (5,)})
+    question = next(each for each in QUESTIONS if each.name == "gan against prop")
+    assert [(new[3], base[3]) for new, base in pairs_of(plan, question)] == [("gan", "cvae")] * len(
+        plan.ratios
+    )
+
+
 def test_cost_of_a_plan() -> None:
     plan = Plan(generators=("auto", "cvae"), control="gan", classifiers=("linear", "lite0"), minutes=3,
                 regimes=("orig", "+prop", "gan"), ratios=(1.0, 2.0))  # fmt: skip
@@ -213,6 +222,12 @@ def test_cost_of_a_plan() -> None:
         ({"settings": {"cvae": {"lattent": 8}}}, "lattent"),
         ({"real": (1,)}, "2 or more"),
         ({"ratios": (1.0, 1.0)}, "each once"),
+        ({"classifiers": ()}, "--classifiers"),
+        ({"classifiers": ("basic-cnn", "basic-cnn")}, "each once"),
+        ({"classifiers": ("timm:nonsense",), "settings": {}}, "nonsense"),
+        ({"real": (2,), "ratios": (0.2,)}, "no cell"),
+        ({"settings": {"basic-cnn": {"strength": 0.2}}}, "study's to choose"),
+        ({"settings": {"cvae": {"resolution": 128}}}, "--resolution"),
     ],
 )
 def test_plans_that_make_no_sense_are_refused(changes: dict, message: str) -> None:

@@ -124,6 +124,32 @@ def test_a_signal_saves_and_the_run_goes_on_to_the_same_end(tmp_path, number):
     assert_equal(tensors(tmp_path / "whole"), tensors(tmp_path / "stopped"))
 
 
+def test_a_signal_during_a_measurement_is_not_lost(tmp_path):
+    """R3: the step after it ends the training, and what was learned is saved."""
+
+    def measure(images, labels):
+        os.kill(os.getpid(), signal.SIGINT)
+        return {"kid": 0.1}
+
+    loop = make(tmp_path / "run", measure=measure, save_every=10_000)
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(Until(images=160))
+    kept = load_checkpoint(tmp_path / "run" / "checkpoints").state
+    assert kept["seen"] == 80
+    assert kept["score"] is None, "measured 16 images before"
+
+
+def test_begun_anew_before_the_first_checkpoint_the_log_begins_anew(tmp_path):
+    loop = make(tmp_path / "run", save_every=10_000)
+    for _ in range(4):
+        loop.step()
+    loop.run.log({"kind": "losses", "seen": 32, "losses": {}})
+    log = tmp_path / "run" / "log.jsonl"
+    log.write_text(log.read_text() + '{"kind": "loss')
+    make(tmp_path / "run", save_every=10_000).train(Until(images=64))
+    assert [record["seen"] for record in records(tmp_path / "run", "losses")] == [32, 64]
+
+
 def test_log_grid_measure_and_best(tmp_path):
     kids = iter([0.3, 0.1, float("nan"), 0.2])
     shapes = []

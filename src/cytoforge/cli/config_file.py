@@ -37,7 +37,7 @@ class TrainFile(BaseModel):
     split: Path | None = None
     layout: str | None = None
     group: str | None = None
-    settings: dict[str, str | int | float | bool | list[float] | None] = {}
+    settings: dict[str, str | int | float | bool | list[float] | dict[str, str] | None] = {}
 
 
 def read_train_file(path: Path) -> TrainFile:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from cytoforge.cli.console import Outcome, note
-from cytoforge.core.errors import ConfigError
+from cytoforge.core.errors import ConfigError, TrainingError
 
 _MULTIPLES = {"k": 1_000, "m": 1_000_000}
 
@@ -141,7 +141,8 @@ def parse_settings(settings: tuple[str, ...]) -> dict[str, str]:
 def _launch(processes: int, run: Path) -> Outcome:
     """The same command in several processes, started by torchrun."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    with subprocess.Popen([*command, "-m", "--", "cytoforge", *sys.argv[1:]]) as group:  # noqa: S603
+    words = [*command, "-m", "--", "cytoforge", *sys.argv[1:]]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL) as group:  # noqa: S603
         try:
             status = group.wait()
         except KeyboardInterrupt:
@@ -151,8 +152,11 @@ def _launch(processes: int, run: Path) -> Outcome:
         return _outcome(run)
     from cytoforge.core.run import Run
 
-    if (run / "config.json").exists() and Run.open(run).last_event() == "interrupted":
+    event = Run.open(run).last_event() if (run / "config.json").exists() else None
+    if event == "interrupted":
         raise KeyboardInterrupt
+    if event == "alarm":
+        raise TrainingError("the training stopped itself; the reason is above.")
     raise ConfigError(f"one of the {processes} processes stopped (exit code {status}); its message is above.")
 
 

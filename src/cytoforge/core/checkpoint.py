@@ -104,15 +104,17 @@ def load_checkpoint(folder: Path, which: str = "newest") -> Checkpoint:
 
     Args:
         folder: the run's `checkpoints` folder.
-        which: "newest", or "best" for the lowest score (the newest where nothing was measured).
+        which: "newest", or "best" for the lowest score (the newest where none that was measured is intact).
 
     Raises:
         CheckpointError: there is none, or none is intact.
     """
     paths = _finished(folder)
     if which == "best":
-        scored = [(score, path) for path in paths if (score := _score(path)) is not None]
-        paths = [path for _, path in sorted(scored, reverse=True)] or paths
+        scores = {path: _score(path) for path in paths}
+        scored = [(score, path) for path, score in scores.items() if score is not None]
+        paths = [path for path in paths if scores[path] is None]
+        paths += [path for _, path in sorted(scored, reverse=True)]
     elif which != "newest":
         raise CheckpointError(f'checkpoint "{which}" is unknown; choose "newest" or "best".')
     skipped: list[str] = []

@@ -12,7 +12,7 @@ run/config.json        what was asked for; enough to rebuild the method
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -21,6 +21,7 @@ from cytoforge.core.errors import CheckpointError, ConfigError
 from cytoforge.core.files import read_json, sha256_bytes, write_atomic, write_json
 
 FORMAT = 1
+SPLIT = "split.json"
 _VOLATILE = ("versions", "threads", "format")
 """Parts of config.json in which a run that goes on may differ."""
 
@@ -39,12 +40,14 @@ class Run:
 
     @classmethod
     def create(cls, path: Path, config: dict[str, Any]) -> Self:
-        """Start a run in a folder that is new or empty.
+        """Start a run in a folder that is new or empty, but for a split.
+
+        The split is written before, so that a run that was killed while it began can be begun again.
 
         Raises:
             ConfigError: the folder holds something already.
         """
-        require_empty(path)
+        require_empty(path, (SPLIT,))
         run = cls(path, {"format": FORMAT, **config})
         write_json(path / "config.json", run.config)
         return run
@@ -91,7 +94,7 @@ class Run:
     @property
     def split_path(self) -> Path:
         """Where the split is kept."""
-        return self.path / "split.json"
+        return self.path / SPLIT
 
     @property
     def samples(self) -> Path:
@@ -147,13 +150,16 @@ def _differences(name: str, before: Any, now: Any) -> list[tuple[str, Any, Any]]
     return [(name, before, now)]
 
 
-def require_empty(path: Path) -> None:
-    """Refuse a place for a new run that holds something.
+def require_empty(path: Path, besides: Collection[str] = ()) -> None:
+    """Refuse a place for a new run that holds something other than hidden files and `besides`.
 
     Raises:
         ConfigError: it does.
     """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if path.exists() and (
+        not path.is_dir()
+        or any(not entry.name.startswith(".") and entry.name not in besides for entry in path.iterdir())
+    ):
         raise ConfigError(
             f"{path} is not an empty folder. Go on with the run in it with --resume, or choose another --run."
         )

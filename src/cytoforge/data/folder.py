@@ -21,6 +21,8 @@ from cytoforge.data.layouts import LAYOUTS, contour_names, detect
 
 __all__ = ["Cell", "CellSet", "Fault", "decode", "open_cells", "read_image", "read_mask", "read_mask_file"]
 
+_HERLEV_COLOURS = {(255, 0, 0): 0, (0, 0, 128): 1, (0, 0, 255): NUCLEUS, (128, 128, 128): UNKNOWN}
+"""Segmentations as Herlev published them: red background, dark blue cytoplasm, light blue nucleus, grey."""
 _MASK_LEVELS = {(0, 255): (0, 1), (0, 127, 255): (0, 1, 2), (0, 128, 255): (0, 1, 2)}
 
 
@@ -92,7 +94,7 @@ def read_mask(cell: Cell) -> NDArray[np.uint8] | None:
 
 
 def read_mask_file(path: Path) -> NDArray[np.uint8]:
-    """Index values of a mask picture (H, W), as for `read_mask`; understands 0/255 and 0/128/255 too.
+    """Index values of a mask picture (H, W), as for `read_mask`; 0/255, 0/128/255 and Herlev's colours too.
 
     Raises:
         DataError: the file is damaged or holds other values.
@@ -174,10 +176,13 @@ def _contours(cell: Cell) -> dict[str, Path | None]:
 
 
 def _mask_values(path: Path) -> NDArray[np.int64]:
-    """Stored numbers of a mask: palette indices, grey levels, or the one channel that R, G and B share."""
+    """Stored numbers of a mask: palette indices, grey levels, what R, G and B share, or Herlev's colours."""
     content = read_bytes(path)
     with quiet_decoders():
         rgb = decode_bytes(content, path)[0]
+        coloured = _of_colours(rgb)
+        if coloured is not None:
+            return coloured
         with Image.open(path) as image:
             indexed = image.mode in ("P", "L", "I;16", "1")
             values = np.asarray(image) if indexed else rgb
@@ -185,6 +190,17 @@ def _mask_values(path: Path) -> NDArray[np.int64]:
         values = values.astype(np.uint8)
     if values.ndim == 3:
         if not (values == values[..., :1]).all():
-            raise DataError(f"{path}: a colour picture, expected a mask of index values (grey or palette)")
+            raise DataError(
+                f"{path}: a colour picture, expected a mask of index values (grey or palette) or Herlev's "
+                "colours (red background, dark blue cytoplasm, light blue nucleus, grey unknown)"
+            )
         values = values[..., 0]
     return values.astype(np.int64)
+
+
+def _of_colours(rgb: NDArray[np.uint8]) -> NDArray[np.int64] | None:
+    """Index values (H, W) of a picture in Herlev's colours, None where it is another one."""
+    values = np.full(rgb.shape[:2], -1, np.int64)
+    for colour, value in _HERLEV_COLOURS.items():
+        values[(rgb == colour).all(-1)] = value
+    return None if (values < 0).any() or (values == UNKNOWN).all() else values

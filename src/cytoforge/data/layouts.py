@@ -92,8 +92,11 @@ def sipakmed(root: Path) -> Found:
 
 
 def herlev(root: Path) -> Found:
-    """`images/<class>/<slide>-<photo>-<cell>.png` with masks of the same name; the slide is the group."""
-    found = paired(root)
+    """As published, `<class>/<slide>-<photo>-<cell>.BMP` with its segmentation `...-d.bmp`, or `paired`.
+
+    The slide is the group. In pairs, `images/<class>/<slide>-<photo>-<cell>.png`, masks have the same name.
+    """
+    found = paired(root) if (root / "images").is_dir() else _herlev_published(root)
     cells, faults = [], found.faults
     for cell in found.cells:
         match = _HERLEV.fullmatch(cell.path.stem)
@@ -101,6 +104,26 @@ def herlev(root: Path) -> Found:
             faults.append(Fault(cell.path, "name is not <slide>-<photo>-<cell>"))
         else:
             cells.append(Cell(cell.path, cell.label, match[1], cell.name, cell.split, cell.mask))
+    return Found(cells, faults)
+
+
+def _herlev_published(root: Path) -> Found:
+    """Pictures with their segmentation beside them; the folder that holds them is the class."""
+    files, faults = _image_files(root)
+    masks = {
+        path.with_name(path.stem.removesuffix("-d")).with_suffix(""): path
+        for path in files.values()
+        if path.stem.endswith("-d")
+    }
+    cells = []
+    for name, path in files.items():
+        if path in masks.values():
+            continue
+        mask = masks.pop(path.with_suffix(""), None)
+        if mask is None:
+            faults.append(Fault(path, f"no segmentation {path.stem}-d.bmp beside it", used=True))
+        cells.append(Cell(path, path.parent.name, name, name, None, mask))
+    faults += [Fault(path, "segmentation without a picture of the same name") for path in masks.values()]
     return Found(cells, faults)
 
 
@@ -211,9 +234,19 @@ def detect(root: Path) -> str:
         stems = [path.stem for path in _image_files(root / "images")[0].values()]
         herlev_names = bool(stems) and all(_HERLEV.fullmatch(stem) for stem in stems)
         return "herlev" if herlev_names else "paired"
+    if _looks_published_by_herlev(root):
+        return "herlev"
     has_archive = any(entry.suffix.lower() == ".npz" for entry in root.iterdir())
     has_folder = any(entry.is_dir() and not _hidden(entry.name) for entry in root.iterdir())
     return "medmnist" if has_archive and not has_folder else "folders"
+
+
+def _looks_published_by_herlev(root: Path) -> bool:
+    """Whether the pictures are named as Herlev's, most with a segmentation beside them."""
+    stems = [path.stem for path in _image_files(root)[0].values()]
+    segmented = sum(stem.endswith("-d") for stem in stems)
+    named = all(_HERLEV.fullmatch(stem.removesuffix("-d")) for stem in stems)
+    return named and 2 * segmented >= len(stems) - segmented > 0
 
 
 def _hidden(name: str) -> bool:

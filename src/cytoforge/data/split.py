@@ -176,6 +176,24 @@ def check_split(split: Split, cells: CellSet, hashes: Mapping[str, str] | None =
         )
 
 
+def check_groups(split: Split, cells: CellSet) -> None:
+    """Make sure that `split` was made with the groups that the cells have now.
+
+    Raises:
+        DataError: it was not, for instance because another --group was given.
+    """
+    own = {cell.name: cell.group for cell in cells.cells}
+    items = {*own.values(), *(group for pair in split.merged for group in pair)}
+    root = merge_sets(split.merged, sorted(items))
+    other = [name for name, group in sorted(own.items()) if split.groups.get(name) != root[group]]
+    if other:
+        raise DataError(
+            f"{len(other)} cells have other groups now than when this was begun (first: {other[0]}, then "
+            f"in {split.groups.get(other[0])}, now in {root[own[other[0]]]}). Give the same --group and "
+            "--layout, or another --out."
+        )
+
+
 def keep_parts(split: Split, before: Split) -> Split:
     """The split with every group that an earlier split had in training put into training again.
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from cytoforge.core.batch import Batch, DataShape, to_float, to_uint8
 from cytoforge.core.checkpoint import load_checkpoint, save_checkpoint
 from cytoforge.core.device import fastest_precision
-from cytoforge.core.errors import CheckpointError, ConfigError, DataError
+from cytoforge.core.errors import CheckpointError, ConfigError, DataError, TrainingError
 from cytoforge.core.progress import progress
 from cytoforge.core.randomness import derive, image_seeds, normal
 from cytoforge.core.run import Run
@@ -177,7 +177,8 @@ def fit_run(
         _fit_head(recipe, method, cells, run, seed, kept)
         return Fitted(recipe, cells.shape.classes, method.network.eval())
     watch = None if watched is None else _Watch(recipe, watched)
-    loop = Loop(method, cells, loop_config(recipe), run, seed, _fabric(), watch)
+    settings = LoopConfig.model_validate(run.config["loop"])
+    loop = Loop(method, cells, settings, run, seed, _fabric(), watch)
     if watch is not None:
         watch.loop = loop
     if any(run.checkpoints.glob("[0-9]*")):
@@ -357,10 +358,13 @@ def _take_steps(loop: Loop, recipe: Recipe) -> None:
         while loop.steps < recipe.steps:
             loop.step()
             advance(1)
+    averages = [value for network in loop.average.networks.values() for value in network.parameters()]
+    if not all(value.isfinite().all() for value in averages):
+        raise TrainingError("the classifier met NaN or infinity. Lower its learning_rate.")
 
 
 def _folded(network: ImageClassifier, resolution: int) -> ImageClassifier:
-    plain = copy.deepcopy(network).eval()
+    plain = copy.deepcopy(network).cpu().eval()
     quick = fold_batch_norm(copy.deepcopy(plain))
     assert isinstance(quick, ImageClassifier)
     images = normal(np.arange(2), (3, resolution, resolution), "folded").clamp(-1, 1)

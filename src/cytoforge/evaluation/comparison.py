@@ -31,7 +31,8 @@ RULES = {
     ),
     "intervals": (
         "Kernel distance: 95 % jackknife, one real photo or one synthetic image left out at a time. Shares: "
-        "95 % Wilson. Accuracy on holdout cells and share nearer to training: 95 % bootstrap."
+        "95 % Wilson. Accuracy on holdout cells: 95 % bootstrap. Share nearer to training: 95 %, by random "
+        "halves of images and of photos."
     ),
     "mix": (
         "Overall numbers compare the classes that were generated. Synthetic images are thinned at random to "

@@ -15,14 +15,16 @@ from cytoforge.evaluation.memorisation import (
     VIEWS,
     CopyTest,
     Neighbours,
+    Photos,
     authentic,
     copy_scores,
     copy_test,
+    nearer_interval,
     nearer_to_train,
     nearest,
 )
 from cytoforge.evaluation.metrics import ClassCopies, Closest, Copies
-from cytoforge.evaluation.statistics import bootstrap_mean, wilson
+from cytoforge.evaluation.statistics import wilson
 
 FEWEST = NEIGHBOURS + 1
 """Fewer training or holdout cells give no test."""
@@ -96,6 +98,7 @@ def judge(
     labels: Sequence[str],
     seeds: Sequence[int],
     train: Sequence[str],
+    photos: Photos,
     alpha: float = 0.01,
     extractor: str = EXTRACTOR,
 ) -> Copies:
@@ -108,14 +111,15 @@ def judge(
         labels: (N,) their classes.
         seeds: (N,) their seeds.
         train: (T,) names of the training cells.
+        photos: of each training cell (T,) and of each holdout cell (H,).
         alpha: false-alarm rate of one image.
         extractor: name of the network behind `features`.
     """
     test = copy_test(found.fake, found.holdout, found.exchanged, alpha)
     flagged, count = int(test.flagged.sum()), len(files)
     low, high = wilson(flagged, count)
-    nearer = nearer_to_train(features.fake, features.train, features.holdout[:, 0])
-    nearer_low, nearer_high = bootstrap_mean(nearer)
+    parts = features.fake, features.train, features.holdout[:, 0]
+    nearer_low, nearer_high = nearer_interval(*parts, photos)
     return Copies(
         found=test.found,
         checked=count,
@@ -132,7 +136,7 @@ def judge(
         exchanged_p_value=test.exchanged_p_value,
         train=len(features.train),
         holdout=len(features.holdout),
-        share_nearer_to_train=float(nearer.mean()),
+        share_nearer_to_train=float(nearer_to_train(*parts, photos).mean()),
         nearer_low=nearer_low,
         nearer_high=nearer_high,
         authenticity=float(authentic(features.fake, features.train).mean()),

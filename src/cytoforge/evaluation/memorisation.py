@@ -9,7 +9,7 @@ share of the holdout.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,11 @@ from numpy.typing import NDArray
 from scipy import special, stats
 
 from cytoforge.core.errors import DataError
+from cytoforge.core.randomness import derive
 from cytoforge.evaluation.distances import ROWS, Floats, nearest_other, squared_distances
+
+Photos = tuple[Sequence[object], Sequence[object]]
+"""Photo or patient of each training cell and of each holdout cell."""
 
 NEIGHBOURS = 5
 SURE = 0.01
@@ -123,7 +127,7 @@ class CopyTest:
         flagged: (N,) p_value <= alpha.
         alpha: false-alarm rate of one image: raised from the wanted one where the holdout is too small for
             it.
-        threshold: copy score at or below which an image is flagged.
+        threshold: copy score below which an image is flagged.
         honest_range: numbers of flagged images, at 95 %, that an honest generator gives.
         p_value: chance that an honest generator has at least as many flagged images.
         exchanged: images flagged by the same threshold when holdout and training change places.
@@ -180,7 +184,7 @@ def copy_test(scores: Floats, holdout: Floats, exchanged: Floats, alpha: float =
     flagged = p_values <= level + 1e-12
     threshold = float(ordered[rank - 1])
     honest = stats.betabinom(len(scores), rank, size + 1 - rank)
-    count, other = int(flagged.sum()), int((exchanged <= threshold).sum())
+    count, other = int(flagged.sum()), int((exchanged < threshold).sum())
     even = stats.binom(count + other, 0.5)
     return CopyTest(
         p_values=p_values,
@@ -194,16 +198,19 @@ def copy_test(scores: Floats, holdout: Floats, exchanged: Floats, alpha: float =
     )
 
 
-def nearer_to_train(fake: Floats, train: Floats, holdout: Floats) -> Floats:
-    """Chance that an image is nearer to training than to the holdout when both are equally large.
+def nearer_to_train(fake: Floats, train: Floats, holdout: Floats, photos: Photos | None = None) -> Floats:
+    """Chance that an image is nearer to training than to the holdout when both have equally many photos.
 
-    The larger set is thinned to the size of the smaller; the mean over all such choices is exact, nothing
-    is drawn. The mean over images is 0.5 for a generator that learned without copying.
+    The part with more photos is thinned to as many as the other has; the mean over all such choices is exact,
+    nothing is drawn. The mean over images is 0.5 for a generator that learned without copying. Thinned by
+    cells instead, training would still have cells of more photos, and seem nearer.
 
     Args:
         fake: (N, D) or (N, V, D) with V views.
         train: (T, D).
         holdout: (H, D).
+        photos: photo or patient of each training and of each holdout cell, (T,) and (H,); without, each cell
+            is one of its own.
 
     Returns:
         (N,) in 0..1.
@@ -212,9 +219,54 @@ def nearer_to_train(fake: Floats, train: Floats, holdout: Floats) -> Floats:
         After Meehan et al., A non-parametric test to detect data-copying, AISTATS 2020
         (https://arxiv.org/abs/2004.05675).
     """
-    if len(train) >= len(holdout):
-        return 1 - _chance_none_nearer(fake, train, holdout)
-    return _chance_none_nearer(fake, holdout, train)
+    chances = np.empty(len(fake))
+    for part, near, far in _to_photos(fake, train, holdout, photos):
+        chances[part] = _chance_nearer(near, far)
+    return chances
+
+
+def nearer_interval(
+    fake: Floats,
+    train: Floats,
+    holdout: Floats,
+    photos: Photos | None = None,
+    repeats: int = 100,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """95 % interval of the mean of `nearer_to_train`, had other photos been in either part.
+
+    The deviation of the mean over random halves of the images, of the training photos and of the holdout's is
+    that over draws of all of them anew.
+
+    Args:
+        fake: (N, D) or (N, V, D) with V views.
+        train: (T, D).
+        holdout: (H, D).
+        photos: as for `nearer_to_train`.
+        repeats: number of halves.
+        seed: of the halves.
+
+    Returns:
+        Lower and upper end, within 0..1; all of it where a part has one photo only.
+
+    Reference:
+        Politis, Romano, Wolf, Subsampling, 1999, chapter 2.
+    """
+    rng = np.random.default_rng(derive(seed, "halves"))
+    halves: list[list[NDArray[np.bool_]]] = []
+    sums, total = np.zeros(repeats), 0.0
+    for part, near, far in _to_photos(fake, train, holdout, photos):
+        counts = len(fake), near.shape[1], far.shape[1]
+        if min(counts[1:]) < 2:
+            return 0.0, 1.0
+        halves = halves or [[_half(rng, count) for count in counts] for _ in range(repeats)]
+        total += float(_chance_nearer(near, far).sum())
+        for number, (images, ours, others) in enumerate(halves):
+            rows = images[part]
+            sums[number] += _chance_nearer(near[rows][:, ours], far[rows][:, others]).sum()
+    means = sums / [images.sum() for images, _, _ in halves]
+    mean, margin = total / len(fake), float(stats.norm.ppf(0.975) * means.std(ddof=1))
+    return max(0.0, mean - margin), min(1.0, mean + margin)
 
 
 def authentic(images: Floats, train: Floats) -> NDArray[np.bool_]:
@@ -247,13 +299,37 @@ def _by_query(queries: Floats, reference: Floats) -> Iterator[tuple[slice, Float
         yield slice(rows.start // number, rows.stop // number), squared.reshape(-1, number, len(reference))
 
 
-def _chance_none_nearer(queries: Floats, large: Floats, small: Floats) -> Floats:
-    """Chance that no row of `large`, thinned to as many as `small`, is nearer than the nearest of those."""
-    limit = nearest(queries, small, k=1).distances[:, 0] ** 2
-    nearer = np.empty(len(queries))
-    for part, squared in _by_query(queries, large):
-        nearer[part] = (squared.min(1) < limit[part, None]).sum(1)
-    total, size = len(large), len(small)
+def _to_photos(
+    fake: Floats, train: Floats, holdout: Floats, photos: Photos | None
+) -> Iterator[tuple[slice, Floats, Floats]]:
+    """Which images, and their squared distances to each training photo (n, P) and holdout photo (n, Q)."""
+    ours, others = photos or (range(len(train)), range(len(holdout)))
+    names = [f"training {name}" for name in ours] + [f"unseen {name}" for name in others]
+    _, first, code = np.unique(names, return_index=True, return_inverse=True)
+    order = np.argsort(code, kind="stable")
+    starts = np.searchsorted(code[order], np.arange(len(first)))
+    count = int((first < len(train)).sum())
+    for part, squared in _by_query(fake, np.concatenate([train, holdout])[order]):
+        nearest_cell = np.minimum.reduceat(squared.min(1), starts, axis=1)
+        yield part, nearest_cell[:, :count], nearest_cell[:, count:]
+
+
+def _half(rng: np.random.Generator, count: int) -> NDArray[np.bool_]:
+    """(count,) a random half is True, one at least."""
+    return rng.permutation(count) < max(1, count // 2)
+
+
+def _chance_nearer(train: Floats, holdout: Floats) -> Floats:
+    """`nearer_to_train` (n,) from distances to training photos (n, P) and to those of the holdout (n, Q)."""
+    if train.shape[1] >= holdout.shape[1]:
+        return 1 - _chance_none_nearer(train, holdout)
+    return _chance_none_nearer(holdout, train)
+
+
+def _chance_none_nearer(large: Floats, small: Floats) -> Floats:
+    """Chance that no column of `large`, thinned to as many as `small`, is below the least of those."""
+    nearer = (large < small.min(1, keepdims=True)).sum(1)
+    total, size = large.shape[1], small.shape[1]
     possible = nearer <= total - size
     rest = np.where(possible, total - nearer, size)
     ways = special.gammaln(rest + 1) - special.gammaln(rest - size + 1)

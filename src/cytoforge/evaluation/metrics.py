@@ -125,7 +125,7 @@ class Copies(_Record):
         checked: synthetic images.
         flagged: images with p_value within `false_alarm_rate`.
         false_alarm_rate: of one image that is no copy.
-        threshold: copy score at or below which an image is flagged.
+        threshold: copy score below which an image is flagged.
         share: flagged / checked.
         low: lower end of its 95 % interval (Wilson).
         high: upper end.
@@ -139,8 +139,8 @@ class Copies(_Record):
         train: training cells.
         holdout: holdout cells.
         share_nearer_to_train: mean chance that an image is nearer to training than to equally many holdout
-            cells; 0.5 is honest.
-        nearer_low: lower end of its 95 % interval.
+            photos; 0.5 is honest.
+        nearer_low: lower end of its 95 % interval over images and photos.
         nearer_high: upper end.
         authenticity: share of images farther from their nearest training cell than that is from its own.
         honest_authenticity: the same for holdout cells: what an honest generator has.

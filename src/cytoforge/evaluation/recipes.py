@@ -9,7 +9,7 @@ from pydantic import Field
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.settings import checked, suggestion
 from cytoforge.data.augment import Policy
-from cytoforge.tasks.classify import ClassifierConfig
+from cytoforge.tasks.classify import BASIC_CNN, ClassifierConfig
 
 
 class Recipe(ClassifierConfig):
@@ -85,4 +85,11 @@ def recipe_of(name: str, settings: dict[str, Any] | None = None) -> Recipe:
             f'there is no recipe "{name}".{suggestion(name, RECIPES)} Recipes: {", ".join(RECIPES)}, or '
             "timm:NAME for any architecture of timm."
         )
-    return checked(Recipe, {**base.model_dump(), **(settings or {})}, f"recipe {name}")
+    recipe = checked(Recipe, {**base.model_dump(), **(settings or {})}, f"recipe {name}")
+    untrained = recipe.weights == "none" or recipe.architecture == BASIC_CNN or recipe.head == "flatten"
+    if recipe.mode == "linear" and untrained:
+        raise ConfigError(
+            f"recipe {name}: mode=linear learns from the features of a trained network, which weights=none, "
+            f"{BASIC_CNN} and head=flatten do not have; choose mode=scratch or mode=full."
+        )
+    return recipe

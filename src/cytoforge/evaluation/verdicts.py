@@ -161,6 +161,14 @@ def copying(copies: Copies | None) -> Verdict:
             f". Against unseen cells in the place of training cells {copies.exchanged_flagged} are flagged "
             "as well: blurred or typical images do that, copies do not"
         )
+    elif copies.nearer_low > 0.5:
+        tone = "unsure"
+        headline = "No cell looks copied, but training cells are nearer to them than unseen cells"
+        because += (
+            f". {_percent(copies.share_nearer_to_train)} of synthetic cells are nearer to training photos "
+            f"than to equally many unseen ones ({_percent(copies.nearer_low)} to "
+            f"{_percent(copies.nearer_high)}), where 50 % would be chance"
+        )
     else:
         tone, headline = "good", "No sign that training cells were copied"
     return Verdict(topic="copies", tone=tone, headline=headline, because=f"{because}.")

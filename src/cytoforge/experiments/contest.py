@@ -23,7 +23,7 @@ from cytoforge.data.transform import Preparation
 from cytoforge.evaluation.diversity import pairwise_distance, precision_recall_density_coverage
 from cytoforge.evaluation.features import Extractor, extract
 from cytoforge.evaluation.fidelity import kernel_distance
-from cytoforge.evaluation.memorisation import nearer_to_train
+from cytoforge.evaluation.memorisation import Photos, nearer_to_train
 from cytoforge.experiments.scale import Scale
 from cytoforge.sampling.generator import open_generator
 from cytoforge.sampling.pictures import labelled_rows
@@ -85,6 +85,7 @@ class Cells:
         held: (H, R, R, 3) cells that no training sees.
         held_labels: (H,).
         held_features: (H, D).
+        photos: of each training and each held cell.
     """
 
     folder: Path
@@ -95,6 +96,7 @@ class Cells:
     held: NDArray[np.uint8]
     held_labels: NDArray[np.int64]
     held_features: NDArray[np.float64]
+    photos: Photos
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ def open_cells_of(
     cached = open_cache(opened, Preparation(resolution=budget.resolution))
     train_cells = cached.select(division.names("train"))
     held = cached.select((*division.names("val"), *division.names("test")))
-    seen, unseen = np.asarray(train_cells.images), np.asarray(held.images)
+    seen, unseen, groups = np.asarray(train_cells.images), np.asarray(held.images), division.groups
     return Cells(
         folder,
         path,
@@ -157,6 +159,7 @@ def open_cells_of(
         unseen,
         held.labels,
         extract(unseen, extractor),
+        ([groups[name] for name in train_cells.names], [groups[name] for name in held.names]),
     )
 
 
@@ -215,7 +218,9 @@ def measure(images: NDArray[np.uint8], cells: Cells, budget: Budget, extractor: 
         "kid": kernel_distance(cells.held_features, features),
         **{name: cloud[name] for name in ("precision", "recall", "coverage")},
         "diversity": _spread(features, labels) / _spread(cells.held_features, cells.held_labels),
-        "nearer_to_train": float(nearer_to_train(features, cells.train_features, cells.held_features).mean()),
+        "nearer_to_train": float(
+            nearer_to_train(features, cells.train_features, cells.held_features, cells.photos).mean()
+        ),
     }
 
 

@@ -26,7 +26,7 @@ Codes = tuple[Tensor, Tensor]
 
 _SQUARE = 4
 _REBUILT = slice(None, None, 2)
-"""Every other image, so that two processes rebuild what one does."""
+"""Every other image, so that processes with even shares of a batch rebuild what one does."""
 
 
 class AutoConfig(WGANGPConfig):

@@ -77,7 +77,7 @@ class WGANGP(Adversarial):
 
     def __init__(self, config: MethodConfig, shape: DataShape) -> None:
         assert isinstance(config, WGANGPConfig)
-        check_side("wgan-gp", shape)
+        check_side(self.name, shape)
         self.config = config
         classes = len(shape.classes)
         generator = ConvolutionalGenerator(

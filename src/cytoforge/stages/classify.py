@@ -17,14 +17,14 @@ from cytoforge.core.errors import ConfigError
 from cytoforge.core.executors import Executor
 from cytoforge.core.files import write_atomic, write_json
 from cytoforge.core.jobs import Job, run_jobs
-from cytoforge.core.run import Run, require_empty
+from cytoforge.core.run import SPLIT, Run, require_empty
 from cytoforge.core.settings import checked
 from cytoforge.core.table import csv_text
 from cytoforge.data.cache import CachedCells, open_cache
 from cytoforge.data.cells import CellSet
 from cytoforge.data.folder import open_cells
 from cytoforge.data.folds import Fold, grouped_folds, random_folds
-from cytoforge.data.split import Split, check_split, require_trainable
+from cytoforge.data.split import Split, check_groups, check_split, require_trainable
 from cytoforge.data.transform import Preparation
 from cytoforge.evaluation.classification import Scores, score
 from cytoforge.evaluation.classifiers import Fitted, Pictures, fit_run, run_config
@@ -79,14 +79,14 @@ def train(
         ConfigError: the recipe does not fit, or `run` holds something else.
         DataError: the data cannot be used.
         TrainingError: NaN or divergence.
-        KeyboardInterrupt: stopped by the user, saved.
+        KeyboardInterrupt: stopped by the user; saved, but for a linear layer, which takes seconds.
     """
     chosen = recipe_of(recipe, dict(settings or {}))
     going_on = resume and (run / "config.json").is_file()
     if not going_on:
-        require_empty(run)
+        require_empty(run, (SPLIT,) if resume else ())
     cells = open_cells(data, layout, group)
-    parts = _parts(cells, run / "split.json" if going_on else split, seed)
+    parts = _parts(cells, run / SPLIT if going_on else split, seed)
     require_trainable(parts, cells)
     cached = _open(cells, chosen)
     config = run_config(chosen, _facts(cells, cached, parts, seed))
@@ -94,8 +94,8 @@ def train(
         folder = Run.open(run)
         folder.require_same({key: config[key] for key in _FIXED})
     else:
+        parts.save(run / SPLIT)
         folder = Run.create(run, config)
-    parts.save(folder.split_path)
     held = cached.select(parts.names("val")) if parts.names("val") else None
     shown = cached.select(parts.names("train")).without_masks()
     fit_run(chosen, shown, folder, seed, watched=None if held is None else _watched(held, seed))
@@ -130,13 +130,14 @@ def report(
         workers: how many at once.
 
     Raises:
-        ConfigError: the recipe does not fit, or `out` holds another data set's folds.
-        DataError: the data cannot be used.
+        ConfigError: the recipe does not fit.
+        DataError: the data cannot be used, or `out` holds folds of other cells or groups.
     """
     chosen = _recipe_of(recipe, dict(settings or {}))
     cells = open_cells(data, layout, group)
-    known = out / "split.json"
+    known = out / SPLIT
     parts = _parts(cells, known if known.is_file() else None, seed)
+    check_groups(parts, cells)
     out.mkdir(parents=True, exist_ok=True)
     parts.save(known)
     shared: dict[str, Any] = {
@@ -202,7 +203,7 @@ def fold_job(parameters: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     asked, where = parameters["recipe"], "recipe of the job"
     recipe = checked(MeasurementRecipe, asked, where) if "kind" in asked else checked(Recipe, asked, where)
     cells = open_cells(Path(parameters["data"]), parameters["layout"], parameters["group"])
-    parts = _parts(cells, folder.parents[1] / "split.json", parameters["seed"])
+    parts = _parts(cells, folder.parents[1] / SPLIT, parameters["seed"])
     if parts.sha256 != parameters["split_sha256"]:
         raise ConfigError(
             f"{folder.parents[1]}/split.json is not the split of this job; choose another --out."

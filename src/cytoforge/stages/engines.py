@@ -172,7 +172,7 @@ def _require_same(fitted: Fitted, answers: Answers, path: Path) -> None:
         expected = fitted.network(images).numpy()
     found = answers(images)[0]
     if found.shape != expected.shape or not np.allclose(found, expected, atol=_SAME, rtol=1e-3):
-        raise ConfigError(f"{path} gives other answers than the classifier; remove it.")
+        raise CheckpointError(f"{path} gives other answers than the classifier; remove it.")
 
 
 def _example(side: int, count: int = 2) -> Tensor:

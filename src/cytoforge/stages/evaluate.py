@@ -208,7 +208,8 @@ def _search(
     with clock.measure("copies"):
         found = search(looks)
         labels, seeds = zip(*((entry.label, entry.seed) for entry in manifest.images), strict=True)
-        return found, judge(found, looks[0], fake.names, labels, seeds, train.names, alpha)
+        photos = train.features.groups, holdout.features.groups
+        return found, judge(found, looks[0], fake.names, labels, seeds, train.names, photos, alpha)
 
 
 def _evidence(

@@ -29,6 +29,7 @@ from cytoforge.stages.engines import Engine
 from cytoforge.stages.predictions import Predicted, draw_predictions, picture_name, write_predictions
 
 _CHUNK, _PHOTOS, _AHEAD, _BATCH = 512, 8, 64, 32
+_JOBS = ".jobs"
 _FRAMINGS = (4.0,)
 """Used where the run has no calibration that measured how wide training pictures are."""
 
@@ -85,7 +86,7 @@ def predict(
     size = _PHOTOS if photos else _CHUNK
     parts = [files[start : start + size] for start in range(0, len(files), size)]
     jobs = [Job({**shared, "files": [_stamp(path) for path in part]}) for part in parts]
-    results = run_jobs(predict_job, jobs, out / "jobs", executor, workers, "pictures")
+    results = run_jobs(predict_job, jobs, out / _JOBS, executor, workers, "pictures")
     root = source if source.is_dir() else source.parent
     cells = [_named(cell, root) for result in results for cell in result["cells"]]
     faults = {picture_name(path, root): why for result in results for path, why in result["faults"].items()}
@@ -94,7 +95,7 @@ def predict(
     found = Predicted(out, tuple(cells), faults, trusted.calibration is not None, trusted.quick.engine)
     write_predictions(found, trusted, text, coverage, photos)
     draw_predictions(found, trusted.classes, root, files, photos)
-    shutil.rmtree(out / "jobs", ignore_errors=True)
+    shutil.rmtree(out / _JOBS, ignore_errors=True)
     return found
 
 
@@ -131,7 +132,8 @@ def predict_job(parameters: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         "cells" and "faults", by path.
     """
     trusted = _opened(
-        parameters["run"], parameters["checkpoint"], parameters["engine"], parameters["calibration_sha256"]
+        *(parameters[name] for name in ("run", "checkpoint", "engine")),
+        (parameters["weights_sha256"], parameters["calibration_sha256"]),
     )
     if trusted.weights_sha256 != parameters["weights_sha256"]:
         raise ConfigError(f"{parameters['run']} has other weights now; run the command again.")
@@ -142,7 +144,7 @@ def predict_job(parameters: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=1)
-def _opened(run: str, checkpoint: str, engine: Engine, _calibration: str | None) -> Trusted:
+def _opened(run: str, checkpoint: str, engine: Engine, _hashes: tuple[str, str | None]) -> Trusted:
     return open_trusted(Path(run), checkpoint, engine)
 
 

@@ -203,7 +203,7 @@ def _copies(sets: _Sets, alpha: float) -> NDArray[np.bool_]:
     if min(len(sets.train), len(unseen)) < FEWEST:
         raise DataError(
             f"the copy test needs {FEWEST} training and {FEWEST} unseen cells, the split has "
-            f"{len(sets.train)} and {len(unseen)}; leave it out with --rules class region."
+            f"{len(sets.train)} and {len(unseen)}; leave it out with --rules class --rules region."
         )
     found = search(looks_at(sets.train, unseen, sets.fake, open_extractor(EXTRACTOR)))
     return copy_test(found.fake, found.holdout, found.exchanged, alpha).flagged

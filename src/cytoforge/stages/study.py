@@ -27,7 +27,7 @@ from cytoforge.core.png import encode_png
 from cytoforge.core.progress import progress
 from cytoforge.core.table import csv_text
 from cytoforge.data.folder import open_cells
-from cytoforge.data.split import Split, check_split
+from cytoforge.data.split import Split, check_groups, check_split
 from cytoforge.evaluation.ledger import check_unseen
 from cytoforge.evaluation.regimes import questions_of
 from cytoforge.evaluation.utility import rule
@@ -125,6 +125,7 @@ def _begin(place: Place, plan: Plan) -> None:
     cells = open_cells(Path(place.data), place.layout, place.group)
     if path.is_file():
         check_split(Split.load(path), cells)
+        check_groups(Split.load(path), cells)
     else:
         split_folder(cells).save(path)
     content = {

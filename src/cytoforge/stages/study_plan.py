@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from cytoforge.core.batch import DataShape
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.jobs import Job
 from cytoforge.data.augment import Policy, parse_policy
@@ -27,12 +28,16 @@ from cytoforge.evaluation.utility import LEVEL
 from cytoforge.methods.catalogue import method_type
 from cytoforge.stages.study_jobs import Material, Place, outer_fold, real_rows
 from cytoforge.stages.train import plan as check_training
+from cytoforge.tasks.classify import build_network
 
 MINUTES = 5.0
 """Training of a generator where neither minutes nor images are given."""
 
 SPARE = 2
 """Cells drawn for each one wanted where some regime selects among them."""
+
+OF_THE_STUDY = frozenset({"augment", "mixup", "strength", "symmetry", "views"})
+"""Settings of a classifier that regimes decide."""
 
 Score = Literal["balanced_accuracy", "accuracy", "macro_f1"]
 Settings = Mapping[str, Mapping[str, Any]]
@@ -112,32 +117,54 @@ def check_plan(plan: Plan) -> None:
     if not questions_of(plan.regimes):
         raise ConfigError("these regimes leave nothing to compare; add orig or +trad as a baseline.")
     for name in plan.classifiers:
-        classifier_recipe(plan, name)
+        recipe = classifier_recipe(plan, name)
+        build_network(recipe, DataShape(recipe.resolution, ("one", "other")))
     for name in methods(plan):
         kind = method_type(name)
         if (kind.needs_masks and name != "syncgan") or name == "text-to-image":
             raise ConfigError(
                 f"{name} cannot draw cells from training cells alone; choose another generator."
             )
-        check_training(name, None, {"resolution": plan.resolution, **plan.settings.get(name, {})})
+        settings = plan.settings.get(name, {})
+        if "resolution" in settings:
+            raise ConfigError(f"{name}.resolution: all generators of a study draw at its --resolution.")
+        check_training(name, None, {"resolution": plan.resolution, **settings})
     unknown = sorted(plan.settings.keys() - {*methods(plan), *plan.classifiers})
     if unknown:
         raise ConfigError(
             f"settings of {unknown[0]!r}: it is no generator or classifier of this study. Write "
             "--set NAME.key=value."
         )
-    for values, what in ((plan.generators, "generators"), (plan.real, "real"), (plan.ratios, "ratios")):
+    lists = {"generators": plan.generators, "classifiers": plan.classifiers, "real": plan.real}
+    for what, values in {**lists, "ratios": plan.ratios}.items():
         if not values or len(set(values)) < len(values):
             raise ConfigError(f"--{what}: give one or more, each once.")
     if any(count is not None and count < 2 for count in plan.real) or any(
         ratio <= 0 for ratio in plan.ratios
     ):
         raise ConfigError("--real needs 2 or more cells of a class, --ratios numbers above 0.")
+    fewest = min((count for count in plan.real if count is not None), default=None)
+    if fewest is not None and round(min(plan.ratios) * fewest) < 1:
+        raise ConfigError(
+            f"--ratios {min(plan.ratios):g} of {fewest} real cells is no cell; give a larger one."
+        )
 
 
 def classifier_recipe(plan: Plan, name: str) -> Recipe:
-    """A classifier's recipe with the study's settings, without any augmentation and averaging over views."""
-    return recipe_of(name, {**plan.settings.get(name, {}), "views": 1})
+    """A classifier's recipe with the study's settings, without averaging over views.
+
+    The number format is not measured: it would differ between machines, and within a pair of regimes.
+
+    Raises:
+        ConfigError: there is no such recipe, or settings do not fit.
+    """
+    settings = plan.settings.get(name, {})
+    if taken := sorted(OF_THE_STUDY & settings.keys()):
+        raise ConfigError(
+            f"{name}.{taken[0]} is the study's to choose (regimes, --traditional); leave it out."
+        )
+    recipe = recipe_of(name, {**settings, "views": 1})
+    return recipe.model_copy(update={"precision": "32-true"}) if recipe.precision == "auto" else recipe
 
 
 def regime_recipe(recipe: Recipe, regime: Regime, traditional: str) -> Recipe:

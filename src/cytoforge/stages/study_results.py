@@ -78,7 +78,7 @@ def _compare(plan: Plan, done: Done) -> list[dict[str, Any]]:
         results.setdefault(trial.cell, {})[trial.repeat] = done.judged[trial.job.key]
     rows: list[dict[str, Any]] = []
     for question in questions_of(plan.regimes):
-        pairs = [pair for pair in _pairs(plan, question) if _repeats(results, pair)]
+        pairs = [pair for pair in pairs_of(plan, question) if _repeats(results, pair)]
         family = [_comparison(plan, results, pair, len(pairs)) for pair in pairs]
         adjusted = holm([found.p for found in family])
         for (new, base), found, p in zip(pairs, family, adjusted, strict=True):
@@ -87,8 +87,8 @@ def _compare(plan: Plan, done: Done) -> list[dict[str, Any]]:
                     "question": question.name,
                     "classifier": new[0],
                     "real_per_class": new[1],
-                    "generator": new[3] or base[3],
-                    "ratio": new[4] or base[4],
+                    "generator": base[3] or new[3],
+                    "ratio": base[4] or new[4],
                     **asdict(found),
                     "p_holm": float(p),
                     "verdict": verdict(found, float(p), plan.level),
@@ -98,12 +98,15 @@ def _compare(plan: Plan, done: Done) -> list[dict[str, Any]]:
     return [{**row, "p_holm_study": float(p)} for row, p in zip(rows, everywhere, strict=True)]
 
 
-def _pairs(plan: Plan, question: Question) -> list[tuple[tuple[Any, ...], tuple[Any, ...]]]:
-    """Cells of the grid that a question compares: new way and baseline."""
+def pairs_of(plan: Plan, question: Question) -> list[tuple[tuple[Any, ...], tuple[Any, ...]]]:
+    """Cells of the grid that a question compares: new way and baseline; the control never with itself."""
     both = [REGIMES[question.regime], REGIMES[question.baseline]]
     sources: list[tuple[str | None, float | None]]
     if any(regime.synthetic and not regime.control for regime in both):
-        sources = [(name, ratio) for name in plan.generators for ratio in plan.ratios]
+        names = [
+            name for name in plan.generators if both[0].control == both[1].control or name != plan.control
+        ]
+        sources = [(name, ratio) for name in names for ratio in plan.ratios]
     else:
         sources = [(plan.control, ratio) for ratio in plan.ratios] if both[0].synthetic else [(None, None)]
 

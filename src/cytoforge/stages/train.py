@@ -18,7 +18,7 @@ from cytoforge.core.device import fastest_precision, surroundings
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.method import Method, MethodConfig
 from cytoforge.core.randomness import derive
-from cytoforge.core.run import Run, require_empty
+from cytoforge.core.run import SPLIT, Run, require_empty
 from cytoforge.core.settings import checked, suggestion
 from cytoforge.data.cache import MASK_CHANNELS, CachedCells, open_cache
 from cytoforge.data.folder import CellSet, open_cells
@@ -279,8 +279,9 @@ def _started(asked: _Asked, fabric: Fabric) -> Run:
         else:
             parts = _split(cells, asked.seed, asked.split, asked.base)
             require_trainable(parts, cells)
-            run = Run.create(path, _config(asked, parts))
-            parts.save(run.split_path)
+            require_empty(path, (SPLIT,))
+            parts.save(path / SPLIT)
+            Run.create(path, _config(asked, parts))
     fabric.barrier()
     return Run.open(path)
 

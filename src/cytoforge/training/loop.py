@@ -176,8 +176,6 @@ class Loop:
         state = checkpoint.state
         self.seen, self.steps, self.seconds = state["seen"], state["steps"], state["seconds"]
         self.spread_before = state["spread"]
-        if self.fabric.is_global_zero:
-            self.run.rewind_log(self.seen)
         for damage in checkpoint.skipped:
             self._log("event", event="damaged checkpoint", message=damage)
         return checkpoint.skipped
@@ -190,16 +188,18 @@ class Loop:
             KeyboardInterrupt: asked to stop; the state is saved.
         """
         interruption = Interruption()
+        if self.fabric.is_global_zero:
+            self.run.rewind_log(self.seen)
         start = time.monotonic() - self.seconds
         done = share = until.share(self.seen, self.seconds)
         with interruption.watched(), progress("training", 1000) as advance:
             advance(round(1000 * done))
-            while share < 1 and not interruption.asked:
+            while share < 1:
                 self.step()
                 self.seconds = time.monotonic() - start
                 stop = until.share(self.seen, self.seconds) >= 1 or interruption.asked
-                share, interruption.asked = self._agree(until, stop, interruption.asked)
-                self._checks(last=share >= 1, hurried=interruption.asked)
+                share, asked = self._agree(until, stop, interruption.asked)
+                self._checks(last=share >= 1, hurried=asked)
                 advance(round(1000 * share) - round(1000 * done))
                 done = share
         if interruption.asked:
@@ -220,6 +220,7 @@ class Loop:
 
     def step(self) -> None:
         """Show the next images to every network whose turn it is."""
+        self.score = None
         torch.manual_seed(derive(self.seed, self.seen, self.fabric.global_rank))
         batch = self._batch()
         for turn in self.method.turns():
@@ -397,7 +398,6 @@ class Loop:
             }
             tensors = pack(self.modules, self.average.networks, self.optimizers)
             save_checkpoint(self.run.checkpoints, tensors, state)
-            self.score = None
         self.fabric.barrier()
 
     def _log(self, kind: str, **values: Any) -> None:
