@@ -134,7 +134,7 @@ def page(title: str, name: str, run: Run, synthetic: Path, metrics: dict[str, An
             f"Copies: {copies['flagged']} of {copies['checked']} flagged at a false-alarm rate of "
             f"{copies['false_alarm_rate']:.0%} (an honest generator: {copies['honest_low']} to "
             f"{copies['honest_high']}; holdout and training exchanged: {copies['exchanged_flagged']}). "
-            f"Nearer to training than to an equal holdout: {copies['share_nearer_to_train']:.3f} "
+            f"Nearer to training than to equally many holdout photos: {copies['share_nearer_to_train']:.3f} "
             f"({copies['nearer_low']:.3f} to {copies['nearer_high']:.3f}; 0.5 is right). Authenticity "
             f"{copies['authenticity']:.2f}, of unseen real cells {copies['honest_authenticity']:.2f}.",
             "",

@@ -222,7 +222,7 @@ def test_cost_of_a_plan() -> None:
         ({"settings": {"cvae": {"lattent": 8}}}, "lattent"),
         ({"real": (1,)}, "2 or more"),
         ({"ratios": (1.0, 1.0)}, "each once"),
-        ({"classifiers": ()}, "--classifiers"),
+        ({"classifiers": (), "settings": {}}, "--classifiers"),
         ({"classifiers": ("basic-cnn", "basic-cnn")}, "each once"),
         ({"classifiers": ("timm:nonsense",), "settings": {}}, "nonsense"),
         ({"real": (2,), "ratios": (0.2,)}, "no cell"),
