@@ -1,5 +1,6 @@
 """Several processes: the real thing, started by torchrun through the command line."""
 
+import json
 import subprocess
 import sys
 
@@ -19,6 +20,13 @@ SMALL = [
 
 
 def train(data, run, images, processes, *options):
+    done = start(data, run, images, processes, *options)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads(done.stdout)["seen"] == images, "one object, however many processes"
+    return load_checkpoint(run / "checkpoints").tensors
+
+
+def start(data, run, images, processes, *options):
     settings = [word for pair in (*SMALL, "precision=32-true") for word in ("--set", pair)]
     command = [sys.executable, "-m", "cytoforge", "train", "wgan-gp", str(data), "--run", str(run)]
     command += [
@@ -28,12 +36,11 @@ def train(data, run, images, processes, *options):
         str(images),
         "--processes",
         str(processes),
+        "--json",
         *settings,
         *options,
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return load_checkpoint(run / "checkpoints").tensors
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
 def test_two_gloo_processes_equal_one(tiny_cells, tmp_path):
@@ -52,3 +59,11 @@ def test_two_processes_resume_bit_for_bit(tiny_cells, tmp_path):
     train(tiny_cells, tmp_path / "broken", 48, 2)
     broken = train(tiny_cells, tmp_path / "broken", 96, 2, "--resume")
     assert all(torch.equal(tensor, broken[name]) for name, tensor in whole.items())
+
+
+@pytest.mark.slow
+def test_two_processes_that_stop_themselves_say_so(tiny_cells, tmp_path):
+    done = start(tiny_cells, tmp_path / "run", 96, 2, "--set", "learning_rate=1e30", "--set", "log_every=16")
+    assert done.returncode == 3
+    assert "met NaN" in done.stderr or "diverged" in done.stderr
+    assert json.loads(done.stdout)["error"]["kind"] == "TrainingError"

@@ -44,7 +44,7 @@ WATCHED = 250
 """Unseen cells that are looked at while training, for the curves."""
 
 _FIXED = ("method", "recipe", "seed", "classes", "split_sha256")
-"""Parts of config.json in which a training that goes on must agree; the number format is measured anew."""
+"""Parts of config.json in which a training that goes on must agree; its number format stays."""
 
 
 def train(
