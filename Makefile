@@ -47,12 +47,15 @@ bench: $(BASE)
 clean:
 	rm -rf .venv site dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
-# A Python 3.11 to 3.13 that runs and can make environments; PYTHON=/path/to/python overrides the search.
+# A Python 3.11 to 3.13 that runs and can make environments; PYTHON=/path/to/python overrides the search. A .venv that is there
+# and has pip is kept.
 $(VENV):
 	@set -e; \
-	if $(BIN)/python -c \
-	  'import pip, sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then \
+	if $(BIN)/python -c 'import pip, sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then \
 	  echo "using the .venv that is here"; touch $@; exit 0; \
+	fi; \
+	if $(BIN)/python -c 'import sys; sys.exit((3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then \
+	  echo "the .venv that is here is of another Python than 3.11, 3.12 or 3.13; remove it: make clean" >&2; exit 1; \
 	fi; \
 	for candidate in "$(PYTHON)" python3.12 python3.13 python3.11 python3 python; do \
 	  if [ -n "$$candidate" ] && "$$candidate" -c \

@@ -275,6 +275,16 @@ class TestHerlevAndPaired:
         assert "no segmentation" in reasons(cells)["8-1-001.BMP"]
         assert "without a picture" in reasons(cells)["9-1-001-d.bmp"]
 
+    def test_herlev_as_published_keeps_a_split(self, tmp_path: Path) -> None:
+        for place in ("train/a/7-1-001", "train/b/8-1-001", "test/a/9-1-001"):
+            save(tmp_path / f"{place}.BMP")
+            save_mask(tmp_path / f"{place}-d.bmp", np.full((16, 20, 3), [0, 0, 255]))
+        save(tmp_path / "test" / "9-2-001.BMP")
+        cells = open_cells(tmp_path)
+        assert (cells.layout, cells.classes, cells.groups) == ("herlev", ("a", "b"), ["9", "7", "8"])
+        assert [cell.split for cell in cells.cells] == ["test", "train", "train"]
+        assert "outside any class folder" in reasons(cells)["9-2-001.BMP"]
+
     def test_real_herlev(self, real_data: Path) -> None:
         cells = open_cells(real_data / "herlev")
         assert (cells.layout, len(cells), len(cells.classes), len(set(cells.groups))) == (

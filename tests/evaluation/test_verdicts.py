@@ -104,3 +104,10 @@ def copies(**changes) -> Copies:
 )
 def test_copying(found, tone) -> None:
     assert copying(found).tone == tone
+
+
+@pytest.mark.parametrize("flagged", [5, 30])
+def test_a_set_that_leans_on_training_is_said_to(flagged) -> None:
+    leaning = copies(share_nearer_to_train=0.6, nearer_low=0.51, nearer_high=0.69, flagged=flagged)
+    assert "60 % of synthetic cells are nearer to training photos" in copying(leaning).because
+    assert "nearer" not in copying(copies(flagged=flagged)).because

@@ -139,6 +139,15 @@ def test_a_signal_during_a_measurement_is_not_lost(tmp_path):
     assert kept["score"] is None, "measured 16 images before"
 
 
+def test_a_process_stops_where_another_was_asked_to(tmp_path):
+    loop = make(tmp_path / "run")
+    loop._agree = lambda until, stop, asked: (1.0, True)
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(Until(images=160))
+    assert Run.open(tmp_path / "run").last_event() == "interrupted"
+    assert load_checkpoint(tmp_path / "run" / "checkpoints").state["seen"] == 16
+
+
 def test_begun_anew_before_the_first_checkpoint_the_log_begins_anew(tmp_path):
     loop = make(tmp_path / "run", save_every=10_000)
     for _ in range(4):

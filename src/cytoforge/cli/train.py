@@ -141,6 +141,8 @@ def parse_settings(settings: tuple[str, ...]) -> dict[str, str]:
 def _launch(processes: int, run: Path) -> Outcome:
     """The same command in several processes, started by torchrun."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    log = run / "log.jsonl"
+    before = log.stat().st_mtime_ns if log.exists() else None
     words = [*command, "-m", "--", "cytoforge", *sys.argv[1:]]
     with subprocess.Popen(words, stdout=subprocess.DEVNULL) as group:  # noqa: S603
         try:
@@ -152,7 +154,8 @@ def _launch(processes: int, run: Path) -> Outcome:
         return _outcome(run)
     from cytoforge.core.run import Run
 
-    event = Run.open(run).last_event() if (run / "config.json").exists() else None
+    written = log.exists() and log.stat().st_mtime_ns != before
+    event = Run.open(run).last_event() if written else None
     if event == "interrupted":
         raise KeyboardInterrupt
     if event == "alarm":

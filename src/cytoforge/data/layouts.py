@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from cytoforge.core.errors import DataError
@@ -55,6 +55,15 @@ def folders(root: Path) -> Found:
     """
     files, faults = _image_files(root)
     images, masks = _split_off_masks(files)
+    cells = [
+        replace(cell, mask=masks.get(str(PurePosixPath(cell.name).with_suffix(""))))
+        for cell in _in_class_folders(images, faults)
+    ]
+    return Found(cells, faults)
+
+
+def _in_class_folders(images: Mapping[str, Path], faults: list[Fault]) -> list[Cell]:
+    """A cell without mask for each image in a class folder; others are added to `faults`."""
     split_on_top = bool(images) and all(PurePosixPath(name).parts[0].lower() in PARTS for name in images)
     cells = []
     for name, path in images.items():
@@ -63,9 +72,8 @@ def folders(root: Path) -> Found:
             faults.append(Fault(path, "lies outside any class folder; move it into one"))
             continue
         split = PARTS[parts[0].lower()] if split_on_top else None
-        mask = masks.get(str(PurePosixPath(name).with_suffix("")))
-        cells.append(Cell(path, parts[int(split_on_top)], name, name, split, mask))
-    return Found(cells, faults)
+        cells.append(Cell(path, parts[int(split_on_top)], name, name, split))
+    return cells
 
 
 def sipakmed(root: Path) -> Found:
@@ -108,21 +116,18 @@ def herlev(root: Path) -> Found:
 
 
 def _herlev_published(root: Path) -> Found:
-    """Pictures with their segmentation beside them; the folder that holds them is the class."""
+    """Class folders of pictures with their segmentation beside them; `train/` and the like above are kept."""
     files, faults = _image_files(root)
-    masks = {
-        path.with_name(path.stem.removesuffix("-d")).with_suffix(""): path
-        for path in files.values()
-        if path.stem.endswith("-d")
-    }
+    masks = {path.with_name(path.stem[:-2]): path for path in files.values() if path.stem.endswith("-d")}
+    pictures = _in_class_folders(
+        {name: path for name, path in files.items() if path not in masks.values()}, faults
+    )
     cells = []
-    for name, path in files.items():
-        if path in masks.values():
-            continue
-        mask = masks.pop(path.with_suffix(""), None)
-        if mask is None:
-            faults.append(Fault(path, f"no segmentation {path.stem}-d.bmp beside it", used=True))
-        cells.append(Cell(path, path.parent.name, name, name, None, mask))
+    for cell in pictures:
+        mask = masks.pop(cell.path.with_suffix(""), None)
+        if mask is None and _HERLEV.fullmatch(cell.path.stem):
+            faults.append(Fault(cell.path, f"no segmentation {cell.path.stem}-d.bmp beside it", used=True))
+        cells.append(replace(cell, mask=mask))
     faults += [Fault(path, "segmentation without a picture of the same name") for path in masks.values()]
     return Found(cells, faults)
 

@@ -175,7 +175,7 @@ def fit_run(
         _start_from(method.network, start, cells.shape.classes)
     if recipe.mode == "linear":
         _fit_head(recipe, method, cells, run, seed, kept)
-        return Fitted(recipe, cells.shape.classes, method.network.eval())
+        return Fitted(recipe, cells.shape.classes, _ready(method.network))
     watch = None if watched is None else _Watch(recipe, watched)
     settings = LoopConfig.model_validate(run.config["loop"])
     loop = Loop(method, cells, settings, run, seed, _fabric(), watch)

@@ -150,27 +150,31 @@ def copying(copies: Copies | None) -> Verdict:
         f"{_percent(copies.false_alarm_rate)} of unseen real cells do; {copies.honest_low} to "
         f"{copies.honest_high} would be chance"
     )
+    leans = copies.nearer_low > 0.5
     if copies.found:
         tone: _Tone = "bad"
         headline = (
             "Some synthetic cells look copied from training cells: see the pairs before sharing this set"
         )
     elif copies.flagged > copies.honest_high:
-        tone, headline = "unsure", "More alarms than chance, but not because of the training cells"
+        tone, headline = "unsure", "More alarms than chance, but as many without the training cells"
         because += (
             f". Against unseen cells in the place of training cells {copies.exchanged_flagged} are flagged "
             "as well: blurred or typical images do that, copies do not"
         )
-    elif copies.nearer_low > 0.5:
+    elif leans:
         tone = "unsure"
-        headline = "No cell looks copied, but training cells are nearer to them than unseen cells"
+        headline = (
+            "No synthetic cell looks copied, but the set lies nearer to training cells than to unseen ones"
+        )
+    else:
+        tone, headline = "good", "No sign that training cells were copied"
+    if leans:
         because += (
             f". {_percent(copies.share_nearer_to_train)} of synthetic cells are nearer to training photos "
             f"than to equally many unseen ones ({_percent(copies.nearer_low)} to "
             f"{_percent(copies.nearer_high)}), where 50 % would be chance"
         )
-    else:
-        tone, headline = "good", "No sign that training cells were copied"
     return Verdict(topic="copies", tone=tone, headline=headline, because=f"{because}.")
 
 

@@ -86,7 +86,8 @@ def train(
     if not going_on:
         require_empty(run, (SPLIT,) if resume else ())
     cells = open_cells(data, layout, group)
-    parts = _parts(cells, run / SPLIT if going_on else split, seed)
+    begun = going_on or (split is None and (run / SPLIT).is_file())
+    parts = _parts(cells, run / SPLIT if begun else split, seed)
     require_trainable(parts, cells)
     cached = _open(cells, chosen)
     config = run_config(chosen, _facts(cells, cached, parts, seed))

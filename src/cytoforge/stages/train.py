@@ -277,7 +277,8 @@ def _started(asked: _Asked, fabric: Fabric) -> Run:
             run.require_same(_config(asked, parts))
             check_split(parts, cells)
         else:
-            parts = _split(cells, asked.seed, asked.split, asked.base)
+            begun = path / SPLIT if asked.split is None and (path / SPLIT).is_file() else asked.split
+            parts = _split(cells, asked.seed, begun, asked.base)
             require_trainable(parts, cells)
             require_empty(path, (SPLIT,))
             parts.save(path / SPLIT)

@@ -192,6 +192,7 @@ class Loop:
             self.run.rewind_log(self.seen)
         start = time.monotonic() - self.seconds
         done = share = until.share(self.seen, self.seconds)
+        asked = False
         with interruption.watched(), progress("training", 1000) as advance:
             advance(round(1000 * done))
             while share < 1:
@@ -202,7 +203,7 @@ class Loop:
                 self._checks(last=share >= 1, hurried=asked)
                 advance(round(1000 * share) - round(1000 * done))
                 done = share
-        if interruption.asked:
+        if asked or interruption.asked:
             self._log("event", event="interrupted")
             raise KeyboardInterrupt
 
