@@ -47,8 +47,8 @@ bench: $(BASE)
 clean:
 	rm -rf .venv site dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
-# A Python 3.11 to 3.13 that runs and can make environments; PYTHON=/path/to/python overrides the search. A .venv that is there
-# and has pip is kept.
+# A Python 3.11 to 3.13 that runs and can make environments; PYTHON=/path/to/python overrides the search.
+# A .venv that is there and has pip is kept.
 $(VENV):
 	@set -e; \
 	if $(BIN)/python -c 'import pip, sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then \
