@@ -17,7 +17,7 @@ from cytoforge.core.files import read_json, write_atomic
 from cytoforge.evaluation.regimes import REGIMES
 from cytoforge.report.study import amount, file_name, headline, table
 
-INTRODUCTION = """# Do synthetic cells help?
+INTRODUCTION = """# {title}
 
 `{command}`
 
@@ -33,12 +33,23 @@ that this design would have called in four cases of five.
 """
 
 
-def page(study: Mapping[str, Any], ledger: Mapping[str, Any], command: str, machine: str) -> list[str]:
+WORDS = {
+    "train": "GAN-train: accuracy on real test cells of a classifier that saw synthetic cells only.",
+    "test": "GAN-test: share of synthetic cells in which a classifier of real ones finds the class wanted.",
+}
+
+
+def page(study: Mapping[str, Any], ledger: Mapping[str, Any], given: argparse.Namespace) -> list[str]:
     """The text, but for pictures."""
     steps = ", ".join(f"{name} {count}" for name, count in study["steps"].items())
     jobs = len(ledger["shown"])
     introduction = INTRODUCTION.format(
-        command=command, machine=machine, steps=steps, rule=study["rule"], jobs=jobs
+        title=given.title,
+        command=given.command,
+        machine=given.machine,
+        steps=steps,
+        rule=study["rule"],
+        jobs=jobs,
     )
     answers = [f"* **{words}** {because}" for _, words, because in map(headline, study["answers"])]
     regimes = [f"* `{name}`: {REGIMES[name].title}" for name in study["plan"]["regimes"]]
@@ -48,18 +59,17 @@ def page(study: Mapping[str, Any], ledger: Mapping[str, Any], command: str, mach
 def generators(study: Mapping[str, Any]) -> list[str]:
     """What each generator was like at each fraction."""
     names = study["plan"]["classifiers"]
-    columns = [f"GAN-{kind}, {name}" for kind in ("train", "test") for name in names]
+    kinds = [kind for kind in ("train", "test") if any(row[f"gan_{kind}"] for row in study["generators"])]
+    columns = [f"GAN-{kind}, {name}" for kind in kinds for name in names]
     lines = [
         "## Generators",
         "",
-        "GAN-train: accuracy on real test cells of a classifier that saw synthetic cells only. GAN-test:",
-        "share of synthetic cells in which a classifier of real training cells finds the class asked for.",
-        "",
-        f"| generator | real a class | minutes | training images | {' | '.join(columns)} |",
+        *(f"{WORDS[kind]}\n" for kind in kinds),
+        f"| {' | '.join(['generator', 'real a class', 'minutes', 'training images', *columns])} |",
         "|---|---|---|---|" + "---|" * len(columns),
     ]
     for row in study["generators"]:
-        shares = [row[f"gan_{kind}"].get(name) for kind in ("train", "test") for name in names]
+        shares = [row[f"gan_{kind}"].get(name) for kind in kinds for name in names]
         shown = ["" if share is None else f"{share:.3f}" for share in shares]
         cells = [
             row["generator"],
@@ -76,11 +86,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("page", type=Path)
     parser.add_argument("study", type=Path)
+    parser.add_argument("--title", default="Do synthetic cells help?")
     parser.add_argument("--command", required=True, help="that made the study")
     parser.add_argument("--machine", required=True, help="a sentence on where it was computed")
     arguments = parser.parse_args()
     study, ledger = (read_json(arguments.study / name) for name in ("study.json", "ledger.json"))
-    lines = page(study, ledger, arguments.command, arguments.machine)
+    lines = page(study, ledger, arguments)
     pictures = {"cells": arguments.study / "cells.png"}
     plots = ["curves", *(file_name(answer["question"]) for answer in study["answers"])]
     pictures |= {name: arguments.study / "plots" / f"{name}.png" for name in plots}

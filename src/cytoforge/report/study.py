@@ -213,6 +213,7 @@ def _curves(content: Mapping[str, Any]) -> Figure:
             _lines(panel, own, plan)
             panel.set_title(f"{classifier}, {generator}" if generator else classifier)
     panels[0][0].set_ylabel(plan["score"].replace("_", " "))
+    panels[0][0].set_ylim(top=min(1.0, panels[0][0].get_ylim()[1]))
     for panel in panels[-1]:
         panel.set_xlabel("real cells of each class")
     handles, labels = panels[0][0].get_legend_handles_labels()
@@ -241,7 +242,6 @@ def _lines(panel: Axes, rows: Sequence[Row], plan: Row) -> None:
                 label=regime,
             )
     panel.set_xticks(range(len(places)), [amount(real) for real in places])
-    panel.set_ylim(top=min(1.0, panel.get_ylim()[1]))
 
 
 def _forest(rows: Sequence[Row], score: str, answer: Row) -> Figure:
@@ -280,7 +280,7 @@ def _forest(rows: Sequence[Row], score: str, answer: Row) -> Figure:
     axes.grid(axis="y", visible=False)
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel(
-        f"difference in {score.replace('_', ' ')}, points; ticks: smallest effect found in 4 of 5"
+        f"difference in {score.replace('_', ' ')}, points;\nticks: smallest effect found in 4 of 5"
     )
     axes.set_title(textwrap.fill(f"{answer['question']}: {answer['words']}", 60))
     return figure
