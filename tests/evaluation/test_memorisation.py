@@ -171,8 +171,9 @@ def test_interval_of_nearness_knows_that_cells_of_a_photo_are_alike() -> None:
     for repeat in range(60):
         train, holdout, fake = cells(40), cells(20), rng.normal(size=(300, 3)) * np.sqrt(1.09)
         photos = np.repeat(np.arange(40), 10), np.repeat(np.arange(20), 10)
-        low, high = nearer_interval(fake, train, holdout, photos, seed=repeat)
-        means.append(nearer_to_train(fake, train, holdout, photos).mean())
+        mean, low, high = nearer_interval(fake, train, holdout, photos, seed=repeat)
+        assert mean == pytest.approx(nearer_to_train(fake, train, holdout, photos).mean())
+        means.append(mean)
         margins.append((high - low) / 2)
         held += low <= 0.5 <= high
     assert np.mean(means) == pytest.approx(0.5, abs=0.02)

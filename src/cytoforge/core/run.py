@@ -15,7 +15,7 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from cytoforge.core.errors import CheckpointError, ConfigError
 from cytoforge.core.files import read_json, sha256_bytes, write_atomic, write_json
@@ -24,6 +24,12 @@ FORMAT = 1
 SPLIT = "split.json"
 _VOLATILE = ("versions", "threads", "format")
 """Parts of config.json in which a run that goes on may differ."""
+
+
+class Saved(Protocol):
+    """What writes itself to a file; `data.split.Split` does."""
+
+    def save(self, path: Path) -> None: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -39,16 +45,18 @@ class Run:
     config: dict[str, Any]
 
     @classmethod
-    def create(cls, path: Path, config: dict[str, Any]) -> Self:
+    def create(cls, path: Path, config: dict[str, Any], split: Saved | None = None) -> Self:
         """Start a run in a folder that is new or empty, but for a split.
 
-        The split is written before, so that a run that was killed while it began can be begun again.
+        The split is written first, so that a run that was killed while it began can be begun again.
 
         Raises:
             ConfigError: the folder holds something already.
         """
         require_empty(path, (SPLIT,))
         run = cls(path, {"format": FORMAT, **config})
+        if split is not None:
+            split.save(run.split_path)
         write_json(path / "config.json", run.config)
         return run
 

@@ -180,7 +180,8 @@ def _mask_values(path: Path) -> NDArray[np.int64]:
     content = read_bytes(path)
     with quiet_decoders():
         rgb = decode_bytes(content, path)[0]
-        coloured = _of_colours(rgb)
+        grey = bool((rgb == rgb[..., :1]).all())
+        coloured = None if grey else _of_colours(rgb)
         if coloured is not None:
             return coloured
         with Image.open(path) as image:
@@ -189,7 +190,7 @@ def _mask_values(path: Path) -> NDArray[np.int64]:
     if values.dtype == bool:
         values = values.astype(np.uint8)
     if values.ndim == 3:
-        if not (values == values[..., :1]).all():
+        if not grey:
             raise DataError(
                 f"{path}: a colour picture, expected a mask of index values (grey or palette) or Herlev's "
                 "colours (red background, dark blue cytoplasm, light blue nucleus, grey unknown)"
@@ -203,4 +204,4 @@ def _of_colours(rgb: NDArray[np.uint8]) -> NDArray[np.int64] | None:
     values = np.full(rgb.shape[:2], -1, np.int64)
     for colour, value in _HERLEV_COLOURS.items():
         values[(rgb == colour).all(-1)] = value
-    return None if (values < 0).any() or (values == UNKNOWN).all() else values
+    return None if (values < 0).any() else values

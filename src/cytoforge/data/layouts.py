@@ -119,8 +119,9 @@ def _herlev_published(root: Path) -> Found:
     """Class folders of pictures with their segmentation beside them; `train/` and the like above are kept."""
     files, faults = _image_files(root)
     masks = {path.with_name(path.stem[:-2]): path for path in files.values() if path.stem.endswith("-d")}
+    segmentations = set(masks.values())
     pictures = _in_class_folders(
-        {name: path for name, path in files.items() if path not in masks.values()}, faults
+        {name: path for name, path in files.items() if path not in segmentations}, faults
     )
     cells = []
     for cell in pictures:
@@ -247,11 +248,16 @@ def detect(root: Path) -> str:
 
 
 def _looks_published_by_herlev(root: Path) -> bool:
-    """Whether the pictures are named as Herlev's, most with a segmentation beside them."""
-    stems = [path.stem for path in _image_files(root)[0].values()]
-    segmented = sum(stem.endswith("-d") for stem in stems)
-    named = all(_HERLEV.fullmatch(stem.removesuffix("-d")) for stem in stems)
-    return named and 2 * segmented >= len(stems) - segmented > 0
+    """Whether pictures are named as Herlev's, half of them with a segmentation; ends at the first other."""
+    pictures = segmented = 0
+    for path in _walk(root):
+        if path.suffix.lower() not in EXTENSIONS or _refusal(path, path.name) is not None:
+            continue
+        if not _HERLEV.fullmatch(path.stem.removesuffix("-d")):
+            return False
+        segmented += path.stem.endswith("-d")
+        pictures += not path.stem.endswith("-d")
+    return 2 * segmented >= pictures > 0
 
 
 def _hidden(name: str) -> bool:

@@ -20,7 +20,6 @@ from cytoforge.evaluation.memorisation import (
     copy_scores,
     copy_test,
     nearer_interval,
-    nearer_to_train,
     nearest,
 )
 from cytoforge.evaluation.metrics import ClassCopies, Closest, Copies
@@ -118,8 +117,9 @@ def judge(
     test = copy_test(found.fake, found.holdout, found.exchanged, alpha)
     flagged, count = int(test.flagged.sum()), len(files)
     low, high = wilson(flagged, count)
-    parts = features.fake, features.train, features.holdout[:, 0]
-    nearer_low, nearer_high = nearer_interval(*parts, photos)
+    nearer, nearer_low, nearer_high = nearer_interval(
+        features.fake, features.train, features.holdout[:, 0], photos
+    )
     return Copies(
         found=test.found,
         checked=count,
@@ -136,7 +136,7 @@ def judge(
         exchanged_p_value=test.exchanged_p_value,
         train=len(features.train),
         holdout=len(features.holdout),
-        share_nearer_to_train=float(nearer_to_train(*parts, photos).mean()),
+        share_nearer_to_train=nearer,
         nearer_low=nearer_low,
         nearer_high=nearer_high,
         authenticity=float(authentic(features.fake, features.train).mean()),

@@ -232,8 +232,8 @@ def nearer_interval(
     photos: Photos | None = None,
     repeats: int = 100,
     seed: int = 0,
-) -> tuple[float, float]:
-    """95 % interval of the mean of `nearer_to_train`, had other photos been in either part.
+) -> tuple[float, float, float]:
+    """Mean of `nearer_to_train`, and its 95 % interval, had other photos been in either part.
 
     The deviation of the mean over random halves of the images, of the training photos and of the holdout's is
     that over draws of all of them anew.
@@ -247,18 +247,17 @@ def nearer_interval(
         seed: of the halves.
 
     Returns:
-        Lower and upper end, within 0..1; all of it where a part has one photo only.
+        Mean, lower and upper end, within 0..1; the ends are 0 and 1 where a part has one photo only.
 
     Reference:
         Politis, Romano, Wolf, Subsampling, 1999, chapter 2.
     """
     rng = np.random.default_rng(derive(seed, "halves"))
     halves: list[list[NDArray[np.bool_]]] = []
-    sums, total = np.zeros(repeats), 0.0
+    sums, total, fewest = np.zeros(repeats), 0.0, 0
     for part, near, far in _to_photos(fake, train, holdout, photos):
         counts = len(fake), near.shape[1], far.shape[1]
-        if min(counts[1:]) < 2:
-            return 0.0, 1.0
+        fewest = min(counts[1:])
         halves = halves or [[_half(rng, count) for count in counts] for _ in range(repeats)]
         total += float(_chance_nearer(near, far).sum())
         for number, (images, ours, others) in enumerate(halves):
@@ -266,7 +265,9 @@ def nearer_interval(
             sums[number] += _chance_nearer(near[rows][:, ours], far[rows][:, others]).sum()
     means = sums / [images.sum() for images, _, _ in halves]
     mean, margin = total / len(fake), float(stats.norm.ppf(0.975) * means.std(ddof=1))
-    return max(0.0, mean - margin), min(1.0, mean + margin)
+    if fewest < 2:
+        return mean, 0.0, 1.0
+    return mean, max(0.0, mean - margin), min(1.0, mean + margin)
 
 
 def authentic(images: Floats, train: Floats) -> NDArray[np.bool_]:

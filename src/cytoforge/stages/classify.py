@@ -95,8 +95,7 @@ def train(
         folder = Run.open(run)
         folder.require_same({key: config[key] for key in _FIXED})
     else:
-        parts.save(run / SPLIT)
-        folder = Run.create(run, config)
+        folder = Run.create(run, config, parts)
     held = cached.select(parts.names("val")) if parts.names("val") else None
     shown = cached.select(parts.names("train")).without_masks()
     fit_run(chosen, shown, folder, seed, watched=None if held is None else _watched(held, seed))

@@ -124,15 +124,17 @@ def _begin(place: Place, plan: Plan) -> None:
     out, path = Path(place.out), Path(place.out) / GROUPS
     cells = open_cells(Path(place.data), place.layout, place.group)
     if path.is_file():
-        check_split(Split.load(path), cells)
-        check_groups(Split.load(path), cells)
+        division = Split.load(path)
+        check_split(division, cells)
+        check_groups(division, cells)
     else:
-        split_folder(cells).save(path)
+        division = split_folder(cells)
+        division.save(path)
     content = {
         "plan": plan.model_dump(mode="json"),
         "rule": rule(plan.level),
         "questions": [asdict(question) for question in questions_of(plan.regimes)],
-        "groups_sha256": Split.load(path).sha256,
+        "groups_sha256": division.sha256,
         "earlier": [],
     }
     if (out / "plan.json").is_file():

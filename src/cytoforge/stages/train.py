@@ -280,9 +280,7 @@ def _started(asked: _Asked, fabric: Fabric) -> Run:
             begun = path / SPLIT if asked.split is None and (path / SPLIT).is_file() else asked.split
             parts = _split(cells, asked.seed, begun, asked.base)
             require_trainable(parts, cells)
-            require_empty(path, (SPLIT,))
-            parts.save(path / SPLIT)
-            Run.create(path, _config(asked, parts))
+            Run.create(path, _config(asked, parts), parts)
     fabric.barrier()
     return Run.open(path)
 
