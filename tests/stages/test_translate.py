@@ -1,11 +1,16 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from cytoforge.cli.main import run as cytoforge
-from cytoforge.core.errors import ConfigError
+from cytoforge.core.errors import ConfigError, DataError
+from cytoforge.data.folder import open_cells
+from cytoforge.methods.cyclegan import CycleGAN
+from cytoforge.stages.paired_names import paired_names
 from cytoforge.stages.phantom import phantom
 from cytoforge.stages.train import train
 from cytoforge.stages.translate import translate
@@ -59,19 +64,56 @@ def test_masks_become_cells_and_the_check_sees_nucleus_and_background(cells, tmp
     assert (tmp_path / "out" / "translations.png").is_file()
 
 
-def test_stains_are_translated_into_the_class_that_is_asked_for(stains, tiny_cells, tmp_path):
-    done = translate(stains.path, tiny_cells, tmp_path / "out", to="blue")
-    assert done.measure == "correlation of light"
-    assert done.swapped_real is None
+def test_only_cells_of_the_other_stain_are_translated_and_become_the_target(stains, tiny_cells, tmp_path):
     there = translate(stains.path, tiny_cells, tmp_path / "there")
+    assert there.measure == "correlation of light"
+    assert there.swapped_real is None
+    assert there.images == 40
     assert -1 <= there.median <= 1
-    first, second = (
-        np.asarray(Image.open(tmp_path / folder / "red" / "000_00.png")) for folder in ("out", "there")
+    back = translate(stains.path, tiny_cells, tmp_path / "back", to="blue")
+    assert back.images == 40
+    for out, place, source in (("there", "red", "blue"), ("back", "blue", "red")):
+        files = sorted(path.relative_to(tmp_path / out).as_posix() for path in (tmp_path / out).rglob("*_*"))
+        assert files == sorted(f"{place}/{source}_{path.name}" for path in (tiny_cells / source).iterdir())
+    assert np.asarray(Image.open(tmp_path / "there" / "red" / "blue_000_00.png")).shape == (32, 32, 3)
+
+
+def test_cells_of_the_target_do_not_dilute_the_check(stains, tiny_cells, tmp_path, monkeypatch):
+    """A translator that exchanges light and dark in every cell of the source, and leaves the target alone."""
+
+    def sample(self, noise, labels, condition):
+        blue = condition[:, 2].mean((1, 2)) > condition[:, 0].mean((1, 2))
+        return torch.where(blue[:, None, None, None], -condition, condition)
+
+    monkeypatch.setattr(CycleGAN, "sample", sample)
+    done = translate(stains.path, tiny_cells, tmp_path / "out")
+    assert done.swapped == 1
+    assert done.failed
+
+
+def test_equal_file_names_do_not_overwrite_each_other(stains, tiny_cells, tmp_path):
+    for part in ("train", "test"):
+        for name in ("blue", "red"):
+            shutil.copytree(tiny_cells / name, tmp_path / "cells" / part / name)
+    done = translate(stains.path, tmp_path / "cells", tmp_path / "out")
+    assert done.images == 80
+    assert len(list((tmp_path / "out" / "red").iterdir())) == 80
+    pixels = np.random.default_rng(0).integers(0, 255, (2, 8, 8, 3), np.uint8)
+    parts = ("train", "val", "test")
+    np.savez(
+        tmp_path / "cells.npz",
+        **{f"{part}_images": pixels for part in parts},
+        **{f"{part}_labels": np.array([[0], [1]]) for part in parts},
     )
-    assert first.shape == (32, 32, 3)
-    assert (first != second).any()
+    names = paired_names(open_cells(tmp_path / "cells.npz").cells)
+    assert len(set(names)) == 6
+    assert sorted(names)[0] == "0/cells.npz_test_0"
 
 
 def test_what_does_not_fit_is_refused(stains, tiny_cells, tmp_path):
     with pytest.raises(ConfigError, match="no class 'green'"):
         translate(stains.path, tiny_cells, tmp_path / "out", to="green")
+    for name in ("pale", "dark"):
+        shutil.copytree(tiny_cells / "red", tmp_path / "cells" / name)
+    with pytest.raises(DataError, match="expected cells of class 'blue', found 'dark', 'pale'"):
+        translate(stains.path, tmp_path / "cells", tmp_path / "out")

@@ -21,7 +21,7 @@ from cytoforge.evaluation.statistics import bootstrap_mean
 from cytoforge.masks.agreement import dice, iou
 from cytoforge.masks.unsupervised import unsupervised_masks
 from cytoforge.sampling.pictures import labelled_rows
-from cytoforge.sampling.provenance import class_folders
+from cytoforge.stages.paired_names import paired_names
 
 _CHUNK = 600
 _SHOWN, _SIDE = 8, 128
@@ -64,6 +64,7 @@ def mask(
     except ConfigError as error:
         raise ConfigError(f"{out} is not an empty folder; choose another --out.") from error
     cells = open_cells(data, layout, group)
+    places = dict(zip(cells.names, paired_names(cells.cells), strict=True))
     faults: dict[str, str] = {}
     gallery: dict[str, list[NDArray[np.uint8]]] = {name: [] for name in cells.classes}
     scores: dict[str, list[tuple[float, float, float]]] = {name: [] for name in cells.classes}
@@ -73,7 +74,7 @@ def mask(
     for start in range(0, len(cells), _CHUNK):
         for found in _found(cells.cells[start : start + _CHUNK], fields, faults):
             label = found.cell.label
-            name = _write(out, found)
+            name = _write(out, found, places[found.cell.name])
             written[name] = {"group": found.cell.group, "split": found.cell.split}
             if not (found.mask == NUCLEUS).any():
                 empty.append(name)
@@ -110,9 +111,9 @@ def _found(cells: tuple[Cell, ...], fields: bool, faults: dict[str, str]) -> lis
     return [_Found(cell, image, mask) for (cell, image), mask in zip(pairs, masks, strict=True)]
 
 
-def _write(out: Path, found: _Found) -> str:
-    """Write image and mask; returns the image's path inside the folder."""
-    name, cell = _paired_name(found.cell), found.cell
+def _write(out: Path, found: _Found, name: str) -> str:
+    """Write image and mask under `<class>/<file>`; returns the image's path inside the folder."""
+    cell = found.cell
     if cell.row is None:
         name += cell.path.suffix.lower()
         content = cell.path.read_bytes()
@@ -123,19 +124,6 @@ def _write(out: Path, found: _Found) -> str:
     mask_name = str(PurePosixPath(name).with_suffix(".png"))
     write_atomic(out / "masks" / mask_name, encode_png(found.mask, {"Mask": "unsupervised"}))
     return f"images/{name}"
-
-
-def _paired_name(cell: Cell) -> str:
-    """`<class>/<file>` without extension, different for different cells.
-
-    Folders other than those of the layout become part of the file's name.
-    """
-    parts = PurePosixPath(cell.name.replace("#", "/"))
-    parts = parts if cell.row is not None else parts.with_suffix("")
-    dropped = ("images", "CROPPED", cell.label, f"im_{cell.label}")
-    kept = [part for part in parts.parts[:-1] if part not in dropped]
-    folder = class_folders([cell.label])[cell.label]
-    return f"{folder}/{'_'.join([*kept, parts.name])}"
 
 
 def _agreement(found: _Found, faults: dict[str, str]) -> tuple[float, float, float] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from cytoforge.evaluation.polarity import light_correlation, nucleus_contrast, s
 from cytoforge.methods.cyclegan import CycleGAN, paint
 from cytoforge.sampling.generator import Generator, open_generator
 from cytoforge.sampling.pictures import labelled_rows
+from cytoforge.stages.paired_names import paired_names
 
 BATCH = 16
 SHOWN = 10
@@ -61,13 +62,16 @@ def translate(
     checkpoint: str = "newest",
     device: str = "cpu",
 ) -> Translated:
-    """Write `<class>/<name>.png` for each cell, translations.png and translate.json.
+    """Write `<class>/<file>.png` for each cell that is translated, translations.png and translate.json.
+
+    Where masks are the run's source, those of all cells are translated, and each keeps its class. Else the
+    cells of the other side than `to` are translated, and `to` is their class.
 
     Args:
         run: folder of a training of cyclegan.
-        data: folder of cells; their masks are translated where the run's source is masks, else the images.
+        data: folder of cells.
         out: folder for the files.
-        to: class to translate into; the first that is not the run's source where not given.
+        to: class to translate into; the first that is not the run's source where not given. Not for masks.
         layout: how `data` is laid out.
         checkpoint: "best" or "newest".
         device: "cpu" or "cuda".
@@ -75,22 +79,28 @@ def translate(
     Raises:
         CheckpointError: there is no usable checkpoint.
         ConfigError: the run is not a CycleGAN's, or has no such class.
-        DataError: the cells cannot be read, or have no masks where masks are the source.
+        DataError: the cells cannot be read, have no masks where masks are the source, or none is left to be
+            translated.
     """
     opened = Run.open(run)
     generator = open_generator(opened, checkpoint, device)
     method = generator.method
     if not isinstance(method, CycleGAN):
         raise ConfigError(f"{method.name} does not translate images; train cyclegan.")
-    cells = open_cache(open_cells(data, layout), Preparation.model_validate(opened.config["preparation"]))
+    target = _target(method, generator.classes, to)
+    given = open_cells(data, layout)
+    cells = open_cache(given, Preparation.model_validate(opened.config["preparation"]))
     if method.source is None:
         cells = cells.with_masks()
-    target = _target(method, generator.classes, to)
+        written = given.select(cells.names).cells
+    else:
+        cells = _foreign(cells, method.source, generator.classes, target)
+        kept = given.select(cells.names).cells
+        written = tuple(replace(cell, label=generator.classes[target]) for cell in kept)
     starts, made = _translated(generator, cells, target)
     marks = {"Synthetic": "true", "Generator": method.name}
-    for name, label, image in zip(cells.names, cells.labels, made, strict=True):
-        place = out / cells.shape.classes[label] / f"{Path(name).stem}.png"
-        write_atomic(place, encode_png(image, marks))
+    for name, image in zip(paired_names(written), made, strict=True):
+        write_atomic(out / f"{name}.png", encode_png(image, marks))
     found = _checked(cells, starts, made, masks=method.source is None)
     picture = labelled_rows(_rows(cells, starts, made), "above the source, below its translation")
     write_atomic(out / "translations.png", encode_png(picture, marks))
@@ -99,11 +109,26 @@ def translate(
 
 
 def _target(method: CycleGAN, classes: tuple[str, ...], to: str | None) -> int:
+    if to is not None and method.source is None:
+        raise ConfigError("--to: masks become cells of their own class; leave it out.")
     if to is None:
         return next(label for label in range(len(classes)) if label != method.source)
     if to not in classes:
         raise ConfigError(f"--to: the run has no class {to!r}; it has {', '.join(classes)}.")
     return classes.index(to)
+
+
+def _foreign(cells: CachedCells, source: int, classes: tuple[str, ...], target: int) -> CachedCells:
+    """The cells on the other side than the target's; those on its own side are what they should become."""
+    wanted = [name for label, name in enumerate(classes) if (label == source) != (target == source)]
+    labels = [cells.shape.classes[label] for label in cells.labels]
+    names = [name for name, label in zip(cells.names, labels, strict=True) if label in wanted]
+    if not names:
+        raise DataError(
+            f"there is nothing to translate into {classes[target]!r}: expected cells of class "
+            f"{' or '.join(map(repr, wanted))}, found {', '.join(map(repr, cells.shape.classes))}."
+        )
+    return cells.select(names)
 
 
 def _translated(
