@@ -9,7 +9,7 @@ import torch
 from cytoforge.core.run import Run
 from cytoforge.data.split import Split
 from cytoforge.evaluation.features import Extractor
-from cytoforge.experiments import gan_failures, gan_families
+from cytoforge.experiments import contest, gan_failures, gan_families
 from cytoforge.experiments.contest import (
     Budget,
     Contestant,
@@ -24,7 +24,7 @@ from cytoforge.experiments.gan_failures import LESSONS, gradients
 from cytoforge.experiments.gan_families import contestants, information, mutual_information
 from cytoforge.losses.adversarial import FAMILIES
 from cytoforge.methods.gan import GAN
-from cytoforge.stages.train import plan
+from cytoforge.stages.train import plan, train
 
 BUDGET = Budget(resolution=32, images=32, batch=8, drawn=4)
 SMALL = {"latent": 8, "generator_channels": 4, "discriminator_channels": 4, "most_channels": 8}
@@ -90,7 +90,39 @@ def test_an_alarm_is_a_result(cells, tmp_path):
     outcome = compete(losing, cells, tmp_path / "run", BUDGET, EYE)
     assert "diverged" in outcome.stopped
     assert outcome.images is None
+    assert set(outcome.numbers) == {"seconds"}
     draw_curves(tmp_path / "curves.png", {"gan": outcome})
+
+
+def test_an_interrupted_contest_goes_on_and_ends_the_same(tiny_cells, tmp_path, monkeypatch):
+    entries = {
+        "hinge": Contestant("gan", {**SMALL, "loss": "hinge"}),
+        "InfoGAN without labels": Contestant("infogan", {**SMALL, "labelled": False, "categories": 3}),
+    }
+    monkeypatch.setattr(gan_families, "contestants", lambda scale: entries)
+    monkeypatch.setattr(gan_families, "open_extractor", lambda: EYE)
+    monkeypatch.setitem(gan_families.BUDGETS, "smoke", BUDGET)
+    whole = gan_families.run(tiny_cells, tmp_path / "whole", "smoke")
+    trained = []
+
+    def train_the_second_by_half(method, *args, images, **options):
+        trained.append(method)
+        if trained == ["gan", "infogan"]:
+            train(method, *args, images=images // 2, **options)
+            raise KeyboardInterrupt
+        return train(method, *args, images=images, **options)
+
+    monkeypatch.setattr(contest, "train", train_the_second_by_half)
+    with pytest.raises(KeyboardInterrupt):
+        gan_families.run(tiny_cells, tmp_path / "parts", "smoke")
+    parts = gan_families.run(tiny_cells, tmp_path / "parts", "smoke")
+    assert trained == ["gan", "infogan", "infogan"]
+    for result in (whole, parts):
+        for numbers in result["numbers"].values():
+            numbers.pop("seconds", None)
+    assert parts == whole
+    pictures = [(tmp_path / name / "cells.png").read_bytes() for name in ("whole", "parts")]
+    assert pictures[0] == pictures[1]
 
 
 def test_a_sure_discriminator_starves_the_minimax_generator():

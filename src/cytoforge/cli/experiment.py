@@ -41,6 +41,6 @@ def experiment(
     spread = {} if executor == "serial" and workers is None else {"executor": executor, "workers": workers}
     if spread and not chosen.spreads:
         raise ConfigError(f"{name} trains one thing after the other; leave out --executor and --workers.")
-    begin(name, chosen, data, out, scale)
+    begin(name, data, out, scale)
     result = chosen.run(data, out, scale, **spread)
     return Outcome({"experiment": name, "scale": scale, "out": out, "result": result}, f"{name}: {out}")

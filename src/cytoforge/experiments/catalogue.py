@@ -1,7 +1,8 @@
 """Every experiment by the word that names it on the command line.
 
 To add one: write `experiments/<name>.py` with a docstring that explains every difference from its source, a
-frozen dataclass of the source's numbers and a function `run(data, out, scale)`, then add a line here.
+frozen dataclass of the source's numbers and a function `run(data, out, scale)`, then add a line here. Called
+again after an interruption, `run` must go on.
 """
 
 from __future__ import annotations
@@ -36,14 +37,12 @@ class Experiment:
     Attributes:
         summary: one line.
         run: (folder of cells or None for simulated ones, folder for the results, scale) -> content of
-            result.json; writes result.json and pictures.
-        resumes: the same call goes on with what is in the folder.
+            result.json; writes result.json and pictures. The same call goes on with what is in the folder.
         spreads: `run` also takes `executor` and `workers`, see `core.jobs`.
     """
 
     summary: str
     run: Callable[..., dict[str, Any]]
-    resumes: bool = False
     spreads: bool = False
 
 
@@ -51,11 +50,8 @@ EXPERIMENTS: dict[str, Experiment] = {
     "generators": Experiment(
         "Every class-conditional method with the same minutes, judged by two networks.",
         generators.run,
-        resumes=True,
     ),
-    "mask-generators": Experiment(
-        "The same for methods that paint onto masks.", generators.run_painters, resumes=True
-    ),
+    "mask-generators": Experiment("The same for methods that paint onto masks.", generators.run_painters),
     "sipakmed-generators": Experiment(
         "Dense conditional GAN and variational autoencoder of source 001, and better ones.",
         sipakmed_generators.run,
@@ -63,7 +59,6 @@ EXPERIMENTS: dict[str, Experiment] = {
     "sipakmed-2024": Experiment(
         "Basic CNN, VGG, ResNet-50, SVM and MLP of source 001: by random and by grouped folds.",
         sipakmed_2024.run,
-        resumes=True,
         spreads=True,
     ),
     "gan-families": Experiment("Every adversarial loss on the same cells, side by side.", gan_families.run),
@@ -73,7 +68,6 @@ EXPERIMENTS: dict[str, Experiment] = {
     "warm-start": Experiment(
         "Whether a start from weights trained on simulated cells saves time on real ones.",
         warm_start.run,
-        resumes=True,
     ),
     "syncgan-triplets": Experiment(
         "Masks per class from noise, cells from masks (source 002): do image and mask agree?",
@@ -82,7 +76,6 @@ EXPERIMENTS: dict[str, Experiment] = {
     "syncgan-2020": Experiment(
         "Do such cells help classifiers? Tables 2 and 3 of source 002, repeated, with intervals.",
         syncgan_2020.run,
-        resumes=True,
         spreads=True,
     ),
     "paired-pathology": Experiment(
@@ -92,15 +85,15 @@ EXPERIMENTS: dict[str, Experiment] = {
 }
 
 
-def begin(name: str, entry: Experiment, data: Path | None, out: Path, scale: Scale) -> None:
-    """Check the folder for the results: new, empty, or begun by the same call of an experiment that resumes.
+def begin(name: str, data: Path | None, out: Path, scale: Scale) -> None:
+    """Check the folder for the results: new, empty, or begun by the same call.
 
     Raises:
         ConfigError: it holds something else.
     """
     asked = {"experiment": name, "scale": scale, "data": None if data is None else str(data.resolve())}
     note = out / "experiment.json"
-    if not (entry.resumes and note.is_file() and read_json(note) == asked):
+    if not (note.is_file() and read_json(note) == asked):
         require_empty(out)
         write_json(note, asked)
 

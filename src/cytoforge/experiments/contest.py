@@ -1,9 +1,11 @@
-"""Several methods trained alike on the same cells, measured alike and drawn side by side."""
+"""Several methods trained alike on the same cells, measured alike and drawn side by side.
+
+Who is finished is kept: a contest that was interrupted goes on in the same folder.
+"""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from cytoforge.core.errors import CheckpointError, TrainingError
-from cytoforge.core.files import write_atomic, write_json
+from cytoforge.core.files import read_json, write_atomic, write_json
 from cytoforge.core.png import encode_png
 from cytoforge.core.run import Run
 from cytoforge.data.cache import open_cache
@@ -163,41 +165,27 @@ def open_cells_of(
     )
 
 
+def kept(path: Path, make: Callable[[], Any]) -> Any:
+    """The content of a JSON file, made and written first where there is none."""
+    if not path.is_file():
+        write_json(path, make())
+    return read_json(path)
+
+
 def compete(entry: Contestant, cells: Cells, run: Path, budget: Budget, extractor: Extractor) -> Outcome:
-    """Train one contestant and measure it.
+    """Train one contestant and measure it, or go on where the same call was interrupted.
 
     Args:
         entry: what to train.
         cells: the cells.
-        run: new folder for the run.
+        run: folder for the run and its outcome.json; once that is written, nothing is trained or measured.
         budget: how long, how large.
         extractor: what the numbers are measured with.
     """
-    lines = max(budget.batch, budget.images // 40)
-    settings = {
-        "batch": budget.batch,
-        "log_every": lines,
-        "save_every": max(budget.batch, budget.images // 4),
-        "measure_every": budget.images,
-        "average_half_life": max(1, min(10_000, budget.images // 10)),
-        **entry.settings,
-    }
-    start, stopped = time.monotonic(), None
-    try:
-        train(
-            entry.method, cells.folder, run, resolution=budget.resolution, images=budget.images,
-            seed=budget.seed, preset=entry.preset, settings=settings, split=cells.split_path, extractor="",
-        )  # fmt: skip
-    except TrainingError as error:
-        stopped = str(error)
-    seconds = round(time.monotonic() - start, 1)
+    found = kept(run / "outcome.json", lambda: _competed(entry, cells, run, budget, extractor))
     folder = Run.open(run)
-    try:
-        images = drawn(folder, budget)
-    except CheckpointError:
-        return Outcome({"seconds": seconds}, curves_of(folder), None, stopped or "nothing was saved")
-    numbers = {**measure(images, cells, budget, extractor), "seconds": seconds}
-    return Outcome(numbers, curves_of(folder), images, stopped)
+    images = drawn(folder, budget) if found["drawn"] else None
+    return Outcome(found["numbers"], curves_of(folder), images, found["stopped"])
 
 
 def drawn(run: Run, budget: Budget) -> NDArray[np.uint8]:
@@ -337,6 +325,40 @@ def conclude(
     }
     write_json(out / "result.json", result)
     return result
+
+
+def _competed(
+    entry: Contestant, cells: Cells, run: Path, budget: Budget, extractor: Extractor
+) -> dict[str, Any]:
+    """What outcome.json holds: numbers, whether images can be drawn, and why training stopped early."""
+    settings = {
+        "batch": budget.batch,
+        "log_every": max(budget.batch, budget.images // 40),
+        "save_every": max(budget.batch, budget.images // 4),
+        "measure_every": budget.images,
+        "average_half_life": max(1, min(10_000, budget.images // 10)),
+        **entry.settings,
+    }
+    stopped = None
+    try:
+        train(
+            entry.method, cells.folder, run, resolution=budget.resolution, images=budget.images,
+            seed=budget.seed, preset=entry.preset, settings=settings, split=cells.split_path, extractor="",
+            resume=True,
+        )  # fmt: skip
+    except TrainingError as error:
+        stopped = str(error)
+    folder = Run.open(run)
+    numbers = {"seconds": float(folder.read_log()[-1]["seconds"])}
+    try:
+        images = drawn(folder, budget)
+    except CheckpointError:
+        return {"numbers": numbers, "drawn": False, "stopped": stopped or "nothing was saved"}
+    return {
+        "numbers": {**measure(images, cells, budget, extractor), **numbers},
+        "drawn": True,
+        "stopped": stopped,
+    }
 
 
 def _fewer(division: Split, few: int, labels: Mapping[str, str]) -> Split:
