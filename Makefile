@@ -19,7 +19,7 @@ help:
 	@echo "make test-slow  the longer tests too"
 	@echo "make check      format, lint, types, layers, documentation"
 	@echo "make docs       build the documentation into site/"
-	@echo "make bench      measure the training step and the metrics on this machine"
+	@echo "make bench      measure the training step on this machine"
 	@echo "make clean      remove .venv and everything built; runs/ stays"
 
 demo: $(BASE)

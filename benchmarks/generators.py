@@ -1,9 +1,11 @@
-"""Finished comparisons of all generative systems become docs/results/generators.md with pictures.
+r"""Finished comparisons of all generative systems become docs/results/generators.md with pictures.
 
-    python benchmarks/generators.py docs/results/generators.md CELLS [--masks MASKS] [--machine "two cores"]
+    python benchmarks/generators.py docs/results/generators.md CELLS [--masks MASKS] [--machine "two cores"] \
+        [--notes NOTES]
 
-CELLS and MASKS are the --out folders of `cytoforge experiment generators` and `mask-generators`. Only
-synthetic cells go into the page.
+CELLS and MASKS are the --out folders of `cytoforge experiment generators` and `mask-generators`. NOTES holds
+`generators.md` and `mask-generators.md`, what was seen, which end the two parts. Only synthetic cells go into
+the page.
 """
 
 from __future__ import annotations
@@ -62,6 +64,7 @@ def main() -> None:
         parser.add_argument(name, type=Path)
     parser.add_argument("--masks", type=Path, help="the other comparison, where it has been made")
     parser.add_argument("--machine", default="two cores, no GPU", help="what it ran on, for the page")
+    parser.add_argument("--notes", type=Path, help="folder with what was seen, in Markdown")
     given = parser.parse_args()
     lines = [INTRODUCTION.format(machine=given.machine)]
     for title, folder, verb, data in (
@@ -74,6 +77,9 @@ def main() -> None:
         shutil.copyfile(folder / "cells.png", given.page.with_name(picture))
         command = f"cytoforge experiment {verb} --data {data} --scale full --out OUT"
         lines += section(title, folder, picture, command)
+        notes = None if given.notes is None else given.notes / f"{verb}.md"
+        if notes is not None and notes.is_file():
+            lines += [notes.read_text(encoding="utf-8")]
     write_atomic(given.page, "\n".join(lines))
 
 

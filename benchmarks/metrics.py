@@ -118,27 +118,28 @@ def timed(scores: dict[str, Callable[[], Any]]) -> dict[str, Any]:
     return result
 
 
-def main() -> None:
-    """Measure all three and print JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=4000)
-    parser.add_argument("--width", type=int, default=1280)
-    given = parser.parse_args()
+def measured(images: int = 4000, width: int = 1280) -> dict[str, Any]:
+    """All three on the same features of `images` real and as many other images."""
     prepare_torchvision()
-    real, fake = features(given.images, given.width)
+    real, fake = features(images, width)
     libraries = {"ours": ours, "torch_fidelity": torch_fidelity, "torchmetrics": torchmetrics}
-    result: dict[str, Any] = {
-        "images": given.images,
-        "width": given.width,
-        "threads": torch.get_num_threads(),
-    }
+    result: dict[str, Any] = {"images": images, "width": width, "threads": torch.get_num_threads()}
     for name, scores in libraries.items():
         result[name] = timed(scores(real, fake))
     total = result["ours"]["total_seconds"]
     result["faster_than"] = {
         name: round(result[name]["total_seconds"] / total, 2) for name in libraries if name != "ours"
     }
-    print(json.dumps(result, indent=1))
+    return result
+
+
+def main() -> None:
+    """Measure all three and print JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, default=4000)
+    parser.add_argument("--width", type=int, default=1280)
+    given = parser.parse_args()
+    print(json.dumps(measured(given.images, given.width), indent=1))
 
 
 if __name__ == "__main__":

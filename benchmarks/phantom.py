@@ -21,18 +21,11 @@ from sklearn.preprocessing import StandardScaler
 
 from cytoforge.data.phantom import CLASSES, simulate
 from cytoforge.evaluation.features import extract, open_extractor
+from cytoforge.evaluation.fidelity import kernel_distance
 
 SIZE = 96
 
 Table = dict[str, NDArray[np.float64]]
-
-
-def kernel_distance(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    """Unbiased squared maximum mean discrepancy with the cubic kernel of KID."""
-    width = one.shape[1]
-    within = [(part @ part.T / width + 1) ** 3 for part in (one, other)]
-    means = [(gram.sum() - np.trace(gram)) / (len(gram) * (len(gram) - 1)) for gram in within]
-    return float(means[0] + means[1] - 2 * ((one @ other.T / width + 1) ** 3).mean())
 
 
 def real_cells(

@@ -212,7 +212,7 @@ def own_set(folder: Path, cached: CachedCells) -> tuple[NDArray[np.uint8], NDArr
     """Images and labels of a set of cytoforge, in turn through the classes."""
     manifest = read_manifest(folder)
     pixels = read_set(folder, manifest, cached)
-    labels = np.array([cached.shape.classes.index(image.label) for image in manifest.images], np.int64)
+    labels = manifest.labels
     order = np.argsort([np.sum(labels[:place] == label) for place, label in enumerate(labels)], kind="stable")
     return pixels[order], labels[order]
 
@@ -241,7 +241,7 @@ def main() -> None:
     given = arguments()
     run = Run.open(given.run)
     split = Split.load(run.split_path)
-    cells = open_cells(given.data, run.config["data"]["layout"], run.config["data"].get("group"))
+    cells = open_cells(given.data, run.config["data"]["layout"])
     check_split(split, cells)
     cached = open_cache(cells, Preparation.model_validate(run.config["preparation"]))
     folder = training_cells(cached, split, given.out / "cells")
@@ -293,7 +293,8 @@ def _speed(folder: Path) -> float | None:
     place = (folder / read_manifest(folder).header.run).resolve()
     if not (place / "config.json").is_file():
         return None
-    last = [record for record in Run.open(place).read_log() if record["kind"] == "losses"][-1]
+    last = Run.open(place).last("losses")
+    assert last is not None
     return float(last["seen"] / last["seconds"])
 
 

@@ -40,8 +40,14 @@ def curve(run: Run) -> Figure:
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     log = run.read_log()
-    measured = [record for record in log if record["kind"] == "measure" and "kid" in record]
-    left.plot([r["seen"] / 1000 for r in measured], [r["kid"] for r in measured], marker="o", markersize=3)
+    distances = [
+        (record["seen"] / 1000, record.get("kid", record.get("kid_by_opponent")))
+        for record in log
+        if record["kind"] == "measure"
+    ]
+    left.plot(
+        *zip(*[pair for pair in distances if pair[1] is not None], strict=True), marker="o", markersize=3
+    )
     left.set(xlabel="thousand images seen", ylabel="kernel distance to validation cells", ylim=(0, None))
     losses = [record for record in log if record["kind"] == "losses"]
     for name in sorted({name for record in losses for name in record["losses"]}):

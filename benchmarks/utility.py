@@ -1,21 +1,23 @@
 """A finished study becomes docs/results/utility.md with its plots.
 
-    python benchmarks/utility.py docs/results/utility.md STUDY --machine "two cores of ..." --command "..."
+    python benchmarks/utility.py docs/results/utility.md STUDY --notes benchmarks/notes/utility.md --machine "..."
 
-STUDY is the --out folder of `cytoforge study`. Only synthetic cells go into the page.
+STUDY is the --out folder of `cytoforge study`. Numbers, command and plots come from its study.json, what they
+mean is written by hand in the notes. Only synthetic cells go into the page.
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from cytoforge.core.files import read_json, write_atomic
 from cytoforge.evaluation.regimes import REGIMES
-from cytoforge.report.study import amount, file_name, headline, table
+from cytoforge.report.study import amount, file_name, headline, plots, table
+from cytoforge.stages.study_plan import Plan
 
 INTRODUCTION = """# {title}
 
@@ -39,13 +41,39 @@ WORDS = {
 }
 
 
+SHOWN = ("generators", "classifiers", "real", "repeats", "minutes", "images", "regimes", "ratios")
+"""Options that the command always names; the others only where they are not as usual."""
+
+OTHERS = ("control", "folds", "resolution", "traditional", "score", "level", "seed")
+
+
+def command(study: Mapping[str, Any]) -> str:
+    """The command that asks for a study's plan; where it is computed is not part of it."""
+    plan = study["plan"]
+    changed = [name for name in OTHERS if plan[name] != Plan.model_fields[name].default]
+    asked = {name: plan[name] for name in (*SHOWN, *changed) if plan[name] is not None}
+    options = [f"--{name} {shlex.quote(_text(value))}" for name, value in asked.items()]
+    settings = [
+        f"--set {shlex.quote(f'{name}.{key}={_text(value)}')}"
+        for name, own in plan["settings"].items()
+        for key, value in own.items()
+    ]
+    return " ".join([f"cytoforge study {study['data']['name'].upper()} --out STUDY", *options, *settings])
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ",".join("all" if part is None else _text(part) for part in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def page(study: Mapping[str, Any], ledger: Mapping[str, Any], given: argparse.Namespace) -> list[str]:
     """The text, but for pictures."""
     steps = ", ".join(f"{name} {count}" for name, count in study["steps"].items())
     jobs = len(ledger["shown"])
     introduction = INTRODUCTION.format(
         title=given.title,
-        command=given.command,
+        command=command(study),
         machine=given.machine,
         steps=steps,
         rule=study["rule"],
@@ -53,7 +81,9 @@ def page(study: Mapping[str, Any], ledger: Mapping[str, Any], given: argparse.Na
     )
     answers = [f"* **{words}** {because}" for _, words, because in map(headline, study["answers"])]
     regimes = [f"* `{name}`: {REGIMES[name].title}" for name in study["plan"]["regimes"]]
-    return [introduction, "## Answers", "", *answers, "", "## Regimes", "", *regimes, "", *generators(study)]
+    notes = [] if given.notes is None else [given.notes.read_text(encoding="utf-8")]
+    parts = ["## Answers", "", *answers, "", *notes, "## Regimes", "", *regimes, ""]
+    return [introduction, *parts, *generators(study)]
 
 
 def generators(study: Mapping[str, Any]) -> list[str]:
@@ -87,19 +117,18 @@ def main() -> None:
     parser.add_argument("page", type=Path)
     parser.add_argument("study", type=Path)
     parser.add_argument("--title", default="Do synthetic cells help?")
-    parser.add_argument("--command", required=True, help="that made the study")
     parser.add_argument("--machine", required=True, help="a sentence on where it was computed")
+    parser.add_argument("--notes", type=Path, help="Markdown that goes between answers and regimes")
     arguments = parser.parse_args()
     study, ledger = (read_json(arguments.study / name) for name in ("study.json", "ledger.json"))
     lines = page(study, ledger, arguments)
-    pictures = {"cells": arguments.study / "cells.png"}
-    plots = ["curves", *(file_name(answer["question"]) for answer in study["answers"])]
-    pictures |= {name: arguments.study / "plots" / f"{name}.png" for name in plots}
-    for name, source in pictures.items():
-        if source.is_file():
-            target = f"{arguments.page.stem}-{name}.png"
-            shutil.copyfile(source, arguments.page.parent / target)
-            lines += [f"![{name}]({target})", ""]
+    cells = arguments.study / "cells.png"
+    pictures = {"cells": cells.read_bytes()} if cells.is_file() else {}
+    pictures |= {file_name(name): content for name, content in plots(study).items()}
+    for name, content in pictures.items():
+        target = f"{arguments.page.stem}-{name}.png"
+        write_atomic(arguments.page.parent / target, content)
+        lines += [f"![{name}]({target})", ""]
     lines += ["## Comparisons", "", table(study)]
     write_atomic(arguments.page, "\n".join(lines).rstrip() + "\n")
 

@@ -90,7 +90,7 @@ def _save_for_ever(folder: Path, first: int) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
 def test_killed_while_saving_a_hundred_times(tmp_path):
-    """R2: whatever instant a kill hits, the newest finished checkpoint loads and is whole."""
+    """Whatever instant a kill hits, the newest finished checkpoint loads and is whole."""
     context = multiprocessing.get_context("fork")
     chance = random.Random(0)
     save(tmp_path, 0)

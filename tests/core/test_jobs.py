@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from cytoforge.core.errors import ConfigError, DataError
-from cytoforge.core.jobs import DONE, Job, run_jobs
+from cytoforge.core.files import sha256_file
+from cytoforge.core.jobs import DONE, Job, mixture, run_jobs
 
 
 @pytest.fixture
@@ -43,6 +45,32 @@ def test_results_come_in_order_and_only_what_is_missing_is_done(square: Any, tmp
     note = json.loads((tmp_path / jobs[0].key / DONE).read_text())
     assert len(note["result_sha256"]) == 64
     assert note["minutes"] >= 0
+    assert note["threads"] == 1
+    assert note["versions"]["torch"] == torch.__version__
+
+
+def test_results_of_other_versions_are_read_and_told(
+    square: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    jobs = [Job({"n": n}) for n in range(3)]
+    before = run_jobs(square, jobs, tmp_path)
+    places = [tmp_path / job.key for job in jobs]
+    assert mixture(places) is None
+    assert capsys.readouterr().err == ""
+    note = json.loads((places[0] / DONE).read_text())
+    older = {**note, "versions": {**note["versions"], "torch": "2.9.0"}}
+    (places[0] / DONE).write_text(json.dumps(older))
+    oldest = {name: note[name] for name in ("result_sha256", "started", "minutes", "host", "process")}
+    (places[1] / DONE).write_text(
+        json.dumps({**oldest, "result_sha256": sha256_file(places[1] / "result.json")})
+    )
+    assert run_jobs(square, jobs, tmp_path, title="squares") == before
+    told = mixture(places)
+    assert told is not None
+    assert ", torch 2.9.0, threads 1" in told
+    assert "1 with versions that were not recorded" in told
+    assert f"warning: squares: {told}" in capsys.readouterr().err
+    assert set(_times(tmp_path, "finished").values()) == {1}
 
 
 @pytest.mark.parametrize("damage", ["truncated", "other number", "no DONE", "empty DONE"])
@@ -108,6 +136,7 @@ def test_jobs_of_a_dead_worker_are_done_by_others_and_none_twice(square: Any, tm
     assert [result["square"] for result in results] == [0, 1, 4, 49, 9, 16]
     begun = _times(tmp_path, "begun")
     assert begun[jobs[3].key] == 2
+    assert _times(tmp_path, "finished") == {job.key: 1 for job in jobs}
     before = (tmp_path / jobs[3].key / "done.txt").read_text().split()
     assert before
     assert {begun[key] for key in before} == {1}
@@ -131,5 +160,6 @@ def test_a_cluster_that_loses_a_worker_gives_the_serial_table(
     begun = _times(tmp_path / "grid", "begun")
     assert {begun[key] for key in told["before"]} <= {1}
     assert begun.keys() == {job.key for job in jobs}
+    assert _times(tmp_path / "grid", "finished") == {job.key: 1 for job in jobs}
     assert len(told["lost"]) == 1
     assert begun[told["lost"][0]] == 2

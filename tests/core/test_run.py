@@ -17,7 +17,7 @@ def test_create_open_and_refuse(tmp_path):
 
 
 def test_a_run_that_was_killed_while_it_began_can_be_begun(tmp_path):
-    """R2: its split and half a file may be there already."""
+    """Its split and half a file may be there already."""
     (tmp_path / "split.json").write_text("{}")
     (tmp_path / ".config.json.x1").write_text("{")
     with pytest.raises(ConfigError, match="--resume"):

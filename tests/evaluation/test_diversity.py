@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from cytoforge.core.errors import DataError
+from cytoforge.evaluation.distances import nearest_other
 from cytoforge.evaluation.diversity import (
     effective_modes,
     pairwise_distance,
     precision_recall_density_coverage,
-    repeated_share,
+    share_of_twins,
 )
 
 
@@ -92,5 +93,6 @@ def test_collapse_lowers_diversity() -> None:
     collapsed = real[rng.integers(0, 5, 200)] + 0.01 * rng.normal(size=(200, 16))
     centre = real.mean(0)
     assert effective_modes(collapsed, centre) < 0.5 * effective_modes(real, centre)
-    assert repeated_share(real, collapsed) > 0.9
-    assert repeated_share(real, np.abs(rng.normal(size=(200, 16)))) < 0.02
+    nearest = nearest_other(real)
+    assert share_of_twins(nearest, nearest_other(collapsed)) > 0.9
+    assert share_of_twins(nearest, nearest_other(np.abs(rng.normal(size=(200, 16))))) < 0.02

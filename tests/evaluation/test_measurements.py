@@ -14,8 +14,9 @@ from cytoforge.evaluation.measurements import (
     MEASUREMENTS,
     Measured,
     measure_folder,
-    measure_images,
+    measure_row,
 )
+from cytoforge.masks.unsupervised import unsupervised_mask
 from cytoforge.morphology.features import measure_cell
 
 
@@ -112,7 +113,7 @@ def test_damaged_pictures_are_faults_and_nothing_else_is_an_error(tmp_path: Path
 def test_images_without_masks_get_found_ones() -> None:
     image = np.full((40, 40, 3), 230, np.uint8)
     image[8:32, 8:32], image[16:24, 16:24] = 150, 40
-    assert np.isfinite(measure_images([image])).all()
+    assert np.isfinite(measure_row(image, unsupervised_mask(image))).all()
 
 
 def test_measurements_agree_with_herlevs_published_table(real_data: Path) -> None:
@@ -163,5 +164,5 @@ def test_a_row_is_what_the_cell_measures() -> None:
     image = np.random.default_rng(1).integers(0, 255, (20, 20, 3), np.uint8)
     mask = np.zeros((20, 20), np.uint8)
     mask[2:18, 3:17], mask[8:12, 8:13] = 1, 2
-    row = measure_images([image], [mask])[0]
+    row = measure_row(image, mask)
     assert dict(zip(MEASUREMENTS, row, strict=True)) == measure_cell(image, mask)

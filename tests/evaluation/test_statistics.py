@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cytoforge.core.errors import DataError
-from cytoforge.evaluation.statistics import bootstrap_mean, divide, floors, wilson
+from cytoforge.evaluation.statistics import bootstrap_mean, divide, floors_of, wilson
 
 
 def test_wilson_at_the_edges() -> None:
@@ -52,9 +52,7 @@ def test_divisions_have_the_wanted_counts_and_differ() -> None:
 
 
 def test_floors_are_means_and_ranges() -> None:
-    features = np.arange(8.0)[:, None]
-    pairs = [(np.array([0]), np.array([index])) for index in range(1, 6)]
-    found = floors(features, pairs, lambda one, other: {"gap": float(other[0, 0] - one[0, 0])})["gap"]
+    found = floors_of([{"gap": float(gap)} for gap in range(1, 6)])["gap"]
     assert (found.mean, found.repeats) == (3, 5)
     assert 1 <= found.low < 3 < found.high <= 5
-    assert floors(features, [], lambda one, other: {}) == {}
+    assert floors_of([]) == {}

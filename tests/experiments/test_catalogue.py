@@ -7,6 +7,7 @@ from cytoforge.core.errors import ConfigError
 from cytoforge.core.files import write_json
 from cytoforge.experiments import catalogue
 from cytoforge.experiments.catalogue import EXPERIMENTS, Experiment, experiment_of
+from cytoforge.experiments.generators import BUDGETS
 
 
 def count(data, out, scale):
@@ -42,3 +43,23 @@ def test_only_the_same_call_goes_on(tmp_path, capsys):
     assert cytoforge(call) == 0
     assert cytoforge([*call, "--scale", "full"]) == 2
     assert "not an empty folder" in capsys.readouterr().err
+
+
+def test_numbers_of_a_budget_can_be_changed(tmp_path, monkeypatch, capsys):
+    def spend(data, out, scale, budget):
+        return budget.model_dump()
+
+    entry = Experiment("Spend.", spend, budgets=BUDGETS)
+    monkeypatch.setattr(
+        catalogue, "EXPERIMENTS", {"spending": entry, "counting": Experiment("Count.", count)}
+    )
+    call = ["experiment", "spending", "--out", str(tmp_path / "out"), "--json"]
+    assert cytoforge([*call, "--set", "minutes=30", "--set", "seed=2"]) == 0
+    spent = json.loads(capsys.readouterr().out)["result"]
+    assert (spent["minutes"], spent["seed"], spent["drawn"]) == (30, 2, BUDGETS["smoke"].drawn)
+    assert cytoforge([*call, "--set", "minutes=3"]) == 2
+    assert "not an empty folder" in capsys.readouterr().err
+    assert cytoforge([*call[:-2], str(tmp_path / "new"), "--set", "minuts=3"]) == 2
+    assert 'Did you mean "minutes"' in capsys.readouterr().err
+    assert cytoforge(["experiment", "counting", "--out", str(tmp_path / "c"), "--set", "minutes=3"]) == 2
+    assert "fixed budget" in capsys.readouterr().err

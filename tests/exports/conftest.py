@@ -31,7 +31,7 @@ def make_run(path: Path, method: str, settings: dict[str, Any], mask_channels: i
         "preparation": {"resolution": 32, "fit": "crop", "denoise": 0.0},
         "classes": list(CLASSES),
         "mask_channels": mask_channels,
-        "data": {"root": f"/home/somebody/{SECRET}", "layout": "folders", "group": None},
+        "data": {"root": f"/home/somebody/{SECRET}", "layout": "folders"},
         "split_sha256": "5" * 64,
         "threads": 1,
         "versions": {"torch": torch.__version__},

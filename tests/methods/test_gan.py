@@ -10,9 +10,11 @@ from cytoforge.core.checkpoint import load_checkpoint
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.run import Run
 from cytoforge.losses.adversarial import FAMILIES
+from cytoforge.methods.cgan import CGAN, CGANConfig
 from cytoforge.methods.ebgan import EBGAN, EBGANConfig
-from cytoforge.methods.gan import GAN, Family, GANConfig
+from cytoforge.methods.gan import GAN, GANConfig
 from cytoforge.methods.infogan import InfoGAN, InfoGANConfig
+from cytoforge.methods.two_players import Family
 from cytoforge.networks.convolutional import ConvolutionalCritic
 from cytoforge.networks.energy_autoencoder import EnergyAutoencoder
 from cytoforge.networks.spectral import spectrally_normalised
@@ -115,15 +117,15 @@ def test_penalties_carry_their_weights():
 
 def test_soft_labels_keep_the_discriminator_from_being_sure():
     """At very sure scores hard labels cost nothing, smoothed ones and flips do."""
-    scores = torch.full((8,), 20.0)
-    hard = make(loss="non-saturating")._judge(scores, -scores, batch())
-    smooth = make(loss="non-saturating", label_smoothing=0.1)._judge(scores, -scores, batch())
-    flipped = make(loss="non-saturating", label_flips=0.4)._judge(scores, -scores, batch())
+    scores = torch.cat([torch.full((8,), 20.0), torch.full((8,), -20.0)])
+    hard = make(loss="non-saturating")._told_apart(scores, batch())
+    smooth = make(loss="non-saturating", label_smoothing=0.1)._told_apart(scores, batch())
+    flipped = make(loss="non-saturating", label_flips=0.4)._told_apart(scores, batch())
     assert float(hard) < 1e-6
     assert float(smooth) > 0.1
     assert float(flipped) > float(smooth)
     assert float(smooth) == float(
-        make(loss="non-saturating", label_smoothing=0.1)._judge(scores, -scores, batch())
+        make(loss="non-saturating", label_smoothing=0.1)._told_apart(scores, batch())
     )
 
 
@@ -247,3 +249,20 @@ def test_without_labels_the_class_changes_nothing():
     blind, told = info(labelled=False), info()
     assert torch.equal(blind.sample(noise, zeros), blind.sample(noise, zeros + 1))
     assert not torch.allclose(told.sample(noise, zeros), told.sample(noise, zeros + 1), atol=1e-3)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("kind", "config"), [(CGAN, CGANConfig), (InfoGAN, InfoGANConfig)])
+def test_other_generators_take_every_family(kind, config, family):
+    torch.manual_seed(0)
+    sizes = {"latent": 8, "generator_channels": 4, "discriminator_channels": 8, "most_channels": 16}
+    method = kind(config(**sizes, loss=family, r1=0.5, r2=0.5), DataShape(32, ("a", "b")))
+    images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    for turn in method.turns():
+        losses = turn.losses(Batch(images, torch.arange(4) % 2, torch.arange(4)))
+        sum(losses.values()).backward()
+        assert all(loss.isfinite() for loss in losses.values())
+        assert any(
+            value.grad is not None and value.grad.any()
+            for value in method.networks[turn.network].parameters()
+        )

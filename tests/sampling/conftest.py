@@ -33,7 +33,7 @@ def make_run(tmp_path: Path) -> MakeRun:
             "preparation": {"resolution": 32, "fit": "crop", "denoise": 0.0},
             "classes": list(classes),
             "mask_channels": 0,
-            "data": {"root": "/home/somebody/secret-clinic", "layout": "folders", "group": None},
+            "data": {"root": "/home/somebody/secret-clinic", "layout": "folders"},
             "split_sha256": "5" * 64,
         }
         run = Run.create(tmp_path / name, config)

@@ -101,9 +101,7 @@ def made(data, tmp_path) -> Path:
 
 
 def test_doubtful_images_go_honest_ones_stay_and_the_effects_are_written(data, made, tmp_path) -> None:
-    done = stage.select(
-        made, data, tmp_path / "out", split=data.parent / "split.json", group=r"(\w+/\d+)_", alpha=0.05
-    )
+    done = stage.select(made, data, tmp_path / "out", split=data.parent / "split.json", alpha=0.05)
     written = json.loads((tmp_path / "out" / "selection.json").read_text(encoding="utf-8"))
     seeds = {
         rule: {int(Path(file).stem.rsplit("_")[-1]) for file in files}

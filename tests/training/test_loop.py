@@ -81,7 +81,7 @@ def records(path, kind):
 
 
 def test_damaged_checkpoint_is_passed_over_and_the_run_ends_the_same(tmp_path):
-    """R2 and R1: the newest intact checkpoint loads and says so; the repeated steps give the same weights."""
+    """The newest intact checkpoint loads and says so; the repeated steps give the same weights."""
     make(tmp_path / "whole").train(Until(images=128))
     make(tmp_path / "hurt").train(Until(images=96))
     newest = load_checkpoint(tmp_path / "hurt" / "checkpoints").path / "tensors.safetensors"
@@ -125,7 +125,7 @@ def test_a_signal_saves_and_the_run_goes_on_to_the_same_end(tmp_path, number):
 
 
 def test_a_signal_during_a_measurement_is_not_lost(tmp_path):
-    """R3: the step after it ends the training, and what was learned is saved."""
+    """The step after it ends the training, and what was learned is saved."""
 
     def measure(images, labels):
         os.kill(os.getpid(), signal.SIGINT)
@@ -206,7 +206,7 @@ def test_alarm_on_nan_and_divergence_keeps_the_last_good_checkpoint(tmp_path, wo
 
 
 def test_a_save_between_two_log_lines_is_checked_too(tmp_path):
-    """R8: with saves more frequent than log lines, none is written after the first NaN."""
+    """With saves more frequent than log lines, none is written after the first NaN."""
     with pytest.raises(TrainingError, match="NaN"):
         make(tmp_path / "run", Broken, log_every=10**6).train(Until(images=1000))
     assert load_checkpoint(tmp_path / "run" / "checkpoints").state["seen"] == 64

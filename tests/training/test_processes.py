@@ -44,7 +44,7 @@ def start(data, run, images, processes, *options):
 
 
 def test_two_gloo_processes_equal_one(tiny_cells, tmp_path):
-    """R5: the same images, noise and penalty points, dealt out; weights differ by rounding only."""
+    """The same images, noise and penalty points, dealt out; weights differ by rounding only."""
     one, two = (train(tiny_cells, tmp_path / f"run{count}", 96, count) for count in (1, 2))
     assert one.keys() == two.keys()
     for name, tensor in one.items():

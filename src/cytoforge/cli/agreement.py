@@ -15,7 +15,6 @@ def agreement(
     split: Path | None = None,
     images: int | None = None,
     layout: str | None = None,
-    group: str | None = None,
     seed: int = 0,
 ) -> Outcome:
     """Ask a segmenter that learned from real cells for the masks of synthetic images: agreement.json.
@@ -27,7 +26,6 @@ def agreement(
         split: split.json of the training; found by itself while the run folder is where it was.
         images: real cells that the segmenter is shown (12000).
         layout: layout of the real folder; as in training where not given.
-        group: regular expression with one bracket that finds a cell's slide or photo; else as in training.
         seed: of the segmenter.
     """
     from cytoforge.stages.agreement import IMAGES
@@ -40,7 +38,6 @@ def agreement(
         split=split,
         images=IMAGES if images is None else images,
         layout=layout,
-        group=group,
         seed=seed,
     )
     lines = [

@@ -18,7 +18,6 @@ def evaluate(
     split: Path | None = None,
     extractor: str = "efficientnet-lite0@128",
     layout: str | None = None,
-    group: str | None = None,
     alpha: float = 0.01,
     seed: int = 0,
     audit: Path | None = None,
@@ -35,7 +34,6 @@ def evaluate(
         extractor: efficientnet-lite0, mobilenet-v2, timm:NAME, onnx:PATH or torch-fidelity:inception; @SIZE
             may follow.
         layout: layout of the real folder; as in training where not given.
-        group: regular expression with one bracket that finds a cell's slide or photo; else as in training.
         alpha: false-alarm rate of the copy test, for one image.
         seed: of random divisions and thinning.
         audit: folder of an audit, to be part of the report.
@@ -51,8 +49,7 @@ def evaluate(
         out,
         split=split,
         extractor=extractor,
-        data_layout=layout,
-        group=group,
+        layout=layout,
         alpha=alpha,
         seed=seed,
         audit=audit,

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
 
 from cytoforge.cli.console import Outcome
+from cytoforge.cli.train import parse_settings
 from cytoforge.core.executors import Executor
 
 
@@ -16,6 +19,7 @@ def experiment(
     data: Path | None = None,
     scale: Literal["smoke", "full"] = "smoke",
     out: Path | None = None,
+    set_: Annotated[tuple[str, ...], Parameter(name="--set", negative="")] = (),
     executor: Executor = "serial",
     workers: int | None = None,
 ) -> Outcome:
@@ -26,10 +30,12 @@ def experiment(
         data: folder of labelled cells; simulated ones where not given.
         scale: smoke shows in minutes that everything works, full takes as long as honest numbers take.
         out: new or empty folder for the results, or one in which the same call was interrupted.
+        set_: numbers of the scale's budget as key=value, such as minutes=30 or seed=1. May be repeated.
         executor: serial, loky for many processes on this machine, or a cluster by ray or dask.
         workers: processes at once; what the executor offers where not given.
     """
     from cytoforge.core.errors import ConfigError
+    from cytoforge.core.settings import checked
     from cytoforge.experiments.catalogue import EXPERIMENTS, begin, experiment_of
 
     if name is None:
@@ -41,6 +47,13 @@ def experiment(
     spread = {} if executor == "serial" and workers is None else {"executor": executor, "workers": workers}
     if spread and not chosen.spreads:
         raise ConfigError(f"{name} trains one thing after the other; leave out --executor and --workers.")
-    begin(name, data, out, scale)
-    result = chosen.run(data, out, scale, **spread)
+    settings = parse_settings(set_)
+    changed: dict[str, Any] = {}
+    if settings:
+        if chosen.budgets is None:
+            raise ConfigError(f"{name} has a fixed budget; leave out --set.")
+        budget = chosen.budgets[scale]
+        changed = {"budget": checked(type(budget), {**budget.model_dump(), **settings}, "--set")}
+    begin(name, data, out, scale, settings)
+    result = chosen.run(data, out, scale, **spread, **changed)
     return Outcome({"experiment": name, "scale": scale, "out": out, "result": result}, f"{name}: {out}")

@@ -21,7 +21,6 @@ def select(
     judge: str = "mobilenet-v2",
     split: Path | None = None,
     layout: str | None = None,
-    group: str | None = None,
     seed: int = 0,
 ) -> Outcome:
     """Drop images of doubtful class, unlike any real cell of their class, or copied.
@@ -37,7 +36,6 @@ def select(
         judge: another network, in whose features the effect is measured.
         split: split.json of the training; found by itself while the run folder is where it was.
         layout: layout of the real folder; as in training where not given.
-        group: regular expression with one bracket that finds a cell's slide or photo; else as in training.
         seed: of the random choice of as many images, which is measured beside.
     """
     from cytoforge.stages.select import select as drop
@@ -52,8 +50,7 @@ def select(
         extractor=extractor,
         judge=judge,
         split=split,
-        data_layout=layout,
-        group=group,
+        layout=layout,
         seed=seed,
     )
     facts = {"out": done.folder, "kept": done.kept, "dropped": done.dropped, "effects": done.effects}

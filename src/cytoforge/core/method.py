@@ -88,6 +88,26 @@ class Method(ABC):
         """Whether training with these settings needs masks; `needs_masks` where settings do not matter."""
         return cls.needs_masks
 
+    @classmethod
+    def draws_masks(cls) -> bool:
+        """Whether the method draws the masks itself that its images are painted onto."""
+        return cls.masks is not Method.masks
+
+    @classmethod
+    def translates(cls) -> bool:
+        """Whether images are made from images of another class, see `source_labels`."""
+        return cls.source_labels is not Method.source_labels
+
+    @classmethod
+    def opponent(cls, config: MethodConfig) -> str | None:
+        """Extractor whose features training uses, so that it must not judge the images; None for none."""
+        return None
+
+    @classmethod
+    def needs_start(cls, config: MethodConfig) -> str | None:
+        """Why training with these settings must start from another run's weights; None where it need not."""
+        return None
+
     def masks(self, noise: Tensor, labels: Tensor) -> Tensor | None:
         """Masks that the method draws itself and `sample` takes for its condition; None where it draws none.
 
@@ -99,6 +119,17 @@ class Method(ABC):
             (N, 2, H, W) in {0, 1}, cytoplasm and nucleus, or None.
         """
         return None
+
+    def condition(self, cells: Batch) -> Tensor | None:
+        """What `sample` takes for its condition, out of real cells.
+
+        Args:
+            cells: of the classes to be drawn, or of `source_labels`; with masks where training uses masks.
+
+        Returns:
+            (N, C, H, W), by default the masks; None where there is nothing to be steered by.
+        """
+        return cells.masks
 
     def source_labels(self, labels: Tensor) -> Tensor | None:
         """For images of these classes, the classes whose images `sample` takes for its condition.

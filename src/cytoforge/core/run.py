@@ -135,10 +135,14 @@ class Run:
                 continue
         return records
 
+    def last(self, kind: str) -> dict[str, Any] | None:
+        """The newest record of a kind ("losses", "measure" or "event"); None where there is none."""
+        return next((record for record in reversed(self.read_log()) if record["kind"] == kind), None)
+
     def last_event(self) -> str | None:
         """What the newest event record says, such as "interrupted" or "alarm"."""
-        events = [record["event"] for record in self.read_log() if record["kind"] == "event"]
-        return events[-1] if events else None
+        record = self.last("event")
+        return None if record is None else record["event"]
 
     def rewind_log(self, seen: int) -> None:
         """Forget records of images after `seen`: a resumed run writes them again."""

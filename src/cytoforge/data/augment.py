@@ -23,7 +23,6 @@ Reference:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from functools import lru_cache
 from typing import Annotated, Any
 
@@ -36,6 +35,7 @@ from torch.nn import functional
 
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.randomness import derive, image_seeds
+from cytoforge.core.settings import suggestion
 
 POLICIES = ("flip", "rotate", "tilt", "color", "stain", "noise", "translation", "cutout")
 
@@ -142,9 +142,10 @@ def parse_policy(policy: str | Sequence[str]) -> tuple[str, ...]:
     names = tuple(part.strip() for part in parts if part.strip())
     for name in names:
         if name not in POLICIES:
-            close = get_close_matches(name, POLICIES, 1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise ConfigError(f"augmentation {name!r} is unknown; choose out of {', '.join(POLICIES)}.{hint}")
+            raise ConfigError(
+                f"augmentation {name!r} is unknown.{suggestion(name, POLICIES)} "
+                f"Choose out of {', '.join(POLICIES)}."
+            )
     return names
 
 

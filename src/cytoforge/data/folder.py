@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cytoforge.core.errors import ConfigError, DataError
+from cytoforge.core.settings import suggestion
 from cytoforge.data.archive import read_row
 from cytoforge.data.cells import Cell, CellSet, Fault
 from cytoforge.data.contours import NUCLEUS, UNKNOWN, rasterise, read_contour
@@ -51,9 +51,10 @@ def open_cells(root: Path, layout: str = "auto", group: str | None = None) -> Ce
         raise DataError(f"{root} is a file; give the folder that holds the images (or a MedMNIST .npz).")
     name = detect(root) if layout == "auto" else layout
     if name not in LAYOUTS:
-        close = get_close_matches(name, LAYOUTS, 1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ConfigError(f"layout {name!r} is unknown; choose one of auto, {', '.join(LAYOUTS)}.{hint}")
+        raise ConfigError(
+            f"layout {name!r} is unknown.{suggestion(name, LAYOUTS)} "
+            f"Choose one of auto, {', '.join(LAYOUTS)}."
+        )
     found = LAYOUTS[name](root)
     cells = sorted(found.cells, key=lambda cell: cell.name)
     classes = tuple(sorted({cell.label for cell in cells}))

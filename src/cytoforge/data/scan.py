@@ -17,6 +17,8 @@ from skimage.color import rgb2lab
 
 from cytoforge.core.errors import DataError
 from cytoforge.core.files import read_json, sha256_bytes, write_json
+from cytoforge.core.grey import GREY
+from cytoforge.core.png import pixel_hash
 from cytoforge.core.progress import progress
 from cytoforge.data.cache import cache_directory
 from cytoforge.data.cells import Cell, CellSet, Fault
@@ -32,7 +34,7 @@ MEASURES: Final = (
 MOST_COMPARED: Final = 20_000
 """Above so many cells only exact copies are searched: the time of the full search grows with the square."""
 
-_GREY: Final = np.array([0.299, 0.587, 0.114], np.float32)
+_GREY: Final = GREY.astype(np.float32)
 _FORMAT: Final = 7
 
 
@@ -141,12 +143,11 @@ def _look(cell: Cell) -> _Look:
     )
     grey = small @ _GREY
     nucleus = _nucleus(cell, faults)
-    digest = sha256_bytes(repr(image.shape).encode() + image.tobytes())
     return _Look(
         faults,
         np.round(grey).astype(np.uint8),
         (image.shape[1], image.shape[0], *measures_of(small)),
-        digest,
+        pixel_hash(image),
         nucleus,
     )
 

@@ -150,18 +150,17 @@ def fingerprints(cells: CellSet) -> dict[str, str]:
     return {cell.name: _fingerprint(cell) for cell in cells.cells}
 
 
-def check_split(split: Split, cells: CellSet, hashes: Mapping[str, str] | None = None) -> None:
+def check_split(split: Split, cells: CellSet) -> None:
     """Make sure that `split` was made from these very files.
 
     Args:
         split: what is going to be used.
         cells: the data set as it is now.
-        hashes: as for `split_cells`.
 
     Raises:
         DataError: cells are missing, new, or have other content.
     """
-    now = dict(hashes) if hashes is not None else fingerprints(cells)
+    now = fingerprints(cells)
     missing, added = sorted(split.hashes.keys() - now.keys()), sorted(now.keys() - split.hashes.keys())
     changed = sorted(name for name in split.hashes.keys() & now.keys() if split.hashes[name] != now[name])
     found = [

@@ -10,10 +10,10 @@ from scipy import ndimage
 from skimage.feature import graycomatrix, graycoprops
 
 from cytoforge.core.errors import DataError
+from cytoforge.core.grey import GREY
 
 _LEVELS = 32
 _FEWEST_PIXELS = 40
-_GREY = np.array([0.299, 0.587, 0.114])
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def texture_change(
         raise DataError(f"sizes differ: {before.shape}, {after.shape} and a region of {region.shape}")
     if region.sum() < _FEWEST_PIXELS:
         raise DataError(f"the region has {region.sum()} pixels; a texture needs at least {_FEWEST_PIXELS}")
-    first, second = before @ _GREY, after @ _GREY
+    first, second = before @ GREY, after @ GREY
     old, new = _cooccurrence(first, region), _cooccurrence(second, region)
     if min(old) == 0:
         raise DataError("the region is of one grey level: it has no texture that could change")

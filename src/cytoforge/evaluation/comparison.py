@@ -15,10 +15,10 @@ from cytoforge.evaluation.distances import Floats
 from cytoforge.evaluation.diversity import share_of_twins
 from cytoforge.evaluation.fidelity import jackknife
 from cytoforge.evaluation.metrics import Collapse, Comparison, Number
-from cytoforge.evaluation.pairs import K, measure, measure_all
+from cytoforge.evaluation.pairs import K, measure_all
 from cytoforge.evaluation.statistics import Floor, divide, floors_of
 
-__all__ = ["K", "RULES", "FeatureSet", "check_comparable", "compare", "set_scores"]
+__all__ = ["K", "RULES", "FeatureSet", "check_comparable", "compare"]
 
 SMALLEST = 10
 """Fewer images on a side give no scores."""
@@ -95,16 +95,6 @@ def check_comparable(*sets: FeatureSet) -> None:
                 f"these features cannot be compared: their {name} differs ({', '.join(sorted(found))}). "
                 f"Compute all of them with one {name}."
             )
-
-
-def set_scores(real: Floats, fake: Floats) -> dict[str, float]:
-    """All set-level scores at once.
-
-    Args:
-        real: (N, D).
-        fake: (M, D).
-    """
-    return measure(real, fake).scores
 
 
 def compare(

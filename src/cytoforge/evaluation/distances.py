@@ -105,3 +105,16 @@ def nearest_other(features: Floats, k: int = 1) -> Floats:
         squared.partition(k - 1, axis=1)
         radii[part] = squared[:, k - 1]
     return radii
+
+
+def unit_length(features: Floats) -> Floats:
+    """Each row of (N, D) divided by its length.
+
+    Example:
+        >>> unit_length(np.array([[3.0, 4.0]])).tolist()
+        [[0.6, 0.8]]
+    """
+    scaled: Floats = features / np.maximum(
+        np.linalg.norm(features, axis=1, keepdims=True), np.finfo(float).tiny
+    )
+    return scaled

@@ -7,8 +7,8 @@ import numpy as np
 from cytoforge.evaluation.distances import (
     Floats,
     check_features,
-    nearest_other,
     one_thread,
+    unit_length,
 )
 from cytoforge.evaluation.products import Between, between, within
 
@@ -74,7 +74,7 @@ def pairwise_distance(features: Floats) -> float:
     """
     check_features(features)
     count = len(features)
-    total = _unit(features).sum(0)
+    total = unit_length(features).sum(0)
     return float(1 - (total @ total - count) / (count * (count - 1)))
 
 
@@ -102,7 +102,7 @@ def effective_modes(features: Floats, centre: Floats) -> float:
         Friedman and Dieng, The Vendi score, TMLR 2023 (https://arxiv.org/abs/2210.02410), definition 3.1.
     """
     check_features(features)
-    unit = _unit(features - centre)
+    unit = unit_length(features - centre)
     matrix = unit @ unit.T if len(unit) <= unit.shape[1] else unit.T @ unit
     with one_thread():
         spectrum = np.linalg.eigvalsh(matrix / len(unit))
@@ -111,29 +111,11 @@ def effective_modes(features: Floats, centre: Floats) -> float:
     return float(np.exp(-(spectrum * np.log(spectrum)).sum()))
 
 
-def repeated_share(real: Floats, fake: Floats, nearness: float = 0.5) -> float:
+def share_of_twins(real_nearest: Floats, fake_nearest: Floats, nearness: float = 0.5) -> float:
     """Share of synthetic images that have a twin among the synthetic ones.
 
     A twin is nearer than `nearness` times the distance at which half of the real images have their nearest
     neighbour. Nearest distances shrink with the number of images, so both sets should be equally large.
-
-    Args:
-        real: (N, D).
-        fake: (M, D).
-        nearness: 0 to 1.
-
-    Returns:
-        About 0 for images as different as real ones, 1 where each comes at least twice.
-
-    Raises:
-        DataError: the shapes do not fit.
-    """
-    check_features(real, fake)
-    return share_of_twins(nearest_other(real), nearest_other(fake), nearness)
-
-
-def share_of_twins(real_nearest: Floats, fake_nearest: Floats, nearness: float = 0.5) -> float:
-    """`repeated_share` where the nearest neighbours are known.
 
     Args:
         real_nearest: (N,) squared distance of each real image to its nearest other.
@@ -146,9 +128,3 @@ def share_of_twins(real_nearest: Floats, fake_nearest: Floats, nearness: float =
     """
     limit = nearness**2 * float(np.median(real_nearest))
     return float((fake_nearest <= limit).mean())
-
-
-def _unit(features: Floats) -> Floats:
-    lengths = np.linalg.norm(features, axis=1, keepdims=True)
-    unit: Floats = features / np.maximum(lengths, np.finfo(float).tiny)
-    return unit

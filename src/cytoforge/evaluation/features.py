@@ -9,11 +9,11 @@ these features by 6 to 20 %, so they are float32.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from cytoforge.core.errors import ConfigError, DataError
 from cytoforge.core.files import sha256_bytes, sha256_file, write_atomic, write_json
+from cytoforge.core.png import pixel_hash
 from cytoforge.core.progress import progress
 from cytoforge.networks.efficientnet_lite import (
     EFFICIENTNET_LITE0_WIDTH,
@@ -36,6 +37,8 @@ from cytoforge.networks.mobilenet_v2 import standardise as standardise_imagenet
 from cytoforge.networks.torchvision_cpu import prepare_torchvision
 
 DEFAULT_EXTRACTOR = "efficientnet-lite0@128"
+SECOND_EXTRACTOR = "mobilenet-v2@128"
+"""Judges what was trained against the first."""
 BATCH = 32
 _KINDS = (
     "efficientnet-lite0, mobilenet-v2, timm:NAME, onnx:PATH or torch-fidelity:inception, "
@@ -58,6 +61,11 @@ class Extractor:
     size: int
     dim: int
     embed: Callable[[Tensor], Tensor] = field(repr=False)
+
+    @property
+    def network(self) -> str:
+        """The name without the size: "efficientnet-lite0"."""
+        return self.name.partition("@")[0]
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Features of some images, computed at once (see `extract` for many).
@@ -100,6 +108,19 @@ def open_extractor(name: str = DEFAULT_EXTRACTOR) -> Extractor:
     raise ConfigError(f"there is no extractor {name!r}; use {_KINDS}.")
 
 
+def fair_extractor(opponent: str | None) -> Extractor:
+    """The default extractor, or the second where training uses the first's features and there is another.
+
+    Args:
+        opponent: network whose features training uses, see `Method.opponent`.
+    """
+    network = open_extractor(DEFAULT_EXTRACTOR)
+    if network.network == opponent:
+        with suppress(ConfigError):
+            return open_extractor(SECOND_EXTRACTOR)
+    return network
+
+
 def extract(
     images: NDArray[np.uint8], extractor: Extractor, cache: Path | None = None
 ) -> NDArray[np.float64]:
@@ -121,7 +142,7 @@ def extract(
     if cache is None:
         return _computed(images, np.arange(len(images)), extractor)
     folder = cache / "features" / re.sub(r"[^\w.@-]+", "_", extractor.name)
-    keys = [_pixel_hash(image) for image in images]
+    keys = [pixel_hash(image) for image in images]
     known = _read_shards(folder, extractor.dim)
     first = {key: index for index, key in reversed(list(enumerate(keys))) if key not in known}
     missing = np.array(sorted(first.values()), dtype=np.int64)
@@ -167,12 +188,6 @@ def _computed(
             features[start : start + BATCH] = extractor(np.asarray(images[part]))
             advance(len(part))
     return features.astype(np.float32).astype(np.float64)
-
-
-def _pixel_hash(image: NDArray[np.uint8]) -> str:
-    content = hashlib.sha256(repr(image.shape).encode())
-    content.update(np.ascontiguousarray(image).tobytes())
-    return content.hexdigest()
 
 
 def _read_shards(folder: Path, dim: int) -> dict[str, NDArray[np.float64]]:

@@ -49,6 +49,11 @@ class Measured:
     sources: tuple[Source, ...]
     faults: dict[str, str]
 
+    @property
+    def from_given_masks(self) -> float:
+        """Share of the measured cells whose masks the data set itself gives."""
+        return self.sources.count("given") / len(self.sources)
+
     def save(self, path: Path) -> None:
         """Write a table for spreadsheets: name, source of the mask, 53 numbers in full precision."""
         rows: list[list[Any]] = []
@@ -120,26 +125,6 @@ def measure_folder(cells: CellSet, masks: Masks = "auto") -> Measured:
         first = next(iter(faults.values()), "it is empty")
         raise DataError(f"{cells.root}: none of the {len(cells)} cells can be measured ({first}).")
     return Measured(tuple(names), np.stack(rows), tuple(sources), faults)
-
-
-def measure_images(
-    images: Sequence[NDArray[np.uint8]], masks: Sequence[NDArray[np.uint8]] | None = None
-) -> NDArray[np.float64]:
-    """The table (N, 53) of pictures.
-
-    Args:
-        images: (H, W, 3) each.
-        masks: (H, W) each: 0 background, 1 cytoplasm, 2 nucleus, 3 unknown; None finds them.
-
-    Example:
-        >>> mask = np.array([[0, 1, 1], [0, 1, 2]], np.uint8)
-        >>> table = measure_images([np.zeros((2, 3, 3), np.uint8)], [mask])
-        >>> table.shape, table[0, MEASUREMENTS.index("nc_ratio")]
-        ((1, 53), np.float64(0.25))
-    """
-    known = unsupervised_masks(list(images)) if masks is None else masks
-    rows = [measure_row(image, mask) for image, mask in zip(images, known, strict=True)]
-    return np.array(rows, np.float64).reshape(len(rows), len(MEASUREMENTS))
 
 
 def measure_row(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.float64]:

@@ -18,18 +18,26 @@ class Monitor:
         extractor: what computes the features; the numbers are its numbers.
     """
 
-    def __init__(self, images: NDArray[np.uint8], labels: NDArray[np.int64], extractor: Extractor) -> None:
+    def __init__(
+        self,
+        images: NDArray[np.uint8],
+        labels: NDArray[np.int64],
+        extractor: Extractor,
+        opponent: str | None = None,
+    ) -> None:
         """Look at the real images.
 
         Args:
             images: (N, R, R, 3) uint8 real images, best such that training does not use.
             labels: (N,).
             extractor: what computes the features.
+            opponent: network whose features training uses.
 
         Raises:
             DataError: no class has two images.
         """
         self.extractor = extractor
+        self._distance = "kid" if extractor.network != opponent else "kid_by_opponent"
         self._real = extract(images, extractor)
         self._spread = _spread(self._real, labels)
         if not self._spread:
@@ -45,13 +53,14 @@ class Monitor:
         Returns:
             "kid", the kernel distance to the real images (0 is best), and "diversity", the mean over
             classes of how different two images of a class are, as a share of what real ones are (1 is
-            right, 0 is collapse).
+            right, 0 is collapse). The distance is called "kid_by_opponent", and chooses no checkpoint, where
+            training uses the very features: it falls whether images get better or not.
         """
         fake = extract(images, self.extractor)
         spread = _spread(fake, labels)
         shares = [spread[label] / self._spread[label] for label in spread if self._spread.get(label, 0) > 0]
         diversity = {"diversity": float(np.mean(shares))} if shares else {}
-        return {"kid": kernel_distance(self._real, fake), **diversity}
+        return {self._distance: kernel_distance(self._real, fake), **diversity}
 
 
 def _spread(features: NDArray[np.float64], labels: NDArray[np.int64]) -> dict[int, float]:

@@ -16,7 +16,7 @@ from scipy import linalg
 from sklearn.covariance import ledoit_wolf
 
 from cytoforge.core.errors import DataError
-from cytoforge.evaluation.distances import Floats, check_features, one_thread
+from cytoforge.evaluation.distances import Floats, check_features, one_thread, unit_length
 from cytoforge.evaluation.memorisation import nearest
 
 Kind = Literal["neighbours", "mahalanobis"]
@@ -95,14 +95,3 @@ def learn_known(
         scale, directions = linalg.eigh(covariance)
     whitening = directions / np.sqrt(np.maximum(scale, 1e-9 * scale.max()))
     return Known(kind, values, means @ whitening, whitening)
-
-
-def unit_length(features: Floats) -> Floats:
-    """Each row of (N, D) divided by its length.
-
-    Example:
-        >>> unit_length(np.array([[3.0, 4.0]])).tolist()
-        [[0.6, 0.8]]
-    """
-    scaled: Floats = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
-    return scaled

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-_GREY = np.array([0.299, 0.587, 0.114])
+from cytoforge.core.grey import GREY
 
 
 def nucleus_contrast(images: NDArray[np.uint8], masks: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -27,7 +27,7 @@ def nucleus_contrast(images: NDArray[np.uint8], masks: NDArray[np.uint8]) -> NDA
         >>> nucleus_contrast(images, np.array([[[2, 0]]], np.uint8)).round(6).tolist()
         [190.0]
     """
-    light = images @ _GREY
+    light = images @ GREY
     nuclei = masks == 2
     inside, outside = nuclei.sum((1, 2)), (~nuclei).sum((1, 2))
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -51,7 +51,7 @@ def light_correlation(images: NDArray[np.uint8], translated: NDArray[np.uint8]) 
         >>> light_correlation(images, 255 - images).round(6).tolist()
         [-1.0]
     """
-    first, second = ((stack @ _GREY).reshape(len(stack), -1) for stack in (images, translated))
+    first, second = ((stack @ GREY).reshape(len(stack), -1) for stack in (images, translated))
     first, second = (stack - stack.mean(axis=1, keepdims=True) for stack in (first, second))
     with np.errstate(invalid="ignore"):
         lengths = np.sqrt((first**2).sum(1) * (second**2).sum(1))

@@ -26,6 +26,9 @@ class Published:
 _SOURCE = "source 001"
 _UNKNOWN = "one division of cells (1,227 of 4,049 tested), photos not kept together; no interval"
 
+_LIN = "Lin et al. 2019 (arXiv:1810.06058)"
+_PATIENTS = "five folds that keep a patient's cells together"
+
 PUBLISHED: Mapping[str, tuple[Published, ...]] = {
     "sipakmed": (
         Published(_SOURCE, "basic CNN", 0.9277, f"{_UNKNOWN}; its own table per class says 0.88"),
@@ -37,6 +40,22 @@ PUBLISHED: Mapping[str, tuple[Published, ...]] = {
             "VGG-19",
             0.982,
             "20 % of the cells, the very ones that training was watched on",
+        ),
+    ),
+    "herlev": (
+        Published(_LIN, "GoogLeNet on picture and given masks, seven classes", 0.645, _PATIENTS),
+        Published(_LIN, "the same, normal or abnormal", 0.945, _PATIENTS),
+        Published(
+            "Zhang et al. 2017 (arXiv:1801.08616)",
+            "DeepPap, normal or abnormal",
+            0.983,
+            "five folds; whether a patient's cells stay together is not said in the abstract",
+        ),
+        Published(
+            "doi:10.1155/2020/4864835",
+            "fine-tuned network, boosted trees, seven classes",
+            0.9885,
+            "not said in the abstract",
         ),
     ),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,24 +92,6 @@ class Floor:
     low: float
     high: float
     repeats: int
-
-
-def floors(
-    features: NDArray[np.float64],
-    divisions: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
-    scores: Callable[[NDArray[np.float64], NDArray[np.float64]], dict[str, float]],
-) -> dict[str, Floor]:
-    """Floors of several scores.
-
-    Args:
-        features: (N, D) of real images.
-        divisions: pairs of disjoint row numbers, see `divide`.
-        scores: function of two sets of features that gives named numbers.
-
-    Returns:
-        A floor for each name; none where there are no divisions.
-    """
-    return floors_of([scores(features[first], features[second]) for first, second in divisions])
 
 
 def floors_of(tables: Sequence[dict[str, float]]) -> dict[str, Floor]:

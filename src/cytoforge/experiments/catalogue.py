@@ -7,10 +7,12 @@ again after an interruption, `run` must go on.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel
 
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.files import read_json, write_json
@@ -39,19 +41,24 @@ class Experiment:
         run: (folder of cells or None for simulated ones, folder for the results, scale) -> content of
             result.json; writes result.json and pictures. The same call goes on with what is in the folder.
         spreads: `run` also takes `executor` and `workers`, see `core.jobs`.
+        budgets: scale -> what `run` also takes as `budget`, for experiments of which it can be changed.
     """
 
     summary: str
     run: Callable[..., dict[str, Any]]
     spreads: bool = False
+    budgets: Mapping[Scale, BaseModel] | None = None
 
 
 EXPERIMENTS: dict[str, Experiment] = {
     "generators": Experiment(
         "Every class-conditional method with the same minutes, judged by two networks.",
         generators.run,
+        budgets=generators.BUDGETS,
     ),
-    "mask-generators": Experiment("The same for methods that paint onto masks.", generators.run_painters),
+    "mask-generators": Experiment(
+        "The same for methods that paint onto masks.", generators.run_painters, budgets=generators.BUDGETS
+    ),
     "sipakmed-generators": Experiment(
         "Dense conditional GAN and variational autoencoder of source 001, and better ones.",
         sipakmed_generators.run,
@@ -85,13 +92,16 @@ EXPERIMENTS: dict[str, Experiment] = {
 }
 
 
-def begin(name: str, data: Path | None, out: Path, scale: Scale) -> None:
+def begin(
+    name: str, data: Path | None, out: Path, scale: Scale, settings: Mapping[str, str] | None = None
+) -> None:
     """Check the folder for the results: new, empty, or begun by the same call.
 
     Raises:
         ConfigError: it holds something else.
     """
     asked = {"experiment": name, "scale": scale, "data": None if data is None else str(data.resolve())}
+    asked |= {"settings": dict(settings)} if settings else {}
     note = out / "experiment.json"
     if not (note.is_file() and read_json(note) == asked):
         require_empty(out)

@@ -9,6 +9,11 @@ What is equal, and what is not:
 * EfficientNet-Lite0 judges beside MobileNetV2, since `auto`, `cvae` and `cvae-source` train against the
   first. Where the two disagree, believe the second.
 * Each training is a process of its own, so that its peak of memory is its own.
+* Source 000's system is `wgan-gp`. It states 256 px and no measurement, so there is nothing to match; penalty
+  10, five critic steps and Adam at 1e-4 with betas 0 and 0.9 are from the paper that it follows (Gulrajani
+  et al., 2017). Here the method has 64 px and its preset `cpu`.
+* Methods that paint onto masks paint onto those of validation cells, which are neither trained on nor
+  measured against; `syncgan` draws its own.
 """
 
 from __future__ import annotations
@@ -17,11 +22,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, Field
 
 from cytoforge.core.errors import ConfigError, TrainingError
 from cytoforge.core.files import read_json, write_atomic, write_json
@@ -29,9 +34,11 @@ from cytoforge.core.png import decode_png, encode_png
 from cytoforge.core.progress import progress
 from cytoforge.core.run import Run
 from cytoforge.data.folder import open_cells
+from cytoforge.data.split import Split
 from cytoforge.experiments.contest import PHANTOM, cells_for
 from cytoforge.experiments.scale import Scale
 from cytoforge.methods.catalogue import METHODS
+from cytoforge.sampling.conditions import write_masks
 from cytoforge.sampling.pictures import labelled_rows
 from cytoforge.sampling.provenance import read_manifest
 from cytoforge.stages.evaluate import evaluate
@@ -40,66 +47,62 @@ from cytoforge.stages.generate import generate
 JUDGES = ("efficientnet-lite0", "mobilenet-v2")
 
 
-@dataclass(frozen=True)
-class Budget:
-    """What every method gets.
+class Budget(BaseModel, frozen=True, extra="forbid"):
+    """What every method gets."""
 
-    Attributes:
-        resolution: side of the images, in pixels.
-        minutes: of training.
-        drawn: images of each class that are measured.
-        settings: of the loop, the same for all.
-    """
-
-    resolution: int
-    minutes: float
-    drawn: int
-    settings: Mapping[str, Any]
+    resolution: int = Field(64, description="side of the images, in pixels")
+    minutes: float = Field(5.0, gt=0, description="of training")
+    drawn: int = Field(200, ge=1, description="images of each class that are measured")
+    seed: int = Field(0, description="of the trainings and of the division into parts")
+    settings: dict[str, Any] = Field({"measure_every": 10**9}, description="of the loop, the same for all")
 
 
 BUDGETS: dict[Scale, Budget] = {
-    "smoke": Budget(32, 0.05, 20, {"measure_every": 10**9}),
-    "full": Budget(64, 5.0, 200, {"measure_every": 10**9}),
+    "smoke": Budget(resolution=32, minutes=0.05, drawn=20),
+    "full": Budget(),
 }
 
 UNCONDITIONED = (
     "auto", "wgan-gp", "gan", "ebgan", "infogan", "cgan-dense", "cgan", "cvae-source", "cvae", "diffusion",
 )  # fmt: skip
-PAINTERS = ("auto", "pix2pix", "syncgan", "cyclegan")
+PAINTERS = ("auto", "pix2pix", "syncgan", "cyclegan", "diffusion-masks")
 """Methods that paint onto masks, and `auto`, which does not, for comparison."""
+
+VARIANTS: dict[str, tuple[str, dict[str, str]]] = {"diffusion-masks": ("diffusion", {"condition": "masks"})}
+"""Contestants that are a method with other settings."""
 
 COLUMNS = (
     "KID", "KID 2", "precision", "recall", "coverage", "class", "copies", "images/s", "GiB",
 )  # fmt: skip
 
 
-def run(data: Path | None, out: Path, scale: Scale) -> dict[str, Any]:
+def run(data: Path | None, out: Path, scale: Scale, budget: Budget | None = None) -> dict[str, Any]:
     """Train, generate and evaluate each class-conditional method; what is there already is kept.
 
     Args:
         data: folder of labelled cells, or None for simulated ones.
         out: folder for result.json, table.md, cells.png and a folder for each method.
         scale: "smoke" or "full".
+        budget: instead of the scale's.
 
     Returns:
         What result.json holds.
     """
-    return _compare("generators", UNCONDITIONED, data, out, scale)
+    return _compare("generators", UNCONDITIONED, data, out, scale, budget or BUDGETS[scale])
 
 
-def run_painters(data: Path | None, out: Path, scale: Scale) -> dict[str, Any]:
-    """The same for methods that paint onto masks; the masks painted on are those of held-back cells.
+def run_painters(data: Path | None, out: Path, scale: Scale, budget: Budget | None = None) -> dict[str, Any]:
+    """The same for methods that paint onto masks.
 
     Raises:
         ConfigError: the cells have no masks.
     """
-    return _compare("mask-generators", PAINTERS, data, out, scale)
+    return _compare("mask-generators", PAINTERS, data, out, scale, budget or BUDGETS[scale])
 
 
 def _compare(
-    title: str, names: tuple[str, ...], data: Path | None, out: Path, scale: Scale
+    title: str, names: tuple[str, ...], data: Path | None, out: Path, scale: Scale, budget: Budget
 ) -> dict[str, Any]:
-    budget = BUDGETS[scale]
     folder = cells_for(data, out, *PHANTOM[scale])
     if title == "mask-generators" and not any(cell.mask for cell in open_cells(folder).cells):
         raise ConfigError(f"{folder} has no masks; make some with `cytoforge mask {folder} --out FOLDER`.")
@@ -119,7 +122,7 @@ def _compare(
     result = {
         "experiment": title,
         "scale": scale,
-        "budget": asdict(budget),
+        "budget": budget.model_dump(),
         "judges": list(JUDGES),
         "numbers": numbers,
         "floors": floors,
@@ -130,10 +133,14 @@ def _compare(
 
 
 def _numbers(name: str, data: Path, place: Path, budget: Budget) -> dict[str, float]:
-    """Train, draw and measure one method, each stage unless it is done."""
+    """Train, draw and measure one contestant, each stage unless it is done."""
     cost = _train(name, data, place, budget)
-    masks = data if METHODS[name].needs_masks and name != "syncgan" else None
-    generate(place / "run", place / "set", per_class=budget.drawn, checkpoint="newest", masks=masks)
+    run = Run.open(place / "run")
+    masks = None
+    if run.config["mask_channels"] and not METHODS[run.config["method"]].draws_masks():
+        masks = place / "masks"
+        write_masks(open_cells(data), Split.load(run.split_path).names("val"), masks)
+    generate(run.path, place / "set", per_class=budget.drawn, checkpoint="newest", masks=masks)
     found = {}
     for judge in JUDGES:
         measured = place / judge / "metrics.json"
@@ -148,12 +155,14 @@ def _train(name: str, data: Path, place: Path, budget: Budget) -> dict[str, floa
     measured = place / "cost.json"
     if measured.is_file():
         return dict(read_json(measured))
-    kind = METHODS[name]
+    method, changed = VARIANTS.get(name, (name, {}))
+    settings = {**budget.settings, **changed}
+    kind = METHODS[method]
     preset = next((word for word in ("cpu", "source") if word in kind.presets), "default")
     command = [
-        sys.executable, "-m", "cytoforge", "train", name, str(data), "--run", str(place / "run"),
+        sys.executable, "-m", "cytoforge", "train", method, str(data), "--run", str(place / "run"),
         "--resolution", str(budget.resolution), "--minutes", str(budget.minutes), "--preset", preset,
-        "--resume", *(f"--set={key}={value}" for key, value in budget.settings.items()),
+        "--seed", str(budget.seed), "--resume", *(f"--set={key}={value}" for key, value in settings.items()),
     ]  # fmt: skip
     place.mkdir(parents=True, exist_ok=True)
     with (place / "train.log").open("ab") as log:
@@ -167,7 +176,8 @@ def _train(name: str, data: Path, place: Path, budget: Budget) -> dict[str, floa
             raise
     if process.returncode:
         raise TrainingError(f"{name} stopped; see {place / 'train.log'}.")
-    last = [record for record in Run.open(place / "run").read_log() if record["kind"] == "losses"][-1]
+    last = Run.open(place / "run").last("losses")
+    assert last is not None
     cost = {"images/s": last["seen"] / last["seconds"], "GiB": usage.ru_maxrss / 2**20}
     write_json(measured, cost)
     return cost

@@ -29,8 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from cytoforge.core.batch import DataShape
-from cytoforge.core.errors import ConfigError
-from cytoforge.evaluation.features import Extractor, open_extractor
+from cytoforge.evaluation.features import fair_extractor
 from cytoforge.experiments.contest import (
     PHANTOM,
     Budget,
@@ -107,7 +106,7 @@ def run(data: Path | None, out: Path, scale: Scale) -> dict[str, Any]:
     Returns:
         What result.json holds.
     """
-    budget, extractor = BUDGETS[scale], judge()
+    budget, extractor = BUDGETS[scale], fair_extractor("efficientnet-lite0")
     folder = cells_for(data, out, *PHANTOM[scale])
     cells = open_cells_of(folder, out, budget, extractor)
     outcomes = {}
@@ -129,14 +128,6 @@ def run(data: Path | None, out: Path, scale: Scale) -> dict[str, Any]:
         source=asdict(NUMBERS),
         parameters=parameters(),
     )
-
-
-def judge() -> Extractor:
-    """A network that no contestant was trained against, or the default one where it is not installed."""
-    try:
-        return open_extractor("mobilenet-v2")
-    except ConfigError:
-        return open_extractor()
 
 
 def parameters() -> dict[str, dict[str, int]]:

@@ -32,11 +32,10 @@ from cytoforge.core.grid import PAPER
 from cytoforge.core.png import decode_png, encode_png
 from cytoforge.core.progress import progress
 from cytoforge.core.run import Run
-from cytoforge.evaluation.features import Extractor, open_extractor
+from cytoforge.evaluation.features import Extractor, fair_extractor, open_extractor
 from cytoforge.experiments import contest
 from cytoforge.experiments.contest import Cells, Numbers, drawn, measure, open_cells_of, table
 from cytoforge.experiments.scale import Scale
-from cytoforge.experiments.sipakmed_generators import judge
 from cytoforge.sampling.pictures import labelled_rows
 from cytoforge.stages.phantom import phantom
 from cytoforge.stages.starting_weights import write_starting_weights
@@ -106,7 +105,7 @@ def run(data: Path | None, out: Path, scale: Scale) -> dict[str, Any]:
     weights = _weights(out, budget)
     judged = [
         Judged(network, open_cells_of(folder, out, _shared(budget), network))
-        for network in (open_extractor(), judge())
+        for network in (open_extractor(), fair_extractor("efficientnet-lite0"))
     ]
     measured: dict[str, list[Numbers]] = {}
     with progress("warm start", len(budget.seeds) * len(STARTS) * len(budget.minutes)) as advance:
@@ -199,7 +198,8 @@ def _measured(
     run = Run.open(place / "run")
     images = drawn(run, _shared(budget))
     first, second = (measure(images, each.cells, _shared(budget), each.network) for each in judged)
-    last = [record for record in run.read_log() if record["kind"] == "losses"][-1]
+    last = run.last("losses")
+    assert last is not None
     numbers = {
         **second,
         "KID": first["kid"],

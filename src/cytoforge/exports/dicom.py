@@ -19,6 +19,7 @@ import io
 import json
 import re
 import uuid
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -26,7 +27,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cytoforge import __version__
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.files import write_atomic
 from cytoforge.core.png import encode_png, pixel_hash
@@ -120,7 +120,7 @@ def _file(pydicom: ModuleType, opened: SyntheticSet, entry: Entry, number: int) 
     meta.MediaStorageSOPInstanceUID = instance
     meta.TransferSyntaxUID = _EXPLICIT_LITTLE_ENDIAN
     meta.ImplementationClassUID = derived_uid("implementation")
-    meta.ImplementationVersionName = f"CYTOFORGE{__version__}"[:16]
+    meta.ImplementationVersionName = f"CYTOFORGE{version('cytoforge')}"[:16]
     dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     dataset.SpecificCharacterSet = "ISO_IR 192"
     dataset.SOPClassUID = SECONDARY_CAPTURE

@@ -1,7 +1,7 @@
 """What two players minimise: functions of the scores (logits) of real and fake images.
 
 Each family is a pair (discriminator loss, generator loss); both take scores of any shape and return a scalar.
-Adding a family is two functions and one line in `FAMILIES`.
+Adding a family is two functions and one line in `FAMILIES` and a word in `methods.two_players.Family`.
 """
 
 from __future__ import annotations

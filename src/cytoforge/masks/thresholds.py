@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.filters import threshold_local, threshold_multiotsu, threshold_otsu
 
+from cytoforge.core.grey import GREY
 from cytoforge.core.mask import CYTOPLASM, NUCLEUS
-
-_GREY = np.array([0.299, 0.587, 0.114])
 
 
 def otsu(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -25,7 +24,7 @@ def otsu(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     Reference:
         Otsu, A threshold selection method from gray-level histograms, 1979. https://doi.org/10.1109/TSMC.1979.4310076
     """
-    grey = np.rint(image @ _GREY)
+    grey = np.rint(image @ GREY)
     if len(np.unique(grey)) < 3:
         return np.zeros(grey.shape, np.uint8)
     low, high = threshold_multiotsu(grey, 3)
@@ -43,7 +42,7 @@ def adaptive(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     Returns:
         (H, W): 0 background, 1 cytoplasm, 2 nucleus.
     """
-    grey = image @ _GREY
+    grey = image @ GREY
     if np.ptp(grey) == 0:
         return np.zeros(grey.shape, np.uint8)
     window = max(3, min(grey.shape) // 4 * 2 + 1)

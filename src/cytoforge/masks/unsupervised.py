@@ -25,12 +25,12 @@ from scipy.special import expit, logit
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
+from cytoforge.core.grey import GREY
 from cytoforge.core.mask import CYTOPLASM, NUCLEUS
 from cytoforge.core.progress import progress
 from cytoforge.masks.regions import Region, regions
 from cytoforge.masks.thresholds import radii
 
-_GREY = np.array([0.299, 0.587, 0.114])
 _CLUSTERS = 7
 _SIDE = 128
 _SAMPLE = 3000
@@ -103,7 +103,7 @@ def five_steps(image: NDArray[np.uint8], single: bool = True) -> Steps:
     """The mask of a picture that is not of one colour, with what led to it; arguments as above."""
     scale = np.sqrt(image.shape[0] * image.shape[1]) / 96 if single else 1.0
     stretched = stretch(ndimage.gaussian_filter(image.astype(np.float64), (0.8 * scale, 0.8 * scale, 0)))
-    grey = stretched @ _GREY
+    grey = stretched @ GREY
     dark = darker_than_neighbourhood(grey)
     clusters = cluster(stretched)
     slope = ndimage.gaussian_gradient_magnitude(grey, scale) * scale
@@ -155,7 +155,7 @@ def cluster(stretched: NDArray[np.float64], count: int = _CLUSTERS) -> NDArray[n
     """
     pixels = stretched.reshape(-1, 3)
     sample = pixels[:: max(1, len(pixels) // _SAMPLE)]
-    by_grey = np.array_split(sample[np.argsort(sample @ _GREY, kind="stable")], count)
+    by_grey = np.array_split(sample[np.argsort(sample @ GREY, kind="stable")], count)
     spread = float(sample.var(axis=0).mean()) / count + 1e-4
     mixture = GaussianMixture(
         count,
@@ -170,7 +170,7 @@ def cluster(stretched: NDArray[np.float64], count: int = _CLUSTERS) -> NDArray[n
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         mixture.fit(sample)
-    order = np.argsort(mixture.means_ @ _GREY)
+    order = np.argsort(mixture.means_ @ GREY)
     shares: NDArray[np.float64] = mixture.predict_proba(pixels)[:, order]
     return shares.reshape(*stretched.shape[:2], count)
 

@@ -95,6 +95,12 @@ class Auto(Adversarial):
             assert isinstance(generator, ConvolutionalGenerator)
             self.networks["generator"] = EncodedGenerator(generator, encoder)
 
+    @classmethod
+    def opponent(cls, config: MethodConfig) -> str | None:
+        """EfficientNet-Lite0, unless its discriminator has no weight."""
+        assert isinstance(config, AutoConfig)
+        return "efficientnet-lite0" if config.features else None
+
     def turns(self) -> tuple[Turn, ...]:
         """Both critics move in every step, the generator after `critic_steps` of them."""
         critics = [Turn("critic", self.critic_losses)]

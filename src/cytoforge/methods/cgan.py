@@ -2,83 +2,27 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
-from cytoforge.core.batch import Batch, DataShape
+from cytoforge.core.batch import DataShape
 from cytoforge.core.errors import ConfigError
-from cytoforge.core.method import MethodConfig, Turn
+from cytoforge.core.method import MethodConfig
 from cytoforge.data.augment import Policy
-from cytoforge.losses.adversarial import minimax_discriminator, non_saturating_generator
-from cytoforge.losses.penalty import zero_centred_penalty
-from cytoforge.methods.adversarial import Adversarial, AdversarialConfig, check_side
+from cytoforge.methods.adversarial import check_side
+from cytoforge.methods.two_players import TwoPlayers, TwoPlayersConfig
 from cytoforge.networks.convolutional import ConvolutionalCritic, ConvolutionalGenerator
 from cytoforge.networks.dense_cgan import START, DenseCGANDiscriminator, DenseCGANGenerator
 
 
-class ConditionalGANConfig(AdversarialConfig):
+class ConditionalGANConfig(TwoPlayersConfig):
     """What both conditional GANs can be set to."""
 
     latent: int = Field(100, ge=1, description="length of the noise vector")
     betas: tuple[float, float] = Field((0.5, 0.999), description="Adam's decay rates")
-    r1: float = Field(0.0, ge=0, description="weight of the discriminator's squared gradient at real images")
-
-
-class ConditionalGAN(Adversarial):
-    """What both conditional GANs share: two turns and binary cross-entropy.
-
-        discriminator: E[softplus(-D(real))] + E[softplus(D(fake))] + r1 / 2 E[||grad D(real)||^2]
-        generator:     E[softplus(-D(fake))]
-
-    Reference:
-        Mirza and Osindero, Conditional generative adversarial nets, 2014, equation 2.
-        https://arxiv.org/abs/1411.1784
-    """
-
-    config: ConditionalGANConfig
-
-    def __init__(self, config: MethodConfig, shape: DataShape) -> None:
-        assert isinstance(config, ConditionalGANConfig)
-        self.config, self.noise_length = config, config.latent
-        self.networks = self._build(config, shape)
-
-    @abstractmethod
-    def _build(self, config: MethodConfig, shape: DataShape) -> dict[str, nn.Module]:
-        """The networks "generator" and "discriminator"."""
-
-    def turns(self) -> tuple[Turn, ...]:
-        """Alternating: the discriminator, then the generator."""
-        return (
-            Turn("discriminator", self.discriminator_losses),
-            Turn("generator", self.generator_losses),
-        )
-
-    def discriminator_losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Cross-entropy of telling real cells from generated ones of the same classes, and R1."""
-        with torch.no_grad():
-            fake = self.generated(batch, "discriminator")
-        real, fake = self._augment(batch.images, batch, "real"), self._augment(fake, batch, "fake")
-        scores = self._score(torch.cat([real, fake]), batch.labels.repeat(2))
-        losses = {"discriminator": minimax_discriminator(*scores.chunk(2))}
-        if self.config.r1:
-            steepness = zero_centred_penalty(lambda images: self._score(images, batch.labels), real)
-            losses["r1"] = self.config.r1 / 2 * steepness
-        return losses
-
-    def generator_losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Cross-entropy of generated cells with the answer "real"."""
-        fake = self._augment(self.generated(batch, "generator"), batch, "generator")
-        scores = self._score(fake, batch.labels)
-        return {"generator": non_saturating_generator(scores, scores)}
-
-    def _score(self, images: Tensor, labels: Tensor) -> Tensor:
-        scores: Tensor = self.networks["discriminator"](images, labels)
-        return scores
 
 
 class DenseCGANConfig(ConditionalGANConfig):
@@ -88,13 +32,17 @@ class DenseCGANConfig(ConditionalGANConfig):
     channels: int = Field(64, ge=1, description="filters of the generator's last upsampling")
 
 
-class DenseCGAN(ConditionalGAN):
+class DenseCGAN(TwoPlayers):
     """The dense conditional GAN of source 001, to the letter; a lesson in what the other methods mend.
 
     Both networks multiply their input by an embedding of the class. A discriminator without convolutions
     compares pixel with pixel: it learns the training cells by heart, and the generator a few mean cells with
     grain on them. The preset `source` also leaves out what the source does not mention, moving averages and
     augmentation.
+
+    Reference:
+        Mirza and Osindero, Conditional generative adversarial nets, 2014, equation 2.
+        https://arxiv.org/abs/1411.1784
     """
 
     name = "cgan-dense"
@@ -129,7 +77,7 @@ class CGANConfig(ConditionalGANConfig):
     augment: Policy = Field("translation,cutout", description="differentiable augmentation")
 
 
-class CGAN(ConditionalGAN):
+class CGAN(TwoPlayers):
     """Conditional GAN of source 001 with convolutions, R1 penalty and differentiable augmentation.
 
     The discriminator still multiplies by an embedding of the class, but features, not pixels: a projection.

@@ -18,6 +18,7 @@ from cytoforge.core.errors import ConfigError
 from cytoforge.core.method import Method, MethodConfig, Turn
 from cytoforge.core.randomness import normal
 from cytoforge.losses.reconstruction import kl_to_standard_normal, perceptual_distance, pixel_error
+from cytoforge.methods.adversarial import check_side
 from cytoforge.networks.autoencoder import Autoencoder, convolutional_autoencoder, source_autoencoder
 from cytoforge.networks.feature_pyramid import FeaturePyramid, efficientnet_pyramid, vgg16_pyramid
 
@@ -64,6 +65,12 @@ class VariationalAutoencoder(Method):
     @abstractmethod
     def _build(self, config: MethodConfig, shape: DataShape) -> Autoencoder:
         """The network."""
+
+    @classmethod
+    def opponent(cls, config: MethodConfig) -> str | None:
+        """The network of the perceptual distance."""
+        assert isinstance(config, AutoencoderConfig)
+        return config.perceptual_network if config.perceptual else None
 
     def turns(self) -> tuple[Turn, ...]:
         """One: encoder and decoder move together."""
@@ -134,11 +141,7 @@ class CVAE(VariationalAutoencoder):
 
     def _build(self, config: MethodConfig, shape: DataShape) -> Autoencoder:
         assert isinstance(config, CVAEConfig)
-        if shape.resolution not in (32, 64, 128, 256):
-            raise ConfigError(
-                f"cvae works at a resolution of 32, 64, 128 or 256 px, not {shape.resolution}; "
-                "choose one of them with --resolution."
-            )
+        check_side("cvae", shape)
         return convolutional_autoencoder(
             shape.resolution, len(shape.classes), config.latent, config.channels, config.most_channels
         )

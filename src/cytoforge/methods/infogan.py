@@ -9,19 +9,18 @@ from typing import Any, ClassVar
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from cytoforge.core.batch import Batch, DataShape
-from cytoforge.core.method import MethodConfig, Turn
-from cytoforge.losses.adversarial import minimax_discriminator, non_saturating_generator
+from cytoforge.core.method import MethodConfig
 from cytoforge.losses.information import categorical_information, continuous_information
-from cytoforge.losses.penalty import zero_centred_penalty
-from cytoforge.methods.adversarial import Adversarial, AdversarialConfig, check_side
+from cytoforge.methods.adversarial import check_side
+from cytoforge.methods.two_players import TwoPlayers, TwoPlayersConfig
 from cytoforge.networks.convolutional import ConvolutionalGenerator
 from cytoforge.networks.recogniser import Recognised, RecognisingDiscriminator
 
 
-class InfoGANConfig(AdversarialConfig):
+class InfoGANConfig(TwoPlayersConfig):
     """Settings of `infogan`."""
 
     labelled: bool = Field(True, description="whether generator and discriminator are told the class")
@@ -36,7 +35,7 @@ class InfoGANConfig(AdversarialConfig):
     r1: float = Field(1.0, ge=0, description="weight of the discriminator's squared gradient at real images")
 
 
-class InfoGAN(Adversarial):
+class InfoGAN(TwoPlayers):
     """A GAN that finds, without being told, what cells differ in: one categorical and some continuous codes.
 
     A recogniser Q, which shares the discriminator's convolutions, reads the codes back from the image. Both
@@ -45,6 +44,8 @@ class InfoGAN(Adversarial):
 
         discriminator: E[softplus(-D(real))] + E[softplus(D(fake))] + R1 - information
         generator:     E[softplus(-D(fake))] - information
+
+    (with the default loss; it can be any other).
 
     The noise is standard normal throughout. The category is the largest of `categories` of its numbers, a
     continuous code is its number's place in the normal distribution, so that truncation leaves categories
@@ -64,27 +65,23 @@ class InfoGAN(Adversarial):
     }
 
     def __init__(self, config: MethodConfig, shape: DataShape) -> None:
+        super().__init__(config, shape)
+        self.noise_length += self.config.categories + self.config.continuous
+
+    def _build(self, config: MethodConfig, shape: DataShape) -> dict[str, nn.Module]:
         assert isinstance(config, InfoGANConfig)
         check_side("infogan", shape)
-        self.config = config
-        self.noise_length = config.latent + config.categories + config.continuous
         side, most = shape.resolution, config.most_channels
+        codes = config.categories, config.continuous
         classes = len(shape.classes) if config.labelled else 1
-        self.networks = {
+        return {
             "generator": ConvolutionalGenerator(
-                side, classes, self.noise_length, config.generator_channels, most
+                side, classes, config.latent + sum(codes), config.generator_channels, most
             ),
             "discriminator": RecognisingDiscriminator(
-                side, classes, config.categories, config.continuous, config.discriminator_channels, most
+                side, classes, *codes, config.discriminator_channels, most
             ),
         }
-
-    def turns(self) -> tuple[Turn, ...]:
-        """Alternating: the discriminator with its recogniser, then the generator."""
-        return (
-            Turn("discriminator", self.discriminator_losses),
-            Turn("generator", self.generator_losses),
-        )
 
     def codes(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         """What the noise says: categories (N,) and continuous codes (N, D) in [-1, 1]."""
@@ -127,26 +124,29 @@ class InfoGAN(Adversarial):
         return found
 
     def discriminator_losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Cross-entropy, R1, and minus the information that the recogniser finds in generated cells."""
+        """The family's loss, penalties, and minus the information that is found in generated cells."""
         noise = self._noise(batch, "discriminator")
         with torch.no_grad():
             fake = self.sample(noise, batch.labels)
         real, fake = self._augment(batch.images, batch, "real"), self._augment(fake, batch, "fake")
         found = self.recognise(torch.cat([real, fake]), batch.labels.repeat(2))
-        losses = {"discriminator": minimax_discriminator(*found.scores.chunk(2))}
-        if self.config.r1:
-            steepness = zero_centred_penalty(lambda images: self.recognise(images, batch.labels).scores, real)
-            losses["r1"] = self.config.r1 / 2 * steepness
         half = Recognised(*(part[len(batch) :] for part in found))
-        return {**losses, **self._information(half, noise, "recogniser")}
+        return {
+            "discriminator": self._told_apart(found.scores, batch),
+            **self._penalties(real, fake, batch),
+            **self._information(half, noise, "recogniser"),
+        }
 
     def generator_losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Cross-entropy with the answer "real", and minus the information."""
+        """The family's loss, and minus the information."""
         noise = self._noise(batch, "generator")
         fake = self._augment(self.sample(noise, batch.labels), batch, "generator")
         found = self.recognise(fake, batch.labels)
-        losses = {"generator": non_saturating_generator(found.scores, found.scores)}
+        losses = {"generator": self._deceived(found.scores, batch)}
         return {**losses, **self._information(found, noise, "generator")}
+
+    def _score(self, images: Tensor, labels: Tensor) -> Tensor:
+        return self.recognise(images, labels).scores
 
     def _information(self, found: Recognised, noise: Tensor, who: str) -> dict[str, Tensor]:
         categories, continuous = self.codes(noise)

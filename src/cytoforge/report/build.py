@@ -354,7 +354,13 @@ def _curves(log: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
     names = list(dict.fromkeys(name for record in losses for name in record if name != "seen"))
     found = []
     for key, lines in (
-        ("kid", {"KID": _series(measures, "kid")}),
+        (
+            "kid",
+            {
+                "KID": _series(measures, "kid"),
+                "KID by the network trained against": _series(measures, "kid_by_opponent"),
+            },
+        ),
         ("diversity", {"variety": _series(measures, "diversity") or _series(measures, "spread")}),
         ("losses", {name: _series(losses, name) for name in names}),
     ):

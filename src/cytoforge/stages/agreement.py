@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytoforge.core.errors import ConfigError, DataError
-from cytoforge.core.files import sha256_bytes, write_atomic, write_json
-from cytoforge.core.png import decode_png, encode_png
+from cytoforge.core.files import write_atomic, write_json
+from cytoforge.core.png import encode_png
 from cytoforge.data.cache import CachedCells
 from cytoforge.evaluation.triplets import PARTS, Segment, overlaps, summary, train_segmenter
 from cytoforge.sampling.pictures import labelled_rows, painted_masks
-from cytoforge.sampling.provenance import Manifest, read_manifest
-from cytoforge.stages.compared import find_split, read_set, real_cells, run_of
+from cytoforge.sampling.provenance import Manifest
+from cytoforge.stages.compared import open_set, read_masks
 
 IMAGES = 12_000
 """Real cells that the segmenter is shown; each counts every time."""
@@ -32,7 +32,6 @@ def agreement(
     split: Path | None = None,
     images: int = IMAGES,
     layout: str | None = None,
-    group: str | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Dice between given masks and those that a segmenter finds, of synthetic and of unseen real pairs.
@@ -46,8 +45,7 @@ def agreement(
         out: folder for agreement.json and agreement.png.
         split: split.json of the training; found by itself while the run folder is where it was.
         images: training images of the segmenter.
-        layout: of the real folder.
-        group: regular expression that finds a cell's group; as in training where not given.
+        layout: of the real folder; as in training where not given.
         seed: of the segmenter.
 
     Returns:
@@ -57,26 +55,25 @@ def agreement(
         ConfigError: the set has no masks, or its split is unknown.
         DataError: the files are not as the manifest says, or real cells have no masks.
     """
-    manifest = read_manifest(synthetic)
-    if not manifest.images or any(entry.mask is None for entry in manifest.images):
+    opened = open_set(synthetic, real, split, layout)
+    manifest, parts, cells, pixels = opened.manifest, opened.split, opened.cells, opened.pixels
+    masks = read_masks(synthetic, manifest, cells.shape.resolution)
+    if masks is None:
         raise ConfigError(
             f"{synthetic} holds images without masks; only sets of methods that draw from masks (pix2pix, "
             "syncgan) are triplets."
         )
-    run = run_of(synthetic, manifest.header)
-    parts = find_split(split, run, manifest.header)
-    cells = real_cells(real, parts, manifest.header, run, layout, group)
     segment = train_segmenter(cells.select(parts.names("train")).with_masks(), images, seed)
-    pixels, masks = read_set(synthetic, manifest, cells), _masks(synthetic, manifest)
     held = cells.select(parts.names("test") or parts.names("val")).with_masks()
     found = _report(segment, pixels, masks, [entry.label for entry in manifest.images], None)
     names = [held.shape.classes[label] for label in held.labels]
+    groups = [parts.groups[name] for name in held.names]
     content: dict[str, Any] = {
         "kind": "agreement",
         "segmenter_images": images,
         "seed": seed,
         "synthetic": found,
-        "real": _report(segment, held.images, _held_masks(held), names, list(held.groups)),
+        "real": _report(segment, held.images, _held_masks(held), names, groups),
     }
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "agreement.json", content)
@@ -109,21 +106,6 @@ def _held_masks(cells: CachedCells) -> NDArray[np.uint8]:
     if cells.masks is None:
         raise DataError("the real cells have no masks; make some with: cytoforge mask DATA --out DIR")
     return cells.masks
-
-
-def _masks(synthetic: Path, manifest: Manifest) -> NDArray[np.uint8]:
-    """All masks of the set (N, R, R), each checked against its hash."""
-    masks = []
-    for entry in manifest.images:
-        path = synthetic / str(entry.mask)
-        content = path.read_bytes() if path.is_file() else b""
-        if sha256_bytes(content) != entry.mask_sha256:
-            raise DataError(
-                f"{path} is missing or not as its manifest says; run `cytoforge verify {synthetic}`, then "
-                "generate the set again."
-            )
-        masks.append(decode_png(content, "L")[0])
-    return np.stack(masks)
 
 
 def _gallery(

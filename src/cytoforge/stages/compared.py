@@ -23,7 +23,8 @@ from cytoforge.evaluation.comparison import FeatureSet
 from cytoforge.evaluation.copies import Look
 from cytoforge.evaluation.features import Extractor, extract, symmetries
 from cytoforge.evaluation.memorisation import VIEWS, layout
-from cytoforge.sampling.provenance import Header, Manifest
+from cytoforge.methods.catalogue import METHODS
+from cytoforge.sampling.provenance import Header, Manifest, read_manifest
 
 
 @dataclass(frozen=True)
@@ -38,14 +39,66 @@ class Images:
         return len(self.names)
 
 
+@dataclass(frozen=True)
+class OpenedSet:
+    """A synthetic set with the real cells that its generator was trained on.
+
+    Attributes:
+        manifest: of the set.
+        run: that made it, None where it is not there any more.
+        split: of its training.
+        cells: all real cells, prepared as in training.
+        pixels: (N, R, R, 3) images of the set.
+    """
+
+    manifest: Manifest
+    run: Run | None
+    split: Split
+    cells: CachedCells
+    pixels: NDArray[np.uint8]
+
+
+def open_set(synthetic: Path, real: Path, split: Path | None, layout: str | None) -> OpenedSet:
+    """Read a set and the real cells that it imitates, and check that they belong together.
+
+    Args:
+        synthetic: folder of the set.
+        real: folder of the real cells that the generator was trained on.
+        split: the split.json of the training; None takes that of the run that the set names.
+        layout: of `real`; None takes that of the training.
+
+    Raises:
+        ConfigError: there is no split, or it is not that of the training.
+        DataError: the set or the real cells cannot be used.
+    """
+    manifest = read_manifest(synthetic)
+    run = run_of(synthetic, manifest.header)
+    division = find_split(split, run, manifest.header)
+    cells = real_cells(real, division, manifest.header, run, layout)
+    return OpenedSet(manifest, run, division, cells, read_set(synthetic, manifest, cells))
+
+
 def run_of(synthetic: Path, header: Header) -> Run | None:
     """The run that a set names, None where it is not there any more."""
     path = (synthetic / header.run).resolve()
     return Run.open(path) if (path / "config.json").is_file() else None
 
 
+def opponent_of(header: Header, run: Run | None) -> str | None:
+    """The extractor that the set's generator was trained against, see `Method.opponent`."""
+    kind = METHODS.get(header.method)
+    if kind is None:
+        return None
+    settings = {} if run is None else run.config["settings"]
+    return kind.opponent(kind.config_type.model_validate(settings))
+
+
 def find_split(given: Path | None, run: Run | None, header: Header) -> Split:
-    """The split of the training; another would put training cells into the holdout."""
+    """The split of the training; another would put training cells into the holdout.
+
+    Raises:
+        ConfigError: it is not known, or the one that was given is another.
+    """
     if given is None and (run is None or not run.split_path.is_file()):
         raise ConfigError(
             f"the run of this set is not at {header.run!r} any more, so its split is unknown; "
@@ -68,16 +121,15 @@ def real_cells(
     split: Split,
     header: Header,
     run: Run | None,
-    data_layout: str | None,
-    group: str | None,
+    layout: str | None,
 ) -> CachedCells:
-    """The real cells, prepared as in training."""
+    """The real cells, prepared as in training; arguments as for `open_set`.
+
+    Raises:
+        DataError: they are not those of the training.
+    """
     trained: dict[str, Any] = {} if run is None else run.config.get("data", {})
-    cells = open_cells(
-        root,
-        data_layout or trained.get("layout") or "auto",
-        trained.get("group") if group is None else group,
-    )
+    cells = open_cells(root, layout or trained.get("layout") or "auto")
     if tuple(cells.classes) != header.classes:
         raise DataError(
             f"{root} has the classes {', '.join(cells.classes)}, but the set was made for "
@@ -92,20 +144,18 @@ def real_cells(
 
 
 def read_set(synthetic: Path, manifest: Manifest, cached: CachedCells) -> NDArray[np.uint8]:
-    """All images of the set, each checked against its hash: (N, R, R, 3)."""
+    """All images of the set, each checked against its hash: (N, R, R, 3).
+
+    Raises:
+        DataError: there is none, or one is not as the manifest says or of another size than real cells.
+    """
     if not manifest.images:
         raise DataError(f"{synthetic} holds no images; generate some first.")
     side = cached.shape.resolution
     pixels = np.empty((len(manifest.images), side, side, 3), np.uint8)
     for index, entry in enumerate(manifest.images):
         path = synthetic / entry.file
-        content = path.read_bytes() if path.is_file() else b""
-        if entry.sha256 is None or sha256_bytes(content) != entry.sha256:
-            raise DataError(
-                f"{path} is missing or not as its manifest says; run `cytoforge verify {synthetic}`, "
-                "then generate the set again."
-            )
-        image, _ = decode_png(content)
+        image, _ = decode_png(_content(synthetic, entry.file, entry.sha256))
         if image.shape != (side, side, 3):
             raise DataError(
                 f"{path} has {image.shape[1]} x {image.shape[0]} px but real cells were prepared with {side} "
@@ -115,15 +165,50 @@ def read_set(synthetic: Path, manifest: Manifest, cached: CachedCells) -> NDArra
     return pixels
 
 
+def read_masks(synthetic: Path, manifest: Manifest, side: int) -> NDArray[np.uint8] | None:
+    """The masks (N, R, R) that the images were drawn from, each checked; None where an image has none.
+
+    Args:
+        synthetic: folder of the set.
+        manifest: of the set.
+        side: R, of the images in pixels.
+
+    Raises:
+        DataError: a mask is not as the manifest says, or of another size than its image.
+    """
+    masks = []
+    for entry in manifest.images:
+        if entry.mask is None:
+            return None
+        mask, _ = decode_png(_content(synthetic, entry.mask, entry.mask_sha256), "L")
+        if mask.shape != (side, side):
+            raise DataError(
+                f"{synthetic / entry.mask} is not of the size of its image, {side} px; generate the set "
+                "again."
+            )
+        masks.append(mask)
+    return np.stack(masks)
+
+
+def _content(synthetic: Path, name: str, sha256: str | None) -> bytes:
+    path = synthetic / name
+    content = path.read_bytes() if path.is_file() else b""
+    if sha256 is None or sha256_bytes(content) != sha256:
+        raise DataError(
+            f"{path} is missing or not as its manifest says; run `cytoforge verify {synthetic}`, then "
+            "generate the set again."
+        )
+    return content
+
+
 def synthetic_images(
     pixels: NDArray[np.uint8], manifest: Manifest, cached: CachedCells, network: Extractor
 ) -> Images:
     """The images of a set with what `network` sees in them; each is a group of its own."""
-    index = {label: position for position, label in enumerate(cached.shape.classes)}
-    labels = np.array([index[entry.label] for entry in manifest.images], np.int64)
     names = tuple(entry.file for entry in manifest.images)
     values = extract(pixels, network, cache_directory())
-    return Images(pixels, names, FeatureSet(values, labels, names, network.name, cached.shape.resolution))
+    features = FeatureSet(values, manifest.labels, names, network.name, cached.shape.resolution)
+    return Images(pixels, names, features)
 
 
 def part_images(cached: CachedCells, split: Split, part: Part, network: Extractor) -> Images:

@@ -16,7 +16,13 @@ from cytoforge.evaluation.classes import confusion, shares_recognised, train_cla
 from cytoforge.evaluation.comparison import RULES, FeatureSet, K, compare
 from cytoforge.evaluation.copies import CLOSEST, EXTRACTOR, FEWEST, Search, judge, search
 from cytoforge.evaluation.copies import RULE as COPY_RULE
-from cytoforge.evaluation.features import DEFAULT_EXTRACTOR, open_extractor, symmetries
+from cytoforge.evaluation.features import (
+    DEFAULT_EXTRACTOR,
+    SECOND_EXTRACTOR,
+    Extractor,
+    open_extractor,
+    symmetries,
+)
 from cytoforge.evaluation.memorisation import VIEWS
 from cytoforge.evaluation.metrics import ClassCorrectness, Comparison, Copies, Counts, Metrics
 from cytoforge.evaluation.morphometry import RULES as MORPHOMETRY_RULES
@@ -24,16 +30,14 @@ from cytoforge.evaluation.statistics import bootstrap_mean, wilson
 from cytoforge.evaluation.verdicts import RULES as VERDICT_RULES
 from cytoforge.evaluation.verdicts import verdicts, warnings
 from cytoforge.report.build import Evidence, Pair, build_report
-from cytoforge.sampling.provenance import MANIFEST, Manifest, read_manifest
+from cytoforge.sampling.provenance import MANIFEST, Manifest
 from cytoforge.stages.compared import (
     Images,
-    find_split,
     joined,
     looks_at,
+    open_set,
+    opponent_of,
     part_images,
-    read_set,
-    real_cells,
-    run_of,
     synthetic_images,
 )
 from cytoforge.stages.measured import Masks, morphometry
@@ -57,8 +61,7 @@ def evaluate(
     *,
     split: Path | None = None,
     extractor: str = DEFAULT_EXTRACTOR,
-    data_layout: str | None = None,
-    group: str | None = None,
+    layout: str | None = None,
     alpha: float = 0.01,
     seed: int = 0,
     audit: Path | None = None,
@@ -73,8 +76,7 @@ def evaluate(
         out: folder for the results.
         split: the split.json of the training; where missing, that of the run that the set names.
         extractor: name of the network whose features are compared, see `open_extractor`.
-        data_layout: layout of `real`; where missing, as in training.
-        group: pattern of the group; where missing, as in training.
+        layout: of `real`; where missing, as in training.
         alpha: false-alarm rate of the copy test for one image.
         seed: of thinning, divisions and bootstrap.
         audit: folder with the audit.json of the real cells, for the report.
@@ -91,13 +93,12 @@ def evaluate(
     """
     if not 0 < alpha < 0.5:
         raise ConfigError(f"the false-alarm rate must lie between 0 and 0.5, got {alpha}.")
-    manifest = read_manifest(synthetic)
-    run = run_of(synthetic, manifest.header)
-    division = find_split(split, run, manifest.header)
     clock = _Clock()
     with clock.measure("reading"):
-        cached = real_cells(real, division, manifest.header, run, data_layout, group)
-        pixels = read_set(synthetic, manifest, cached)
+        opened = open_set(synthetic, real, split, layout)
+    manifest, run, division, cached, pixels = (
+        opened.manifest, opened.run, opened.split, opened.cells, opened.pixels
+    )  # fmt: skip
     network = open_extractor(extractor)
     with clock.measure("features"):
         fake = synthetic_images(pixels, manifest, cached, network)
@@ -111,7 +112,7 @@ def evaluate(
     with clock.measure("classes"):
         correctness = _correctness(train, holdout, fake, names, seed)
     with clock.measure("morphometry"):
-        measured = morphometry(synthetic, manifest, pixels, cached, division, masks, seed)
+        measured = morphometry(synthetic, opened, masks, seed)
     found, copies = _search(train, holdout, fake, manifest, alpha, clock)
     metrics = Metrics(
         extractor=network.name,
@@ -130,7 +131,8 @@ def evaluate(
         rules={**RULES, **VERDICT_RULES, "copies": COPY_RULE, **(MORPHOMETRY_RULES if measured else {})},
         seconds=clock.seconds,
     )
-    lines = {"verdicts": verdicts(metrics), "warnings": (*notes, *warnings(metrics, alpha))}
+    partial = _partial(network, opponent_of(manifest.header, run))
+    lines = {"verdicts": verdicts(metrics), "warnings": (*partial, *notes, *warnings(metrics, alpha))}
     metrics = metrics.model_copy(update=lines)
     metrics.save(out / "metrics.json")
     evidence = _evidence(fake, train, holdout, found, copies, names)
@@ -144,6 +146,16 @@ def evaluate(
         real_images=real_images,
     )
     return metrics
+
+
+def _partial(network: Extractor, opponent: str | None) -> list[str]:
+    """A warning where the judge is the network that training used."""
+    if network.network != opponent:
+        return []
+    return [
+        f"The generator was trained against {opponent}, the network that measures here: distances and shares "
+        f"flatter it. Judge it by another one: --extractor {SECOND_EXTRACTOR.partition('@')[0]}."
+    ]
 
 
 def _per_class(

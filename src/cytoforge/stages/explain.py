@@ -17,9 +17,9 @@ from cytoforge.core.png import encode_png
 from cytoforge.data.cells import Cell
 from cytoforge.data.folder import read_image
 from cytoforge.data.transform import prepare
+from cytoforge.evaluation.distances import unit_length
 from cytoforge.evaluation.gradcam import enlarged, grad_cam, overlay, randomisation_test
 from cytoforge.evaluation.memorisation import nearest
-from cytoforge.evaluation.novelty import unit_length
 from cytoforge.evaluation.trust import Answers
 from cytoforge.report.explanation import Explained, Neighbour, Sanity, build_explanation
 from cytoforge.report.plots import picture
@@ -82,7 +82,7 @@ def explain(
     if most < 1:
         raise ConfigError(f"--most: expected 1 or more, got {most}.")
     text = teaching(meanings)
-    paths = pictures_in(source)[:most]
+    paths = pictures_in(source, out)[:most]
     trusted = open_trusted(run, checkpoint, "torch")
     faults: dict[str, str] = {}
     batches = list(prepared(paths, trusted.preparation, faults))

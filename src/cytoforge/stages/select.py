@@ -16,9 +16,7 @@ from cytoforge.core.png import encode_png
 from cytoforge.core.randomness import derive
 from cytoforge.core.run import Run, require_empty
 from cytoforge.core.settings import suggestion
-from cytoforge.data.cache import CachedCells
 from cytoforge.data.cells import Part
-from cytoforge.data.split import Split
 from cytoforge.evaluation.classes import train_classifier
 from cytoforge.evaluation.comparison import FeatureSet, compare
 from cytoforge.evaluation.copies import EXTRACTOR, FEWEST, search
@@ -35,19 +33,16 @@ from cytoforge.sampling.provenance import (
     MANIFEST,
     Companion,
     Manifest,
-    read_manifest,
     set_marks,
     write_manifest,
 )
 from cytoforge.stages.compared import (
     Images,
-    find_split,
+    OpenedSet,
     joined,
     looks_at,
+    open_set,
     part_images,
-    read_set,
-    real_cells,
-    run_of,
     synthetic_images,
 )
 
@@ -96,8 +91,7 @@ def select(
     extractor: str = DEFAULT_EXTRACTOR,
     judge: str = "mobilenet-v2",
     split: Path | None = None,
-    data_layout: str | None = None,
-    group: str | None = None,
+    layout: str | None = None,
     seed: int = 0,
 ) -> Selected:
     """Write `out`/set without the dropped images, `out`/selection.json and `out`/dropped.png.
@@ -115,8 +109,7 @@ def select(
         extractor: network whose features the rules see.
         judge: network whose features the effects are measured in.
         split: as for `evaluate`.
-        data_layout: as for `evaluate`.
-        group: as for `evaluate`.
+        layout: as for `evaluate`.
         seed: of the random selection of as many images, which is measured for comparison.
 
     Raises:
@@ -125,20 +118,17 @@ def select(
     """
     _check(rules, share, alpha)
     require_empty(out)
-    manifest = read_manifest(synthetic)
-    run = run_of(synthetic, manifest.header)
-    division = find_split(split, run, manifest.header)
-    cached = real_cells(real, division, manifest.header, run, data_layout, group)
-    pixels = read_set(synthetic, manifest, cached)
+    opened = open_set(synthetic, real, split, layout)
+    manifest, pixels = opened.manifest, opened.pixels
     networks = [open_extractor(name) for name in (extractor, judge)]
-    seen, judged = (_sets(pixels, manifest, cached, division, network) for network in networks)
+    seen, judged = (_sets(opened, network) for network in networks)
     rejected = _rejected(seen, rules, share, alpha)
     keep = ~np.any(list(rejected.values()), axis=0)
     if not keep.any():
         raise ConfigError(f"no image would be left: {_counts(rejected)}. Raise --share or leave rules out.")
-    effects = _effects(judged, rejected, keep, cached.shape.classes, seed)
+    effects = _effects(judged, rejected, keep, opened.cells.shape.classes, seed)
     kept = tuple(entry for entry, stays in zip(manifest.images, keep, strict=True) if stays)
-    _write_set(synthetic, out / "set", manifest, kept, pixels[keep], run)
+    _write_set(synthetic, out / "set", manifest, kept, pixels[keep], opened.run)
     _write_dropped(out, seen, rejected, manifest)
     write_json(
         out / "selection.json",
@@ -178,12 +168,11 @@ def _check(rules: Sequence[str], share: float, alpha: float) -> None:
         raise ConfigError(f"--share and --alpha must lie between 0 and 0.5, got {share} and {alpha}.")
 
 
-def _sets(
-    pixels: NDArray[np.uint8], manifest: Manifest, cached: CachedCells, split: Split, network: Extractor
-) -> _Sets:
+def _sets(opened: OpenedSet, network: Extractor) -> _Sets:
     parts: tuple[Part, ...] = ("train", "val", "test")
-    train, val, test = (part_images(cached, split, part, network) for part in parts)
-    return _Sets(synthetic_images(pixels, manifest, cached, network), train, val, test)
+    train, val, test = (part_images(opened.cells, opened.split, part, network) for part in parts)
+    fake = synthetic_images(opened.pixels, opened.manifest, opened.cells, network)
+    return _Sets(fake, train, val, test)
 
 
 def _rejected(sets: _Sets, rules: Sequence[str], share: float, alpha: float) -> Rejected:

@@ -24,7 +24,7 @@ from cytoforge.data.cache import MASK_CHANNELS, CachedCells, open_cache
 from cytoforge.data.folder import CellSet, open_cells
 from cytoforge.data.split import Split, check_split, keep_parts, require_trainable, trained_on
 from cytoforge.data.transform import Preparation
-from cytoforge.evaluation.features import open_extractor
+from cytoforge.evaluation.features import fair_extractor, open_extractor
 from cytoforge.evaluation.monitor import Monitor
 from cytoforge.methods.catalogue import method_type
 from cytoforge.stages.split import split as split_folder
@@ -119,7 +119,7 @@ def train(
     split: Path | None = None,
     layout: str = "auto",
     group: str | None = None,
-    extractor: str = "efficientnet-lite0",
+    extractor: str | None = None,
     resume: bool = False,
     start: Path | None = None,
     freeze: Sequence[str] | None = None,
@@ -139,7 +139,8 @@ def train(
         split: a split.json; one is made where it is missing.
         layout: how `data` is laid out, see data.folder.
         group: regular expression that finds a cell's group in its path.
-        extractor: network whose features give the curve; "" measures nothing.
+        extractor: network whose features give the curve; "" measures nothing. None takes EfficientNet-Lite0,
+            or MobileNetV2 where training uses the features of the first.
         resume: go on with the run in `run`; starts it where there is none.
         start: run of the same method whose weights and settings to start from; its classes may be others.
         freeze: patterns of `<network>/<parameter>` to leave as `start` has them; None takes the method's own.
@@ -158,6 +159,7 @@ def train(
     if base is not None:
         wanted, preset = {**base.settings, **wanted}, preset or base.preset
     chosen = plan(method, preset, wanted)
+    _require_start(chosen, base, run, resume)
     if not resume:
         require_empty(run)
     cells = open_cells(data, layout, group)
@@ -170,7 +172,8 @@ def train(
     loop = LoopConfig.model_validate(folder.config["loop"])
     parts = Split.load(folder.split_path)
     cached = open_cache(cells, chosen.preparation)
-    measure = _measure(cached, parts, extractor) if fabric.is_global_zero else None
+    opponent = chosen.method.opponent(chosen.settings)
+    measure = _measure(cached, parts, extractor, opponent) if fabric.is_global_zero else None
     shown = cached.select(parts.names("train"))
     shown = shown.with_masks() if _uses_masks(chosen) else shown.without_masks()
     going_on = resume and any(folder.checkpoints.glob("[0-9]*"))
@@ -241,6 +244,13 @@ def _base(start: Path | None, run: Path, method: str, resume: bool) -> _Base | N
     loop = {name: value for name, value in config["loop"].items() if name != "precision"}
     settings = {**config["settings"], **loop, **config["preparation"]}
     return _Base(start.resolve(), config["preset"], settings)
+
+
+def _require_start(chosen: Plan, base: _Base | None, run: Path, resume: bool) -> None:
+    reason = chosen.method.needs_start(chosen.settings)
+    going_on = resume and (run / "config.json").is_file() and "base" in Run.open(run).config
+    if reason is not None and base is None and not going_on:
+        raise ConfigError(f"{reason}; give a trained run to start from: --from RUN.")
 
 
 def _frozen(model: Method, base: _Base | None, freeze: Sequence[str] | None) -> tuple[str, ...]:
@@ -322,9 +332,12 @@ def _config(asked: _Asked, split: Split) -> dict[str, Any]:
     }
 
 
-def _measure(cached: CachedCells, split: Split, extractor: str) -> Measure | None:
+def _measure(
+    cached: CachedCells, split: Split, extractor: str | None, opponent: str | None
+) -> Measure | None:
     """The curve's numbers against cells held back for it; None where there are too few."""
-    if not extractor or len(split.names("val")) < 2 * len(cached.shape.classes):
+    if extractor == "" or len(split.names("val")) < 2 * len(cached.shape.classes):
         return None
     held = cached.select(split.names("val"))
-    return Monitor(held.images, held.labels, open_extractor(extractor))
+    network = fair_extractor(opponent) if extractor is None else open_extractor(extractor)
+    return Monitor(held.images, held.labels, network, opponent)

@@ -165,7 +165,7 @@ def _scene(cell: Anatomy, frame: Frame, cell_seed: int, photo: Photo) -> tuple[B
     dyes += np.array(photo.mucus_dyes, np.float32)[:, None, None] * mucus(frame, rng, photo.mucus)
     thousands = frame.period**2 / 1000
     for _ in range(min(int(rng.poisson(photo.neutrophils * thousands)), 6)):
-        dyes += neutrophil(frame, rng, _beside(cell, frame, rng, 3.0, 0.25))
+        dyes += neutrophil(frame, rng, _beside(cell, rng, 3.0, 0.25))
     dyes[HEMATOXYLIN] += bacteria(frame, rng, min(int(rng.poisson(photo.bacteria * thousands)), 400))
     return body, dyes
 
@@ -181,13 +181,11 @@ def _neighbour(cell: Anatomy, frame: Frame, rng: np.random.Generator) -> Field:
     label = cell.label if rng.random() < 0.75 else choose(rng, COMPANY)
     other = grow(label, rng, cell.palette if label == cell.label and rng.random() < 0.6 else None)
     overlap = draw(rng, (-0.1, 0.45 if cell.label == "Dyskeratotic" else 0.3))
-    place = _beside(cell, frame, rng, float(other.outline.mean()), overlap)
+    place = _beside(cell, rng, float(other.outline.mean()), overlap)
     return lay(other, frame, rng, place, softness=float(rng.gamma(1.0, 0.3))).dyes
 
 
-def _beside(
-    cell: Anatomy, frame: Frame, rng: np.random.Generator, radius: float, overlap: float
-) -> tuple[float, float]:
+def _beside(cell: Anatomy, rng: np.random.Generator, radius: float, overlap: float) -> tuple[float, float]:
     """A place where something of that radius reaches over the cell's edge by a share of its radius."""
     direction = rng.uniform(-np.pi, np.pi)
     turn = int((direction + np.pi) / (2 * np.pi) * (len(cell.outline) - 1))

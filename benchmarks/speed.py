@@ -1,0 +1,76 @@
+"""How fast training, answers and scores are, beside what one would use instead: docs/results/speed.md.
+
+    python benchmarks/speed.py docs/results/speed.md --machine "two cores of ..."
+
+Everything is measured here and now, each pair in turns in one process, so that a busy machine slows both.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from metrics import measured
+
+from cytoforge.core.files import write_atomic
+from cytoforge.stages.bench import bench_step
+from cytoforge.stages.bench_predict import bench_predict
+
+PAGE = """# Speed
+
+`python benchmarks/speed.py docs/results/speed.md`
+
+{machine}
+
+| what | cytoforge | beside it | times as fast |
+|---|---|---|---|
+{rows}
+
+* Training: one critic and one generator step of `wgan-gp`, preset `cpu`, 64 px, batches of 64,
+  {precision}; beside it the same networks as a tutorial writes them (float32, NCHW, default Adam).
+  {share:.0%} of the fastest convolution measured here.
+* Answers: `classify predict` with the recipe `lite0`, from files to probabilities, by {engine}; beside it
+  the same network as timm gives it, eager. The same class in {same:.1%} of pictures, probabilities within
+  {difference:.0e}.
+* Scores: {images:,} against {images:,} images with {width:,} features. Ours are the Fréchet and kernel
+  distance with an interval, precision, recall, density, coverage, pairwise distance and effective modes;
+  torch-fidelity's are the two distances, precision and recall, torchmetrics' the two distances.
+"""
+
+
+def main() -> None:
+    """Measure and write the page."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("page", type=Path)
+    parser.add_argument("--machine", default="", help="a sentence on where it was measured")
+    given = parser.parse_args()
+    step, once, eight = bench_step(), bench_predict(), bench_predict(pictures=64, views=8)
+    scores = measured()
+    seconds = {name: scores[name]["total_seconds"] for name in ("ours", "torch_fidelity", "torchmetrics")}
+    rows = [
+        f"| training, images/s | {step.ours:.1f} | plain PyTorch {step.plain:.1f} | {step.ratio:.2f} |",
+        f"| answers, pictures/s | {once.ours:.0f} | timm {once.plain:.0f} | {once.ratio:.2f} |",
+        f"| the same, mean of 8 views | {eight.ours:.1f} | timm {eight.plain:.1f} | {eight.ratio:.2f} |",
+    ]
+    for name, word in (("torch_fidelity", "torch-fidelity"), ("torchmetrics", "torchmetrics")):
+        ratio = scores["faster_than"][name]
+        own, other = f"{seconds['ours']:.1f}", f"{word} {seconds[name]:.1f}"
+        rows.append(f"| scores, seconds | {own} | {other} | {ratio:.2f} |")
+    page = PAGE.format(
+        machine=given.machine,
+        rows="\n".join(rows),
+        precision=step.precision,
+        share=step.share_of_peak,
+        engine=once.engine,
+        same=min(once.same, eight.same),
+        difference=max(once.difference, eight.difference),
+        images=scores["images"],
+        width=scores["width"],
+    )
+    write_atomic(given.page, page)
+
+
+if __name__ == "__main__":
+    main()

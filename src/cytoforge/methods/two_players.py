@@ -1,0 +1,147 @@
+"""Adversarial training of one generator against one discriminator, with any loss family and any penalty."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from cytoforge.core.batch import Batch, DataShape
+from cytoforge.core.errors import ConfigError
+from cytoforge.core.method import MethodConfig, Turn
+from cytoforge.core.randomness import uniform
+from cytoforge.losses.adversarial import FAMILIES, TARGETED, soft_labels
+from cytoforge.losses.penalty import clip_weights, gradient_penalty, zero_centred_penalty
+from cytoforge.methods.adversarial import Adversarial, AdversarialConfig
+
+Family = Literal[
+    "minimax",
+    "non-saturating",
+    "least-squares",
+    "hinge",
+    "wasserstein",
+    "relativistic",
+    "relativistic-hinge",
+    "relativistic-least-squares",
+    "f-kl",
+    "f-reverse-kl",
+    "f-pearson",
+    "f-squared-hellinger",
+    "f-jensen-shannon",
+]
+
+
+class TwoPlayersConfig(AdversarialConfig):
+    """What every such method can be set to; the defaults are binary cross-entropy without a penalty."""
+
+    loss: Family = Field("non-saturating", description="loss family")
+    discriminator_steps: int = Field(1, ge=1, description="discriminator steps for each generator step")
+    gradient_penalty: float = Field(0.0, ge=0, description="weight of (gradient length - 1)^2, as in WGAN-GP")
+    r1: float = Field(0.0, ge=0, description="weight of the discriminator's squared gradient at real images")
+    r2: float = Field(0.0, ge=0, description="weight of the squared gradient at generated images")
+    penalty_every: int = Field(1, ge=1, description="one image in how many is used for the penalties")
+    weight_clip: float | None = Field(None, gt=0, description="bound of each weight of the discriminator")
+    label_smoothing: float = Field(0.0, ge=0, le=0.5, description="most that a discriminator label is moved")
+    label_flips: float = Field(0.0, ge=0, lt=0.5, description="share of discriminator labels exchanged")
+
+
+class TwoPlayers(Adversarial):
+    """Networks "generator" and "discriminator", which tells real cells from generated ones of their classes.
+
+    What each player minimises stands in `losses.adversarial`, one pair of functions for each family.
+    Penalties on the discriminator's gradient, bounds on its weights and softened labels can be added to any
+    of them (labels to those that have some).
+    """
+
+    config: TwoPlayersConfig
+
+    def __init__(self, config: MethodConfig, shape: DataShape) -> None:
+        assert isinstance(config, TwoPlayersConfig)
+        if (config.label_smoothing or config.label_flips) and config.loss not in TARGETED:
+            raise ConfigError(
+                f"label_smoothing and label_flips need a loss with labels, not {config.loss}; "
+                f"choose one of {', '.join(TARGETED)}."
+            )
+        self.config, self.noise_length = config, config.latent
+        self.networks = self._build(config, shape)
+
+    @abstractmethod
+    def _build(self, config: MethodConfig, shape: DataShape) -> dict[str, nn.Module]:
+        """The networks "generator" and "discriminator"."""
+
+    def turns(self) -> tuple[Turn, ...]:
+        """The discriminator moves in every step, the generator after `discriminator_steps` of them."""
+        return (
+            Turn("discriminator", self.discriminator_losses),
+            Turn("generator", self.generator_losses, every=self.config.discriminator_steps),
+        )
+
+    def optimizers(self) -> dict[str, Optimizer]:
+        """Adam for both; the discriminator's weights are clipped after each step where that is asked for."""
+        optimizers = super().optimizers()
+        bound, discriminator = self.config.weight_clip, self.networks["discriminator"]
+        if bound is not None:
+            optimizers["discriminator"].register_step_post_hook(lambda *_: clip_weights(discriminator, bound))
+        return optimizers
+
+    def discriminator_losses(self, batch: Batch) -> dict[str, Tensor]:
+        """The family's loss and the penalties that have a weight."""
+        with torch.no_grad():
+            fake = self.generated(batch, "discriminator")
+        real, fake = self._augment(batch.images, batch, "real"), self._augment(fake, batch, "fake")
+        scores = self._score(torch.cat([real, fake]), batch.labels.repeat(2))
+        return {"discriminator": self._told_apart(scores, batch), **self._penalties(real, fake, batch)}
+
+    def generator_losses(self, batch: Batch) -> dict[str, Tensor]:
+        """The family's loss."""
+        fake = self._augment(self.generated(batch, "generator"), batch, "generator")
+        return {"generator": self._deceived(self._score(fake, batch.labels), batch)}
+
+    def _score(self, images: Tensor, labels: Tensor) -> Tensor:
+        scores: Tensor = self.networks["discriminator"](images, labels)
+        return scores
+
+    def _told_apart(self, scores: Tensor, batch: Batch) -> Tensor:
+        """The discriminator's loss on scores (2N,) of real, then generated images."""
+        config, (real, fake) = self.config, scores.chunk(2)
+        if not (config.label_smoothing or config.label_flips):
+            return FAMILIES[config.loss][0](real, fake)
+        parts = []
+        for truth, judged in ((True, real), (False, fake)):
+            smoothing, flips = (
+                uniform(batch.seeds, (), f"{name} {truth}").to(judged.device)
+                for name in ("smoothing", "flips")
+            )
+            labels = soft_labels(truth, smoothing, flips, config.label_smoothing, config.label_flips)
+            parts.append(TARGETED[config.loss](judged, labels))
+        return torch.stack(parts).sum()
+
+    def _deceived(self, scores: Tensor, batch: Batch) -> Tensor:
+        """The generator's loss on scores (N,); real images count only where the family takes differences."""
+        if not self.config.loss.startswith("relativistic"):
+            return FAMILIES[self.config.loss][1](scores, scores)
+        with torch.no_grad():
+            real = self._score(self._augment(batch.images, batch, "generator real"), batch.labels)
+        return FAMILIES[self.config.loss][1](real, scores)
+
+    def _penalties(self, real: Tensor, fake: Tensor, batch: Batch) -> dict[str, Tensor]:
+        config, chosen = self.config, slice(None, None, self.config.penalty_every)
+        real, fake, labels = real[chosen], fake[chosen], batch.labels[chosen]
+
+        def critic(images: Tensor) -> Tensor:
+            return self._score(images, labels)
+
+        penalties = {}
+        if config.gradient_penalty:
+            fraction = uniform(batch.seeds[chosen], (), "interpolation").to(real.device)
+            steepness = gradient_penalty(critic, real, fake, fraction)
+            penalties["gradient_penalty"] = config.gradient_penalty * steepness
+        if config.r1:
+            penalties["r1"] = config.r1 / 2 * zero_centred_penalty(critic, real)
+        if config.r2:
+            penalties["r2"] = config.r2 / 2 * zero_centred_penalty(critic, fake)
+        return penalties
