@@ -5,13 +5,20 @@ import pytest
 from PIL import Image
 
 from cytoforge.experiments import paired_pathology, syncgan_triplets
-from cytoforge.experiments.paired_pathology import SOURCE, Place, diversity, parameters
+from cytoforge.experiments.paired_pathology import (
+    SOURCE,
+    SOURCE_SHAPE,
+    Place,
+    distances,
+    diversity,
+    parameters,
+)
 
 
 def test_networks_have_the_sources_parameters():
-    assert parameters() == {
+    assert parameters(SOURCE_SHAPE, SOURCE.width) == {
         "generator": SOURCE.generator_parameters,
-        "patch": SOURCE.patch_parameters,
+        "PatchGAN": SOURCE.patch_parameters,
         "vanilla": SOURCE.vanilla_parameters,
     }
 
@@ -25,7 +32,7 @@ def test_one_image_for_a_mask_has_no_diversity(monkeypatch):
 
     monkeypatch.setattr(paired_pathology, "extract", features)
     real = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
-    place = Place(None, None, real, real, None)
+    place = Place(None, {}, {"test": real}, None)
     same = np.full((2, 3, 4, 4, 3), 7, np.uint8)
     assert diversity(same, place) == {"one_mask": 0, "one_mask_share": 0, "one_mask_levels": 0}
     other = same.copy()
@@ -34,6 +41,23 @@ def test_one_image_for_a_mask_has_no_diversity(monkeypatch):
     assert found["one_mask"] == pytest.approx(1 / 3)
     assert found["one_mask_share"] == pytest.approx(1 / 2)
     assert found["one_mask_levels"] == pytest.approx(100 / 3)
+
+
+def test_each_part_is_compared_with_images_of_its_own_masks(monkeypatch):
+    """A painter that needs no training: the mask itself. On its own masks its distance is 0."""
+    monkeypatch.setattr(paired_pathology, "extract", lambda images, _: images[:, 0, :2, 0].astype(float))
+    generator = np.random.default_rng(0)
+    masks = {"train": generator.integers(0, 3, (9, 2, 2)), "test": generator.integers(0, 3, (9, 2, 2)) + 1}
+
+    def paint(masks):
+        return np.repeat(masks[..., None], 3, axis=3)
+
+    features = {part: paint(own)[:, 0, :2, 0].astype(float) for part, own in masks.items()}
+    found = distances(Place(None, masks, features, None), paint)
+    assert found["fid"] == pytest.approx(0, abs=1e-9)
+    assert found["fid_train"] == pytest.approx(0, abs=1e-9)
+    swapped = Place(None, {"train": masks["test"], "test": masks["train"]}, features, None)
+    assert min(distances(swapped, paint)[key] for key in ("fid", "fid_train")) > 0.1
 
 
 def test_areas_of_masks_by_hand():
@@ -48,7 +72,9 @@ def test_areas_of_masks_by_hand():
 def test_paired_pathology_smoke(tmp_path):
     result = paired_pathology.run(None, tmp_path, "smoke")
     assert json.loads((tmp_path / "result.json").read_text()) == result
-    assert result["parameters"]["patch"] == 2_771_457
+    assert result["parameters_at_source_size"]["PatchGAN"] == 2_771_457
+    assert 0 < result["parameters"]["PatchGAN"] < 2_771_457
+    assert result["cells"]["measured"] <= result["cells"]["trained"]
     assert set(result["numbers"]) == {*paired_pathology.CONTESTANTS, "real test cells (floor)"}
     assert all(np.isfinite(list(each.values())).all() for each in result["numbers"].values())
     for name in ("sequence.png", "diversity.png"):

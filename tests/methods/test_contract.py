@@ -8,7 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from cytoforge.data.transform import Preparation
 from cytoforge.methods.catalogue import METHODS, method_type, rebuild
 from cytoforge.training.loop import Loop, LoopConfig, Until
 from cytoforge.training.state import load_modules
+from cytoforge.training.warm_start import warm_start
 
 
 @dataclass(frozen=True)
@@ -152,11 +153,12 @@ def data_for(name):
     return Discs(case.resolution, kind.uses_masks(kind.config_type(**case.settings)))
 
 
-def make(name, shaken=False):
+def make(name, shaken=False, classes=CLASSES):
     """The untrained method; shaken where a layer that starts at zero would hide what it does."""
     torch.manual_seed(0)
     kind = METHODS[name]
-    method = kind(kind.config_type(**CASES[name].settings), data_for(name).shape)
+    shape = replace(data_for(name).shape, classes=classes)
+    method = kind(kind.config_type(**CASES[name].settings), shape)
     if shaken:
         with torch.no_grad():
             for network in method.networks.values():
@@ -206,7 +208,7 @@ def masks_for(name, start, count):
 
 
 def test_every_method_has_a_row():
-    """All but the one that starts from a pretrained model: test_text_to_image.py holds it to the same."""
+    """All but the one that starts from a pretrained model, which two files test_text_to_image.py try."""
     assert {*CASES, "text-to-image"} == set(METHODS)
 
 
@@ -307,6 +309,40 @@ def test_players_pull_in_opposite_directions(name):
         for _ in range(5):
             take(method, generator, batch, optimizers[players.generator])
         assert value(method, generator, batch, players.loss) < widened
+
+
+def refined(name, classes):
+    """A method of `CLASSES`, and one of other classes that starts from its weights."""
+    before, after = make(name, shaken=True), make(name, classes=classes)
+    larger = make(name, classes=(*classes, "one more")).networks
+    weights = {
+        f"{key}/{place}": tensor
+        for key, network in before.networks.items()
+        for place, tensor in network.state_dict().items()
+    }
+    warm_start(after.networks, larger, weights, CLASSES, classes)
+    return before, after
+
+
+def test_other_classes_leave_the_images_of_known_ones_alone(name):
+    classes = ("new", "blue", "red")
+    before, after = refined(name, classes)
+    masks = masks_for(name, 0, 2)
+    for label, known in enumerate(CLASSES):
+        images = drawn(before, name, [0, 1], label, masks)
+        again = drawn(after, name, [0, 1], classes.index(known), masks)
+        torch.testing.assert_close(again, images, atol=1e-4, rtol=1e-4)
+
+
+def test_the_same_classes_in_another_order_have_the_same_losses(name):
+    """Discriminators and encoders too; a new class may change these by a spectral norm over all classes."""
+    before, after = refined(name, ("blue", "red"))
+    batch = batch_for(name)
+    swapped = replace(batch, labels=1 - batch.labels)
+    for turn, other in zip(before.turns(), after.turns(), strict=True):
+        losses = losses_of(before, turn, batch)
+        for loss, found in losses_of(after, other, swapped).items():
+            torch.testing.assert_close(found, losses[loss], atol=1e-4, rtol=1e-4)
 
 
 def loop_for(name, path):

@@ -32,6 +32,20 @@ def batch(count=8):
     return Batch(images, torch.arange(count) % 2, torch.arange(count), masks)
 
 
+@pytest.mark.parametrize(("discriminator", "count"), [("patch", 2_771_457), ("vanilla", 3_816_961)])
+def test_preset_source_003_has_the_sources_parameters(discriminator, count):
+    """As its framework counts, batch-norm statistics too; four channels of mask and one of noise."""
+    preset = {**Pix2Pix.presets["source-003"], "discriminator": discriminator}
+    settings = {name: preset[name] for name in preset if name in Pix2PixConfig.model_fields}
+    with torch.device("meta"):
+        networks = Pix2Pix(Pix2PixConfig(**settings), DataShape(256, ("a",), 4)).networks
+    counts = {
+        name: sum(tensor.numel() for tensor in network.state_dict().values() if tensor.ndim)
+        for name, network in networks.items()
+    }
+    assert counts == {"generator": 54_427_907, "discriminator": count}
+
+
 def test_defaults_are_the_papers():
     config = Pix2PixConfig()
     assert (config.learning_rate, config.betas, config.dropout) == (2e-4, (0.5, 0.999), 0.5)

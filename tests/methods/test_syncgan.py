@@ -54,6 +54,12 @@ def test_defaults_are_the_sources():
     )
 
 
+def test_painter_of_preset_source_sees_the_mask_alone():
+    networks = make(**SynCGAN.presets["source"]).networks
+    assert networks["generator"].down[0][0].in_channels == 2
+    assert networks["discriminator"].body[0].in_channels == 3 + 2
+
+
 @pytest.mark.parametrize(("gan", "network"), KINDS)
 def test_every_mask_gan_gives_finite_gradients_and_masks(gan, network):
     method = make(mask_gan=gan, mask_network=network, mask_r1=1.0, mask_augment="translation")

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from cytoforge.core.errors import CheckpointError, ConfigError
+from cytoforge.networks.mask_gan import PerClass
 from cytoforge.training.warm_start import frozen_parameters, warm_start
 
 
@@ -49,6 +50,21 @@ def test_equal_numbers_of_other_classes_are_matched_by_name() -> None:
     torch.testing.assert_close(
         after["g"].state_dict()["embedding.weight"], before["g/embedding.weight"].flip(0)
     )
+
+
+def test_networks_for_each_class_are_matched_by_name() -> None:
+    def parts(classes: int) -> dict[str, nn.Module]:
+        return {"g": nn.Sequential(nn.Linear(2, 2), PerClass(lambda: nn.BatchNorm2d(1), classes))}
+
+    source, after = parts(2), parts(3)
+    for number, part in enumerate(source["g"][1].networks):
+        nn.init.constant_(part.weight, 3.0 + 2 * number)
+        part.num_batches_tracked.fill_(10 + 10 * number)
+    before = {f"g/{key}": value for key, value in source["g"].state_dict().items()}
+    warm_start(after, parts(4), before, ("a", "b"), ("b", "new", "a"))
+    assert [part.weight.item() for part in after["g"][1].networks] == [5, 4, 3]
+    assert [int(part.num_batches_tracked) for part in after["g"][1].networks] == [20, 15, 10]
+    torch.testing.assert_close(after["g"][0].weight, before["g/0.weight"])
 
 
 def test_other_sizes_and_parts_are_refused() -> None:

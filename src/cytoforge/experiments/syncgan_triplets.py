@@ -10,13 +10,16 @@ What differs from the source, and why:
 * Its 156 fine-needle images are not public. The protocol runs on any labelled cells with masks, or on
   simulated ones. Its masks mark nuclei only; ours have cytoplasm too, so that N:C ratios can be compared.
 * A mask generator of its kind, a U-Net, needs an image to start from; the source says "a seed from a
-  Gaussian distribution". Here: noise in blocks of 8 px. How often labels are flipped is not stated: 5 % of
-  them.
+  Gaussian distribution". Here: noise in blocks of 8 px.
+* The source exchanges real and fake "at some random iterations", all images of a step at once, and does not
+  say how often. Here 5 % of the images are exchanged, each by its own chance, so that an image's label does
+  not depend on the others of its batch: in every second step of 16 images at least one is.
 * 200 and 1,600 epochs at an unknown resolution become equal numbers of images for painter and mask GAN, at
   32 px (smoke) or 64 px (full); the checkpoint is the last, not that of the least validation loss, which
   for the source is dominated by 100 times the squared difference.
 * A second contestant has one mask GAN that is told the class, a decoder of a noise vector with R1, because
-  small classes starve: with 75 cells a class each of the source's GANs sees 45.
+  small classes starve: with 75 cells a class each of the source's GANs sees 45. Its painter is told the
+  class too; the first contestant's sees the mask alone, as there.
 * The effect on classifiers (the source's tables 2 and 3) is the experiment syncgan-2020.
 """
 

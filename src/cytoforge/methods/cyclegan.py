@@ -32,7 +32,7 @@ _OTHER: dict[Side, Side] = {"source": "target", "target": "source"}
 
 
 class CycleGANConfig(MethodConfig):
-    """Settings of `cyclegan`; the defaults are the paper's for 256 px."""
+    """Settings of `cyclegan`; networks, weights and rate are the paper's for 256 px, see `CycleGAN`."""
 
     source: str = Field(
         MASKS, description="masks (to cells), or the class to translate from (and back) into the others"
@@ -90,6 +90,10 @@ class CycleGAN(Method):
     background all the same; `cytoforge translate` measures it.
 
     With several processes each keeps its own buffer, and a checkpoint holds that of the first.
+
+    Preset `paper` adds batches of one and mirroring. What still differs from the paper: the rate does not
+    fall to 0 in the second half of the training, images are not enlarged to 286 px and cropped to 256, they
+    are mirrored top-bottom too, and a moving average of the weights translates.
 
     Reference:
         Zhu et al., Unpaired image-to-image translation using cycle-consistent adversarial networks, 2017,

@@ -36,6 +36,11 @@ class PaintingConfig(MethodConfig):
     dropout: float = Field(0.5, ge=0, lt=1, description="in the three innermost doublings, while training")
     noise_channels: int = Field(1, ge=0, description="channels of noise beside the mask")
     class_planes: bool = Field(True, description="show the class to both networks, as planes of their input")
+    tutorial: bool = Field(
+        False,
+        description="details of TensorFlow's pix2pix tutorial, as in source 003: norm at the innermost pixel "
+        "too (batches of 2 and more), no bias in the PatchGAN's first convolution",
+    )
     discriminator: Literal["patch", "vanilla"] = Field(
         "patch", description="a score for each patch, or one for the image"
     )
@@ -62,10 +67,12 @@ class PaintingConfig(MethodConfig):
 class Painter:
     """Losses and sampling of a generator on masks and a discriminator on pairs.
 
-    The condition is the mask, planes of the class, and for the generator planes of noise:
+    The condition is the mask, for the generator planes of noise, and planes of the class (not written here):
 
         discriminator: L_D(D(image, mask), D(G(mask, noise), mask))
         generator:     L_G(D(G(mask, noise), mask)) + weight * |image - G(mask, noise)|
+
+    Planes of the class stand last in both inputs, where `training.warm_start` looks for them.
 
     Reference:
         Isola et al., Image-to-image translation with conditional adversarial networks, 2017, eq. 1 to 4.
@@ -97,13 +104,14 @@ class Painter:
             config.width,
             config.most_width,
             config.norm,
+            innermost_norm=config.tutorial,
             dropout=config.dropout,
             upsampling=config.upsampling,
         )
         channels, width, norm = 3 + condition, config.discriminator_width, config.discriminator_norm
         discriminator: nn.Module
         if config.discriminator == "patch":
-            discriminator = PatchGAN(channels, width, norm=norm)
+            discriminator = PatchGAN(channels, width, norm=norm, first_bias=not config.tutorial)
         else:
             discriminator = VanillaDiscriminator(channels, side, width, norm)
         return {"generator": generator, "discriminator": discriminator}
@@ -115,8 +123,8 @@ class Painter:
 
     def paint(self, networks: Networks, noise: Tensor, labels: Tensor, masks: Tensor) -> Tensor:
         """Images (N, 3, R, R) from noise (N, K, R, R), labels (N,) and masks (N, C, R, R)."""
-        condition = self._condition(labels, masks)
-        images: Tensor = networks["generator"](torch.cat([condition, noise.to(condition)], dim=1))
+        seen = torch.cat([masks, noise.to(masks), *self._planes(labels, masks)], dim=1)
+        images: Tensor = networks["generator"](seen)
         return images
 
     def discriminator_losses(self, networks: Networks, batch: Batch) -> dict[str, Tensor]:
@@ -166,10 +174,14 @@ class Painter:
         return random_crop(batch.images, batch.masks, batch.seeds)
 
     def _condition(self, labels: Tensor, masks: Tensor) -> Tensor:
-        parts = [masks]
-        if self.config.class_planes:
-            parts.append(class_planes(labels, len(self.shape.classes), self.shape.resolution).to(masks))
-        return torch.cat(parts, dim=1)
+        """What the discriminator is told of an image."""
+        return torch.cat([masks, *self._planes(labels, masks)], dim=1)
+
+    def _planes(self, labels: Tensor, masks: Tensor) -> list[Tensor]:
+        """Planes of the class (N, classes, R, R), where it is shown."""
+        if not self.config.class_planes:
+            return []
+        return [class_planes(labels, len(self.shape.classes), self.shape.resolution).to(masks)]
 
     def _noise(self, batch: Batch, stream: str) -> Tensor:
         return normal(batch.seeds, self.noise_shape, stream).to(batch.images.device)

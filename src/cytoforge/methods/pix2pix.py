@@ -18,7 +18,7 @@ from cytoforge.methods.painting import Painter, PaintingConfig
 
 
 class Pix2PixConfig(PaintingConfig):
-    """Settings of `pix2pix`; the defaults are the paper's, with a channel of noise as in source 003."""
+    """Settings of `pix2pix`; networks, losses and rates default to the paper's, see `Pix2Pix`."""
 
 
 class Pix2Pix(Method):
@@ -27,6 +27,11 @@ class Pix2Pix(Method):
     The mask and a channel of noise go in, so that one mask may give many images. Whether it does is another
     question: the distance to the one real image of a mask teaches the generator to overlook the noise.
     `mode_seeking` presses against that.
+
+    Preset `paper` trains with batches of one and without the class. What still differs from the paper: a
+    channel of noise takes the place of dropout while sampling, batch norm then has its running statistics,
+    a moving average of the weights paints, cells are mirrored top-bottom too, and the discriminator's loss
+    is not halved. Preset `source-003` has that source's networks.
 
     Reference:
         Isola et al., Image-to-image translation with conditional adversarial networks, 2017.
@@ -39,8 +44,14 @@ class Pix2Pix(Method):
     averaged = ("generator",)
     needs_masks = True
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "paper": {},
-        "source-003": {"class_planes": False, "discriminator": "vanilla", "batch": 64},
+        "paper": {"class_planes": False, "batch": 1, "balanced": False, "symmetry": "flip"},
+        "source-003": {
+            "class_planes": False,
+            "tutorial": True,
+            "discriminator": "vanilla",
+            "batch": 64,
+            "symmetry": "flip",
+        },
         "cpu": {
             "width": 32,
             "most_width": 256,

@@ -31,7 +31,10 @@ NOISY = 8
 
 
 class SynCGANConfig(PaintingConfig):
-    """Settings of `syncgan`; the defaults are the source's, where it states them."""
+    """Settings of `syncgan`; the defaults are the source's, where it states them, but show the class.
+
+    Preset `source` leaves the class out: the source's painter sees the mask alone.
+    """
 
     upsampling: Upsampling = Field("bilinear", description="how generators double the size")
     noise_channels: int = Field(0, ge=0, description="channels of noise beside the mask, in the painter")
@@ -85,7 +88,7 @@ class SynCGAN(Method):
     averaged = ("mask_generator", "generator")
     needs_masks = True
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "source": {},
+        "source": {"class_planes": False},
         "cpu": {
             "width": 32,
             "most_width": 256,

@@ -20,7 +20,7 @@ from cytoforge.networks.convolutional import ConvolutionalCritic, ConvolutionalG
 
 
 class WGANGPConfig(AdversarialConfig):
-    """Settings of `wgan-gp`; the defaults are the paper's."""
+    """Settings of `wgan-gp`; critic steps, penalty and Adam default to the paper's, networks are ours."""
 
     generator_channels: int = Field(64, ge=4, description="generator width at full resolution")
     critic_channels: int = Field(64, ge=4, description="critic width at half resolution")

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from cytoforge.core.errors import CheckpointError, ConfigError
 from cytoforge.core.method import Method
+from cytoforge.networks.mask_gan import PerClass
 
 
 def starting_tensors(method: Method, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -39,9 +40,10 @@ def warm_start(
     """Copy weights into networks, in place, class by class where they belong to classes.
 
     Which axis of a parameter counts classes is seen by comparison with the same networks for one class more.
-    The classes' part stands last on that axis (one-hot labels are appended to what they condition). Known
-    classes keep their weights, new ones start from the mean of all known ones. A network that the weights do
-    not know at all, such as a control branch that is added to a trained model, stays as it is.
+    The classes' part stands last on that axis (one-hot labels are appended to what they condition). Where
+    each class has a network of its own (`PerClass`), these are matched. Known classes keep their weights, new
+    ones start from the mean of all known ones. A network that the weights do not know at all, such as a
+    control branch that is added to a trained model, stays as it is.
 
     Args:
         networks: for the classes `now`.
@@ -57,6 +59,8 @@ def warm_start(
     networks = {name: module for name, module in networks.items() if name in known}
     own = {f"{name}/{key}": value for name, module in networks.items() for key, value in _state(module)}
     more = {f"{name}/{key}": value for name, module in larger.items() for key, value in _state(module)}
+    for prefix in _per_class(networks):
+        tensors = _renumbered(tensors, prefix, before, now)
     if own.keys() != tensors.keys():
         odd = sorted(own.keys() ^ tensors.keys())[0]
         raise CheckpointError(f"the run to start from has other parts than this model (first: {odd}).")
@@ -99,6 +103,30 @@ def frozen_parameters(networks: Mapping[str, nn.Module], patterns: Iterable[str]
 
 def _state(module: nn.Module) -> Iterable[tuple[str, Tensor]]:
     return module.state_dict().items()
+
+
+def _per_class(networks: Mapping[str, nn.Module]) -> list[str]:
+    """Beginnings of names of parameters, up to the number of the class, where each class has a network."""
+    return [
+        f"{name}/{place}.networks.".replace("/.", "/")
+        for name, module in networks.items()
+        for place, part in module.named_modules()
+        if isinstance(part, PerClass)
+    ]
+
+
+def _renumbered(
+    tensors: Mapping[str, Tensor], prefix: str, before: Sequence[str], now: Sequence[str]
+) -> dict[str, Tensor]:
+    """Weights `<prefix><number of a class><rest>` under the numbers of the new classes; others unchanged."""
+    found = {key: tensor for key, tensor in tensors.items() if not key.startswith(prefix)}
+    for rest in {key.removeprefix(f"{prefix}0") for key in tensors if key.startswith(f"{prefix}0.")}:
+        known = [tensors[f"{prefix}{number}{rest}"] for number in range(len(before))]
+        for number, name in enumerate(now):
+            found[f"{prefix}{number}{rest}"] = (
+                known[before.index(name)] if name in before else torch.stack(known).float().mean(0)
+            )
+    return found
 
 
 def _class_axis(target: Tensor, larger: Tensor) -> int | None:
