@@ -1,10 +1,13 @@
 import numpy as np
 import pytest
 import torch
+from lightning_fabric import Fabric
 
 from cytoforge.core.batch import Batch, DataShape
 from cytoforge.core.errors import ConfigError
+from cytoforge.core.run import Run
 from cytoforge.methods.diffusion import Diffusion, DiffusionConfig
+from cytoforge.training.loop import Loop, LoopConfig
 from cytoforge.training.warm_start import warm_start
 
 SMALL = {"channels": 8, "blocks": 1, "patch": 2, "steps": 4, "learning_rate": 2e-3, "sampling": "32-true"}
@@ -90,6 +93,33 @@ def test_class_and_condition_change_the_image_and_may_be_left_out(condition, cha
     assert torch.equal(steered, again)
     assert not torch.allclose(plain, steered, atol=1e-4)
     assert not torch.allclose(steered, other, atol=1e-4)
+
+
+class Cells:
+    """What the loop needs of a data set; image 0 is of class a, image 1 of class b and so on."""
+
+    shape = DataShape(16, ("a", "b"))
+    labels = np.arange(8) % 2
+
+    def batch(self, indices, seeds):
+        cells = batch()
+        return Batch(
+            cells.images[indices], cells.labels[indices], torch.from_numpy(seeds), cells.masks[indices]
+        )
+
+
+@pytest.mark.parametrize("condition", ["none", "masks", "edges"])
+def test_grids_of_a_training_are_steered_by_training_cells_of_the_class(condition, tmp_path, monkeypatch):
+    method, given = make(condition=condition), []
+    run, fabric = Run.create(tmp_path / "run", {}), Fabric(accelerator="cpu", devices=1)
+    loop = Loop(method, Cells(), LoopConfig(batch=2, precision="32-true"), run, 0, fabric)
+    monkeypatch.setattr(Diffusion, "sample", lambda _, noise, labels, hints: given.append(hints) or noise)
+    loop.draw(np.array([1, 1]), np.arange(2))
+    if condition == "none":
+        assert given == [None]
+    else:
+        own = method.condition(Cells().batch(np.array([1, 3, 5, 7]), np.arange(4)))
+        assert all(any(torch.equal(hint, other) for other in own) for hint in given[0])
 
 
 def test_frozen_denoiser_stays_and_the_branch_learns_its_mask():

@@ -1,4 +1,4 @@
-"""Sets of images that were drawn from masks."""
+"""Sets of images that were drawn from masks or edges."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from cytoforge.core.errors import ConfigError, DataError
 from cytoforge.core.files import write_json
 from cytoforge.core.png import decode_png
 from cytoforge.core.run import Run
+from cytoforge.data.cache import mask_channels, mask_levels
 from cytoforge.data.folder import open_cells, read_mask
 from cytoforge.data.transform import Preparation
 from cytoforge.methods.catalogue import rebuild
-from cytoforge.sampling.conditions import open_masks
+from cytoforge.sampling.conditions import open_edges, open_masks
 from cytoforge.sampling.generate import generate
 from cytoforge.sampling.generator import open_generator
 from cytoforge.sampling.provenance import read_manifest, verify
@@ -27,13 +28,17 @@ MASKS = {"mask_network": "convolutional", "mask_width": 4, "mask_most_width": 8,
 WANTED = [(name, seed) for name in ("a", "b/c") for seed in (0, 1, 9)]
 
 
+FLOW = {"channels": 8, "blocks": 1, "steps": 2, "condition": "edges", "sampling": "32-true"}
+SETTINGS = {"pix2pix": PAINTER, "syncgan": {**PAINTER, **MASKS}, "diffusion": FLOW}
+
+
 def run_of(path: Path, method: str) -> Run:
     config = {
         "method": method,
-        "settings": {**PAINTER, **(MASKS if method == "syncgan" else {})},
+        "settings": SETTINGS[method],
         "preparation": {"resolution": 32, "fit": "crop", "denoise": 0.0},
         "classes": ["a", "b/c"],
-        "mask_channels": 2,
+        "mask_channels": 0 if method == "diffusion" else 2,
         "split_sha256": None,
     }
     run = Run.create(path, config)
@@ -77,7 +82,7 @@ def test_given_masks_become_part_of_the_set(tmp_path: Path) -> None:
     for entry in manifest.images:
         assert entry.mask == f"masks/{entry.file}"
         levels, marks = decode_png((tmp_path / "set" / entry.mask).read_bytes(), "L")
-        np.testing.assert_array_equal(levels, source.of(entry.label, entry.seed))
+        np.testing.assert_array_equal(levels, mask_levels(source.of(entry.label, entry.seed)[None])[0])
         assert levels.max() == 2
         assert (marks["Synthetic"], marks["Class"]) == ("true", entry.label)
     assert "given masks" in (tmp_path / "set" / "CARD.md").read_text()
@@ -106,7 +111,7 @@ def test_the_method_draws_its_own_masks(tmp_path: Path) -> None:
     assert alone.masks is not None
     assert (drawn.images[2] == alone.images[0]).all()
     assert (drawn.masks[2] == alone.masks[0]).all()
-    given = generator.draw(1, [9], masks=alone.masks)
+    given = generator.draw(1, [9], condition=mask_channels(alone.masks))
     assert (given.images == alone.images).all()
     file = tmp_path / "set" / "masks" / "a" / "a_00000009.png"
     np.testing.assert_array_equal(decode_png(file.read_bytes(), "L")[0], generator.draw(0, [9]).masks[0])  # type: ignore[index]
@@ -144,3 +149,68 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
         generate(run, tmp_path / "another", WANTED, masks=some)
     made = generate(run, tmp_path / "other", [("b/c", 0)], masks=some)
     assert made.images == 1
+
+
+def images_in(root: Path, count: int = 3) -> Path:
+    """Squares of another size in each image, so that all edges differ."""
+    for name in ("a", "b%2Fc"):
+        (root / name).mkdir(parents=True)
+        for index in range(count):
+            image = np.full((32, 32, 3), 250, np.uint8)
+            image[4 : 12 + 4 * index, 4:20] = 20
+            Image.fromarray(image).save(root / name / f"{index}.png")
+    return root
+
+
+def test_edges_are_those_of_the_image_at_the_seeds_place(tmp_path: Path) -> None:
+    source = open_edges(images_in(tmp_path / "cells"), ("a", "b/c"), Preparation(resolution=32))
+    found = [source.of("b/c", seed) for seed in (0, 1, 2, 3)]
+    assert found[0].shape == (1, 32, 32)
+    assert torch.equal(found[0], found[3])
+    assert not torch.equal(found[0], found[1])
+    assert found[0][0, 4, 10] == 1
+    assert found[0][0, 8, 10] == 0
+    other = images_in(tmp_path / "more", count=2)
+    assert source.sha256 != open_edges(other, ("a", "b/c"), Preparation(resolution=32)).sha256
+
+
+def test_given_edges_steer_and_belong_to_the_generator(tmp_path: Path) -> None:
+    run, images = run_of(tmp_path / "run", "diffusion"), images_in(tmp_path / "cells")
+    made = generate(run, tmp_path / "set", WANTED, edges=images)
+    assert (made.images, verify(tmp_path / "set")) == (6, [])
+    manifest = read_manifest(tmp_path / "set")
+    assert manifest.header.edges_sha256 is not None
+    assert manifest.header.masks_sha256 is None
+    assert all(entry.mask is None for entry in manifest.images)
+    card = (tmp_path / "set" / "CARD.md").read_text()
+    assert "follow those of a given image" in card
+    assert "--edges IMAGES" in card
+    generator = open_generator(run)
+    source = open_edges(images, ("a", "b/c"), Preparation(resolution=32))
+    image = decode_png((tmp_path / "set" / "a" / "a_00000009.png").read_bytes())[0]
+    assert (image == generator.images(0, [9], condition=source.of("a", 9)[None])[0]).all()
+    assert (image != generator.images(0, [9])[0]).any()
+    with pytest.raises(ConfigError, match="different: edges_sha256"):
+        generate(run, tmp_path / "set", WANTED, edges=images_in(tmp_path / "more", count=2))
+    again = generate(run, tmp_path / "loky", WANTED, edges=images, executor="loky", workers=1)
+    assert again.made == 6
+    for entry in manifest.images:
+        assert (tmp_path / "loky" / entry.file).read_bytes() == (tmp_path / "set" / entry.file).read_bytes()
+
+
+def test_edges_are_refused_where_they_are_not_followed(tmp_path: Path) -> None:
+    images = images_in(tmp_path / "cells")
+    with pytest.raises(ConfigError, match="--edges: this pix2pix was not trained to follow edges"):
+        generate(run_of(tmp_path / "run", "pix2pix"), tmp_path / "set", WANTED, edges=images)
+    flow = run_of(tmp_path / "flow", "diffusion")
+    with pytest.raises(ConfigError, match="--masks"):
+        generate(flow, tmp_path / "set", WANTED, masks=masks_in(tmp_path / "masks"))
+    with pytest.raises(DataError, match="no images of any class"):
+        generate(flow, tmp_path / "set", WANTED, edges=_renamed(images))
+    assert not (tmp_path / "set").exists()
+
+
+def _renamed(images: Path) -> Path:
+    for number, folder in enumerate(sorted(images.iterdir())):
+        folder.rename(images / f"other {number}")
+    return images

@@ -102,7 +102,7 @@ class TestExecutor:
         generate(run, tmp_path / "set", WANTED[:1])
         header = read_manifest(tmp_path / "set").header.model_dump(mode="json")
         other = make_run("other", weights=1)
-        asked = {"run": str(other.path), "out": "", "masks": None, "header": header, "entries": []}
+        asked = {"run": str(other.path), "out": "", "folders": [None, None], "header": header, "entries": []}
         with pytest.raises(CheckpointError, match="new checkpoint"):
             module.make_part(asked, tmp_path)
 

@@ -9,8 +9,13 @@ from PIL import Image
 
 from cytoforge.core.checkpoint import load_checkpoint
 from cytoforge.core.errors import ConfigError
+from cytoforge.data.cache import mask_levels, open_cache
+from cytoforge.data.folder import open_cells
 from cytoforge.data.split import Split
-from cytoforge.stages.forgetting import forgetting
+from cytoforge.data.transform import Preparation
+from cytoforge.methods.pix2pix import Pix2Pix
+from cytoforge.stages.forgetting import _masks, forgetting
+from cytoforge.stages.phantom import phantom
 from cytoforge.stages.train import train
 
 SMALL = {"latent": 8, "generator_channels": 4, "critic_channels": 4, "most_channels": 8, "batch": 16}
@@ -100,6 +105,58 @@ def test_forgetting_is_measured_for_each_class_of_the_first_run(
         assert found[name].moved > 0
     with pytest.raises(ConfigError, match="--base"):
         forgetting(base.path, tmp_path / "none", **small)
+
+
+@pytest.fixture(scope="module")
+def masked_cells(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("masked") / "phantom"
+    phantom(folder, per_class=40, size=40)
+    return folder
+
+
+def test_forgetting_of_painters_is_measured_on_masks_of_unseen_cells(masked_cells, tmp_path, monkeypatch):
+    settings = {"width": 4, "most_width": 8, "norm": "group", "discriminator_width": 4, "batch": 8}
+    options = {"images": 8, "resolution": 32, "preset": "default", "extractor": ""}
+    base = train("pix2pix", masked_cells, tmp_path / "base", settings=settings, **options)
+    run = train("pix2pix", masked_cells, tmp_path / "run", start=base.path, **options)
+    painted, sample = [], Pix2Pix.sample
+
+    def watched(self, noise, labels, condition):
+        painted.extend(mask_levels(condition))
+        return sample(self, noise, labels, condition)
+
+    monkeypatch.setattr(Pix2Pix, "sample", watched)
+    small = {"per_class": 10, "extractor": "efficientnet-lite0@32"}
+    found = forgetting(run.path, tmp_path / "out", **small)
+    assert found
+    assert all(item.after is not None for item in found.values())
+    split = Split.load(base.split_path)
+    cells = open_cache(open_cells(masked_cells), Preparation(resolution=32))
+    held = cells.select([*split.names("val"), *split.names("test")]).masks
+    assert all((held == mask).all((1, 2)).any() for mask in painted)
+
+
+def test_what_was_held_back_without_masks_gets_some(tiny_cells):
+    cells = open_cache(open_cells(tiny_cells), Preparation(resolution=32))
+    assert cells.masks is None
+    masks = _masks(cells, np.arange(3))
+    assert masks.shape == (3, 2, 32, 32)
+    assert masks.any()
+
+
+def test_a_frozen_denoiser_needs_a_run_to_start_from(masked_cells, tmp_path):
+    flow = {"channels": 8, "blocks": 1, "batch": 8}
+    branch = {"condition": "masks", "branch": "control", "freeze": True}
+    options = {"images": 8, "resolution": 32, "preset": "default", "extractor": ""}
+    with pytest.raises(ConfigError, match=r"nothing has trained; give a trained run .* --from RUN"):
+        train("diffusion", masked_cells, tmp_path / "run", settings={**flow, **branch}, **options)
+    assert not (tmp_path / "run").exists()
+    base = train("diffusion", masked_cells, tmp_path / "base", settings=flow, **options)
+    run = train("diffusion", masked_cells, tmp_path / "run", settings=branch, start=base.path, **options)
+    again = train(
+        "diffusion", masked_cells, run.path, settings={**flow, **branch}, resume=True, **options
+    )  # fmt: skip
+    assert again.config == run.config
 
 
 @pytest.mark.slow

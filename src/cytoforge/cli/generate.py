@@ -22,6 +22,7 @@ def generate(
     checkpoint: Literal["best", "newest"] = "best",
     device: Literal["cpu", "cuda"] = "cpu",
     masks: Path | None = None,
+    edges: Path | None = None,
     executor: Executor = "serial",
     workers: int | None = None,
 ) -> Outcome:
@@ -37,6 +38,7 @@ def generate(
         checkpoint: best by the score measured in training, or newest.
         device: where to compute.
         masks: data set or synthetic set with masks/<class>/, for methods that draw cells from masks.
+        edges: data set or synthetic set whose images lend their edges, for training with condition=edges.
         executor: serial, loky for many processes on this machine, or a cluster by ray or dask.
         workers: processes at once; what the executor offers where not given.
     """
@@ -52,6 +54,7 @@ def generate(
         checkpoint=checkpoint,
         device=device,
         masks=masks,
+        edges=edges,
         executor=executor,
         workers=workers,
     )

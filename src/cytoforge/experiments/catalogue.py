@@ -100,7 +100,11 @@ def begin(
     Raises:
         ConfigError: it holds something else.
     """
-    asked = {"experiment": name, "scale": scale, "data": None if data is None else str(data.resolve())}
+    asked: dict[str, Any] = {
+        "experiment": name,
+        "scale": scale,
+        "data": None if data is None else str(data.resolve()),
+    }
     asked |= {"settings": dict(settings)} if settings else {}
     note = out / "experiment.json"
     if not (note.is_file() and read_json(note) == asked):

@@ -159,6 +159,10 @@ class CycleGAN(Method):
         """(N, 1) that nothing depends on: a translation has no chance in it."""
         return normal(seeds, (1,), "latent")
 
+    def condition(self, cells: Batch) -> Tensor | None:
+        """Masks, or the images of the other side."""
+        return cells.masks if self.source is None else cells.images
+
     def source_labels(self, labels: Tensor) -> Tensor | None:
         """For images of these classes, the classes whose images are translated into them."""
         if self.source is None:

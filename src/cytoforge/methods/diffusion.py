@@ -106,6 +106,12 @@ class Diffusion(Method):
         assert isinstance(config, DiffusionConfig)
         return config.condition == "masks"
 
+    @classmethod
+    def needs_start(cls, config: MethodConfig) -> str | None:
+        """Where the denoiser stays as it is."""
+        assert isinstance(config, DiffusionConfig)
+        return "freeze=true keeps the denoiser, which nothing has trained" if config.freeze else None
+
     def turns(self) -> tuple[Turn, ...]:
         """One for each network that learns; both minimise the same error."""
         learning = [name for name in self.networks if not (name == "denoiser" and self.config.freeze)]
@@ -149,16 +155,16 @@ class Diffusion(Method):
             control.start_from(self.networks["denoiser"])  # type: ignore[operator]
         return {"control": self._error(batch, steered=True)}
 
-    def hints(self, batch: Batch) -> Tensor | None:
-        """The condition of training cells: (N, 2, R, R) masks, (N, 1, R, R) edges or None."""
+    def condition(self, cells: Batch) -> Tensor | None:
+        """Their masks (N, 2, R, R) or edges (N, 1, R, R) as the settings name them, or None."""
         if self.config.condition == "edges":
-            return edges(batch.images)
-        return batch.masks if self.config.condition == "masks" else None
+            return edges(cells.images)
+        return cells.masks if self.config.condition == "masks" else None
 
     def _error(self, batch: Batch, steered: bool) -> Tensor:
         """Mean weighted error (); a share `dropout` comes without both, another one without condition."""
         device = batch.images.device
-        hints = self.hints(batch) if steered else None
+        hints = self.condition(batch) if steered else None
         chance = uniform(batch.seeds, (), "dropout").to(device)
         labels = torch.where(chance < self.config.dropout, self.classes, batch.labels)
         if hints is not None:

@@ -46,7 +46,7 @@ and do not mix them into clinical records.**
 Images are {side} x {side} px, RGB, PNG. `{CONTACT}` shows some of each class, `{INTERPOLATION}` how images
 change from one seed to the next, with the same noise in every class. `{MANIFEST}` lists every file with
 class, seed and SHA-256. Each PNG carries the text `Synthetic=true`, its class, seed and
-generator.{_masks(manifest)}
+generator.{_masks(manifest)}{_edges(manifest)}
 
 ## What it was made from
 | | |
@@ -83,7 +83,8 @@ Bits are equal with the same versions and thread count: {versions};
 def _options(manifest: Manifest) -> str:
     header = manifest.header
     truncation = "" if header.truncation == 1 else f" --truncation {header.truncation!r}"
-    return truncation + (" --masks MASKS" if header.masks_sha256 else "")
+    masks, edges = header.masks_sha256, header.edges_sha256
+    return truncation + (" --masks MASKS" if masks else "") + (" --edges IMAGES" if edges else "")
 
 
 def _masks(manifest: Manifest) -> str:
@@ -93,6 +94,14 @@ def _masks(manifest: Manifest) -> str:
     return (
         f"\n`masks/` holds what each image was drawn from ({origin}): 0 background, 1 cytoplasm, 2 nucleus."
         "\nHow well image and mask agree must be measured, it is not promised."
+    )
+
+
+def _edges(manifest: Manifest) -> str:
+    if manifest.header.edges_sha256 is None:
+        return ""
+    return (
+        "\nThe outlines in each image follow those of a given image, which its seed chose: they are not new."
     )
 
 

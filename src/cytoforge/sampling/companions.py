@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from cytoforge.core.png import decode_png, encode_png
 from cytoforge.core.run import Run
 from cytoforge.sampling.card import card
-from cytoforge.sampling.conditions import MaskFolder
+from cytoforge.sampling.conditions import Conditions
 from cytoforge.sampling.generator import Generator
 from cytoforge.sampling.pictures import labelled_rows, painted_masks, slerp
 from cytoforge.sampling.provenance import CARD, CONTACT, INTERPOLATION, Manifest, set_marks
@@ -22,7 +23,7 @@ _STEPS = 4
 
 
 def companions(
-    generator: Generator, run: Run, out: Path, manifest: Manifest, source: MaskFolder | None
+    generator: Generator, run: Run, out: Path, manifest: Manifest, source: Conditions | None
 ) -> dict[str, bytes]:
     """Contact sheet, interpolation and card of a set by file name.
 
@@ -31,7 +32,7 @@ def companions(
         run: that it was trained in.
         out: folder of the set, whose images are all there.
         manifest: of the set.
-        source: where masks come from, or None.
+        source: what images are drawn from, or None.
     """
     header = manifest.header
     pictures = {
@@ -43,14 +44,14 @@ def companions(
 
 
 def interpolation(
-    generator: Generator, truncation: float = 1.0, source: MaskFolder | None = None
+    generator: Generator, truncation: float = 1.0, source: Conditions | None = None
 ) -> dict[str, NDArray[np.uint8]]:
     """How images change between three seeds, the same noise in each class.
 
     Args:
         generator: a trained method.
         truncation: as for `Generator.images`.
-        source: where masks come from; the first mask of each class stays the same.
+        source: what images are drawn from; the first of each class stays the same.
 
     Returns:
         class -> (9, R, R, 3); images 0, 4 and 8 are those of seeds 0, 1 and 2.
@@ -61,15 +62,15 @@ def interpolation(
     noise = torch.cat([*ways, keys[-1:]])
     return {
         name: generator.from_noise(
-            noise, np.full(len(noise), label), masks=_same_mask(source, name, len(noise))
+            noise, np.full(len(noise), label), condition=_first(source, name, len(noise))
         )
         for label, name in enumerate(generator.classes)
-        if source is None or source.files[name]
+        if source is None or source.readers[name]
     }
 
 
-def _same_mask(source: MaskFolder | None, label: str, count: int) -> NDArray[np.uint8] | None:
-    return None if source is None else np.repeat(source.of(label, 0)[None], count, axis=0)
+def _first(source: Conditions | None, label: str, count: int) -> Tensor | None:
+    return None if source is None else source.of(label, 0).expand(count, -1, -1, -1)
 
 
 def _first_images(out: Path, manifest: Manifest) -> dict[str, NDArray[np.uint8]]:

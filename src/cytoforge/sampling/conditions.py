@@ -1,56 +1,63 @@
-"""Masks that images are drawn from, where the method does not draw masks itself."""
+"""What images are drawn from, where the method does not draw it itself: masks, or edges of other images."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from torch import Tensor
 
+from cytoforge.core.batch import to_float
 from cytoforge.core.errors import ConfigError, DataError
-from cytoforge.core.files import sha256_bytes, sha256_file
-from cytoforge.data.contours import UNKNOWN
-from cytoforge.data.folder import read_mask_file
+from cytoforge.core.files import sha256_bytes, sha256_file, write_atomic
+from cytoforge.core.png import encode_png
+from cytoforge.data.cache import mask_channels
+from cytoforge.data.cells import Cell, CellSet
+from cytoforge.data.folder import open_cells, read_image, read_mask, read_mask_file
 from cytoforge.data.images import EXTENSIONS
-from cytoforge.data.transform import Preparation, prepare_mask
+from cytoforge.data.split import fingerprints
+from cytoforge.data.transform import Preparation, prepare, prepare_mask
+from cytoforge.networks.unet import edges
 from cytoforge.sampling.provenance import class_folders
 
 
 @dataclass(frozen=True)
-class MaskFolder:
-    """Masks by class; the image of a seed is drawn from the mask at that seed's place in the list.
+class Conditions:
+    """What images are drawn from, by class; the image of a seed is drawn from the picture at that place.
 
     Attributes:
-        root: the folder.
-        files: class -> mask files, sorted by name; empty for a class without masks.
-        preparation: how masks are brought to the size of the images.
+        kind: what is taken from the pictures.
+        root: the folder that they are in.
+        readers: class -> a function for each picture, sorted by name, that gives its condition (C, R, R).
         sha256: hash of all names and contents, in order.
     """
 
+    kind: Literal["masks", "edges"]
     root: Path
-    files: Mapping[str, tuple[Path, ...]]
-    preparation: Preparation
+    readers: Mapping[str, tuple[Callable[[], Tensor], ...]]
     sha256: str
 
-    def of(self, label: str, seed: int) -> NDArray[np.uint8]:
-        """The mask (R, R) for a class and a seed: 0 background, 1 cytoplasm, 2 nucleus.
+    def of(self, label: str, seed: int) -> Tensor:
+        """The condition (C, R, R) for a class and a seed: masks as in `Batch`, or edges in {0, 1}.
 
         Raises:
-            ConfigError: there is no mask of the class.
-            DataError: the file is no mask.
+            ConfigError: there is none of the class.
+            DataError: the file cannot be read.
         """
-        files = self.files[label]
-        if not files:
-            raise ConfigError(
-                f"{self.root} has no masks of class {label!r}; expected {self.root}/masks/{label}/*.png."
-            )
-        levels = prepare_mask(read_mask_file(files[seed % len(files)]), self.preparation)
-        return np.where(levels == UNKNOWN, np.uint8(0), levels)
+        readers = self.readers[label]
+        if not readers:
+            raise ConfigError(f"{self.root} has no {_PICTURES[self.kind]} of class {label!r}; add some.")
+        return readers[seed % len(readers)]()
 
 
-def open_masks(root: Path, classes: Sequence[str], preparation: Preparation) -> MaskFolder:
+_PICTURES = {"masks": "masks", "edges": "images"}
+
+
+def open_masks(root: Path, classes: Sequence[str], preparation: Preparation) -> Conditions:
     """The masks of a data set in the paired layout (`masks/<class>/...`), or of a synthetic set.
 
     Args:
@@ -76,7 +83,48 @@ def open_masks(root: Path, classes: Sequence[str], preparation: Preparation) -> 
         for name, own in files.items()
         for path in own
     ]
-    return MaskFolder(root, files, preparation, sha256_bytes("\n".join(listed).encode()))
+    readers = {name: tuple(partial(_mask, path, preparation) for path in own) for name, own in files.items()}
+    return Conditions("masks", root, readers, sha256_bytes("\n".join(listed).encode()))
+
+
+def open_edges(root: Path, classes: Sequence[str], preparation: Preparation) -> Conditions:
+    """The edges of the images of a data set in any layout, or of a synthetic set.
+
+    Args:
+        root: the folder.
+        classes: names in the run.
+        preparation: of the run.
+
+    Raises:
+        DataError: no such folder, or no image of any class in it.
+    """
+    cells = open_cells(root)
+    spelled = class_folders(classes)
+    own = {name: [cell for cell in cells.cells if cell.label in (name, spelled[name])] for name in classes}
+    if not any(own.values()):
+        raise DataError(
+            f"{root} has no images of any class of the run; it has {', '.join(map(repr, cells.classes))}, "
+            f"expected {', '.join(map(repr, classes))}."
+        )
+    contents = fingerprints(cells)
+    listed = [f"{name}\t{cell.name}\t{contents[cell.name]}" for name in classes for cell in own[name]]
+    readers = {name: tuple(partial(_edges, cell, preparation) for cell in own[name]) for name in classes}
+    return Conditions("edges", root, readers, sha256_bytes("\n".join(listed).encode()))
+
+
+def write_masks(cells: CellSet, names: Collection[str], root: Path) -> None:
+    """Write the masks of some cells so that `open_masks` finds them.
+
+    Args:
+        cells: a data set; cells without a mask are passed over.
+        names: of the cells.
+        root: folder to write; what is there already is written again.
+    """
+    folders = class_folders(cells.classes)
+    for number, cell in enumerate(cell for cell in cells.cells if cell.name in names):
+        if (mask := read_mask(cell)) is not None:
+            content = encode_png(mask, {"Mask": cell.name})
+            write_atomic(root / "masks" / folders[cell.label] / f"{number:06d}.png", content)
 
 
 def _mask_files(folders: Sequence[Path]) -> tuple[Path, ...]:
@@ -84,3 +132,11 @@ def _mask_files(folders: Sequence[Path]) -> tuple[Path, ...]:
     if folder is None:
         return ()
     return tuple(path for path in sorted(folder.rglob("*")) if path.suffix.lower() in EXTENSIONS)
+
+
+def _mask(path: Path, preparation: Preparation) -> Tensor:
+    return mask_channels(prepare_mask(read_mask_file(path), preparation)[None])[0]
+
+
+def _edges(cell: Cell, preparation: Preparation) -> Tensor:
+    return edges(to_float(np.stack([prepare(read_image(cell), preparation)])))[0]

@@ -12,7 +12,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 
 from cytoforge.core.checkpoint import Checkpoint, load_checkpoint
@@ -26,7 +25,7 @@ from cytoforge.core.progress import progress
 from cytoforge.core.run import Run
 from cytoforge.data.transform import Preparation
 from cytoforge.sampling.companions import companions
-from cytoforge.sampling.conditions import MaskFolder, open_masks
+from cytoforge.sampling.conditions import Conditions, open_edges, open_masks
 from cytoforge.sampling.generator import MICRO_BATCH, Generator, micro_batches, restored
 from cytoforge.sampling.provenance import (
     CARD,
@@ -80,6 +79,7 @@ def generate(
     checkpoint: str = "best",
     device: str = "cpu",
     masks: Path | None = None,
+    edges: Path | None = None,
     executor: Executor = "serial",
     workers: int | None = None,
 ) -> Made:
@@ -97,19 +97,22 @@ def generate(
         device: "cpu" or "cuda".
         masks: folder with masks of each class to draw from, see `conditions.open_masks`; None leaves them to
             the method.
+        edges: folder with images of each class whose edges are to be followed, see `conditions.open_edges`;
+            None leaves outlines to the method.
         executor: where images are made; see `core.jobs`. A set that is begun by another than "serial" is
             computed with one thread a process, and whatever adds to it too: bits depend on their number.
         workers: processes at once; None takes what the executor offers.
 
     Raises:
         CheckpointError: the run has no usable checkpoint.
-        ConfigError: `wanted` or `truncation` make no sense, `out` holds something else, or the executor
-            cannot be used.
+        ConfigError: `wanted` or `truncation` make no sense, the method takes no masks or edges, `out` holds
+            something else, or the executor cannot be used.
         DataError: the disk is full or the folder cannot be written; what is finished is kept.
     """
     loaded = load_checkpoint(run.checkpoints, checkpoint)
     generator = restored(run, loaded, device)
-    source = _source(run, masks)
+    folders = (masks, edges)
+    source = _source(run, *folders)
     header = _header(
         run, out, loaded, truncation=truncation, checkpoint=checkpoint, device=device, source=source
     )
@@ -133,7 +136,7 @@ def generate(
         if executor == "serial":
             made = _make(generator, header, out, missing, source)
         else:
-            made = _make_elsewhere(run, header, out, missing, masks, executor, workers)
+            made = _make_elsewhere(run, header, out, missing, folders, executor, workers)
         images = tuple(_hashed(planned, {**kept, **made}))
         written = companions(generator, run, out, Manifest(header, images), source)
     for name, content in written.items():
@@ -143,13 +146,19 @@ def generate(
     return Made(out, len(images), len(made), len(kept))
 
 
-def _source(run: Run, masks: Path | None) -> MaskFolder | None:
-    if masks is None:
-        return None
-    if not run.config["mask_channels"]:
-        raise ConfigError(f"--masks: {run.config['method']} draws no images from masks; leave it out.")
-    preparation = Preparation.model_validate(run.config["preparation"])
-    return open_masks(masks, run.config["classes"], preparation)
+def _source(run: Run, masks: Path | None, edges: Path | None) -> Conditions | None:
+    method = run.config["method"]
+    if masks is not None and not run.config["mask_channels"]:
+        raise ConfigError(f"--masks: {method} draws no images from masks; leave it out.")
+    if edges is not None and run.config["settings"].get("condition") != "edges":
+        raise ConfigError(
+            f"--edges: this {method} was not trained to follow edges; leave it out, or train diffusion with "
+            "--set condition=edges."
+        )
+    classes, preparation = run.config["classes"], Preparation.model_validate(run.config["preparation"])
+    if masks is not None:
+        return open_masks(masks, classes, preparation)
+    return None if edges is None else open_edges(edges, classes, preparation)
 
 
 def _header(
@@ -160,10 +169,11 @@ def _header(
     truncation: float,
     checkpoint: str,
     device: str,
-    source: MaskFolder | None,
+    source: Conditions | None,
 ) -> Header:
     packages = ("cytoforge", "torch", "numpy", "pillow")
     classes = tuple(run.config["classes"])
+    given = {} if source is None else {source.kind: source.sha256}
     return Header(
         method=run.config["method"],
         config_sha256=run.config_hash,
@@ -179,7 +189,8 @@ def _header(
         versions={"python": platform.python_version(), **{name: version(name) for name in packages}},
         threads=torch.get_num_threads(),
         device=device,
-        masks_sha256=None if source is None else source.sha256,
+        masks_sha256=given.get("masks"),
+        edges_sha256=given.get("edges"),
     )
 
 
@@ -258,7 +269,7 @@ def _intact_file(
 
 
 def _make(
-    generator: Generator, header: Header, out: Path, entries: Sequence[Entry], source: MaskFolder | None
+    generator: Generator, header: Header, out: Path, entries: Sequence[Entry], source: Conditions | None
 ) -> dict[str, Hashes]:
     """Make and write images and masks; file -> hashes."""
     hashes: dict[str, Hashes] = {}
@@ -266,9 +277,9 @@ def _make(
         for batch in micro_batches([entry.seed % MICRO_BATCH for entry in entries]):
             group = [entries[index] for index in batch.values()]
             labels = [header.classes.index(entry.label) for entry in group]
-            given = (
-                None if source is None else np.stack([source.of(entry.label, entry.seed) for entry in group])
-            )
+            given = None
+            if source is not None:
+                given = torch.stack([source.of(entry.label, entry.seed) for entry in group])
             drawn = generator.draw(labels, [entry.seed for entry in group], header.truncation, given)
             for row, entry in enumerate(group):
                 mask = None
@@ -286,7 +297,7 @@ def _make_elsewhere(
     header: Header,
     out: Path,
     entries: Sequence[Entry],
-    masks: Path | None,
+    folders: Sequence[Path | None],
     executor: Executor,
     workers: int | None,
 ) -> dict[str, Hashes]:
@@ -294,7 +305,7 @@ def _make_elsewhere(
     common = {
         "run": str(run.path.resolve()),
         "out": str(out.resolve()),
-        "masks": None if masks is None else str(masks.resolve()),
+        "folders": [None if folder is None else str(folder.resolve()) for folder in folders],
         "header": header.model_dump(mode="json"),
     }
     ordered = sorted(entries, key=lambda entry: entry.seed)
@@ -312,7 +323,7 @@ def make_part(parameters: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """One job of `generate`: some images of a set, in the worker.
 
     Args:
-        parameters: run, set, masks, header of the set, and the entries to make.
+        parameters: run, set, folders of masks and edges, header of the set, and the entries to make.
         folder: of the job; unused, images go into the set.
 
     Returns:
@@ -323,7 +334,7 @@ def make_part(parameters: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """
     header = Header.model_validate(parameters["header"])
     generator, source = _reopened(
-        parameters["run"], header.checkpoint, header.checkpoint_sha256, header.device, parameters["masks"]
+        parameters["run"], header.checkpoint, header.checkpoint_sha256, header.device, *parameters["folders"]
     )
     entries = [Entry.model_validate(entry) for entry in parameters["entries"]]
     return {"hashes": _make(generator, header, Path(parameters["out"]), entries, source)}
@@ -331,13 +342,14 @@ def make_part(parameters: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def _reopened(
-    run: str, checkpoint: str, sha256: str, device: str, masks: str | None
-) -> tuple[Generator, MaskFolder | None]:
+    run: str, checkpoint: str, sha256: str, device: str, *folders: str | None
+) -> tuple[Generator, Conditions | None]:
     opened = Run.open(Path(run))
     loaded = load_checkpoint(opened.checkpoints, checkpoint)
     if loaded.sha256 != sha256:
         raise CheckpointError(f"{run} has a new checkpoint since the set was begun; give another --out.")
-    return restored(opened, loaded, device), _source(opened, None if masks is None else Path(masks))
+    masks, edges = (None if folder is None else Path(folder) for folder in folders)
+    return restored(opened, loaded, device), _source(opened, masks, edges)
 
 
 def _written(path: Path, content: bytes) -> str:

@@ -15,7 +15,7 @@ from cytoforge.core.checkpoint import Checkpoint, load_checkpoint
 from cytoforge.core.errors import CheckpointError, ConfigError
 from cytoforge.core.method import Method
 from cytoforge.core.run import Run
-from cytoforge.data.cache import mask_channels, mask_levels
+from cytoforge.data.cache import mask_levels
 from cytoforge.methods.catalogue import rebuild
 from cytoforge.training.state import load_modules
 
@@ -60,7 +60,7 @@ class Generator:
         label: int | Sequence[int],
         seeds: Sequence[int],
         truncation: float = 1.0,
-        masks: NDArray[np.uint8] | None = None,
+        condition: Tensor | None = None,
     ) -> NDArray[np.uint8]:
         """The images of a class (or of one class each) and some seeds.
 
@@ -72,8 +72,8 @@ class Generator:
             label: index of the class, or (N,) of them.
             seeds: (N,) non-negative integers.
             truncation: factor in (0, 1] on the noise; below 1, images are more alike and more typical.
-            masks: (N, R, R) to draw from; 0 background, 1 cytoplasm, 2 nucleus. None asks the
-                method.
+            condition: (N, C, R, R) to draw from, as `Method.sample` takes it. None takes the masks that the
+                method draws itself, if it does.
 
         Returns:
             (N, R, R, 3)
@@ -81,14 +81,14 @@ class Generator:
         Raises:
             ConfigError: the method needs masks, draws none itself and was given none.
         """
-        return self.draw(label, seeds, truncation, masks).images
+        return self.draw(label, seeds, truncation, condition).images
 
     def draw(
         self,
         label: int | Sequence[int],
         seeds: Sequence[int],
         truncation: float = 1.0,
-        masks: NDArray[np.uint8] | None = None,
+        condition: Tensor | None = None,
     ) -> Drawn:
         """As `images`, with the masks that they were drawn from."""
         if not len(seeds):
@@ -97,14 +97,14 @@ class Generator:
             return Drawn(np.zeros((0, side, side, 3), np.uint8), none)
         labels = np.broadcast_to(np.asarray(label, np.int64), len(seeds))
         noise = self.method.noise(np.asarray(seeds, np.int64)) * truncation
-        return self._from_noise(noise, labels, [int(seed) % MICRO_BATCH for seed in seeds], masks)
+        return self._from_noise(noise, labels, [int(seed) % MICRO_BATCH for seed in seeds], condition)
 
     def from_noise(
         self,
         noise: Tensor,
         labels: NDArray[np.int64],
         places: Sequence[int] | None = None,
-        masks: NDArray[np.uint8] | None = None,
+        condition: Tensor | None = None,
     ) -> NDArray[np.uint8]:
         """Images from noise that no seed gives, such as a blend of two.
 
@@ -112,27 +112,27 @@ class Generator:
             noise: (N, ...) as the method draws it.
             labels: (N,)
             places: (N,) place of each image in its micro-batch; in turn where not given.
-            masks: as for `images`.
+            condition: as for `images`.
 
         Returns:
             (N, R, R, 3)
         """
         places = places or [index % MICRO_BATCH for index in range(len(labels))]
-        return self._from_noise(noise, labels, places, masks).images
+        return self._from_noise(noise, labels, places, condition).images
 
     def _from_noise(
         self,
         noise: Tensor,
         labels: NDArray[np.int64],
         places: Sequence[int],
-        masks: NDArray[np.uint8] | None,
+        condition: Tensor | None,
     ) -> Drawn:
         side = self.shape.resolution
         images = np.empty((len(labels), side, side, 3), np.uint8)
         drawn = np.empty((len(labels), side, side), np.uint8) if self.shape.mask_channels else None
         for batch in micro_batches(places):
             rows = [batch.get(place, next(iter(batch.values()))) for place in range(MICRO_BATCH)]
-            given = None if masks is None else mask_channels(masks[rows])
+            given = None if condition is None else condition[rows]
             made = self._sample(noise[rows], torch.from_numpy(labels[rows]), given)
             for place, index in batch.items():
                 images[index] = made.images[place]
@@ -140,13 +140,13 @@ class Generator:
                     drawn[index] = made.masks[place]
         return Drawn(images, drawn)
 
-    def _sample(self, noise: Tensor, labels: Tensor, masks: Tensor | None) -> Drawn:
+    def _sample(self, noise: Tensor, labels: Tensor, given: Tensor | None) -> Drawn:
         with (
             torch.inference_mode(),
             torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False),
         ):
             noise, labels = noise.to(self.device), labels.to(self.device)
-            condition = self.method.masks(noise, labels) if masks is None else masks.to(self.device)
+            condition = self.method.masks(noise, labels) if given is None else given.to(self.device)
             if condition is None and self.shape.mask_channels:
                 raise ConfigError(
                     f"{self.method.name} draws images from masks and makes none itself; add --masks FOLDER: "
@@ -158,7 +158,8 @@ class Generator:
                 "the network gives NaN or infinite pixels: its training had diverged. Use another checkpoint "
                 "(--checkpoint best or newest), or train again."
             )
-        return Drawn(to_uint8(made), None if condition is None else mask_levels(condition))
+        masks = None if condition is None or not self.shape.mask_channels else mask_levels(condition)
+        return Drawn(to_uint8(made), masks)
 
 
 def open_generator(run: Run, checkpoint: str = "best", device: str = "cpu") -> Generator:

@@ -17,12 +17,14 @@ import json
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from cytoforge import __version__
 from cytoforge.core.errors import DataError
 from cytoforge.core.files import sha256_bytes, write_atomic
 from cytoforge.core.png import PIXELS, decode_png, pixel_hash
@@ -58,6 +60,7 @@ class Header(BaseModel):
         threads: of the processor; other counts may change last bits.
         device: kind of processor, "cpu" or "cuda".
         masks_sha256: hash of the masks that were given to draw from, None where there were none.
+        edges_sha256: hash of the images whose edges were, likewise.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -65,7 +68,7 @@ class Header(BaseModel):
     format: Literal[1] = 1
     kind: Literal["header"] = "header"
     synthetic: Literal[True] = True
-    generator: str = f"cytoforge {__version__}"
+    generator: str = f"cytoforge {version('cytoforge')}"
     method: str
     config_sha256: str
     checkpoint: str
@@ -81,6 +84,7 @@ class Header(BaseModel):
     threads: int
     device: str = "cpu"
     masks_sha256: str | None = None
+    edges_sha256: str | None = None
 
 
 class Entry(BaseModel):
@@ -125,6 +129,12 @@ class Manifest:
     header: Header
     images: tuple[Entry, ...]
     companions: tuple[Companion, ...] = ()
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Class of each image (N,), as its place among the header's classes."""
+        places = {name: place for place, name in enumerate(self.header.classes)}
+        return np.array([places[entry.label] for entry in self.images], np.int64)
 
 
 @dataclass(frozen=True)

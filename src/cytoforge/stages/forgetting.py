@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from cytoforge.core.errors import ConfigError, DataError
 from cytoforge.core.files import write_atomic, write_json
+from cytoforge.core.mask import UNKNOWN
 from cytoforge.core.png import encode_png
 from cytoforge.core.run import Run, require_empty
-from cytoforge.data.cache import CachedCells, cache_directory, open_cache
+from cytoforge.data.cache import CachedCells, cache_directory, mask_channels, open_cache
 from cytoforge.data.folder import open_cells
 from cytoforge.data.split import Split, check_split
 from cytoforge.data.transform import Preparation
@@ -20,6 +23,7 @@ from cytoforge.evaluation.classes import train_classifier
 from cytoforge.evaluation.diversity import pairwise_distance
 from cytoforge.evaluation.features import DEFAULT_EXTRACTOR, Extractor, extract, open_extractor
 from cytoforge.evaluation.fidelity import kernel_distance_interval
+from cytoforge.masks.unsupervised import unsupervised_mask
 from cytoforge.sampling.generator import Generator, open_generator
 from cytoforge.sampling.pictures import labelled_rows
 
@@ -75,6 +79,9 @@ def forgetting(
 ) -> dict[str, Forgetting]:
     """Draw the same seeds with both models and write `out`/forgetting.json and `out`/forgetting.png.
 
+    Models that paint onto masks, follow edges or translate images get those of cells that the first run held
+    back. Where these have no masks, masks are found in them without annotation.
+
     Args:
         run: the refined run.
         out: new or empty folder.
@@ -105,12 +112,13 @@ def forgetting(
     if generators[0].shape.resolution != generators[1].shape.resolution:
         raise ConfigError("the two runs make images of different sizes, which cannot be compared.")
     network = open_extractor(extractor)
-    judge = _Judge(cells, split, network)
+    held = cells.select([*split.names("val"), *split.names("test")])
+    judge = _Judge(cells.select(split.names("train")), held, split, network)
     found: dict[str, Forgetting] = {}
     rows: dict[str, NDArray[np.uint8]] = {}
     for label, name in enumerate(cells.shape.classes):
         if judge.unseen(label) >= _FEWEST:
-            images = [_drawn(generator, name, per_class) for generator in generators]
+            images = [_drawn(generator, held, name, per_class) for generator in generators]
             found[name] = judge.compare(label, *images)
             rows |= _rows(name, images)
     if not found:
@@ -135,10 +143,8 @@ def forgetting(
 class _Judge:
     """Real cells of the first run, and how a class is measured against them."""
 
-    def __init__(self, cells: CachedCells, split: Split, network: Extractor) -> None:
+    def __init__(self, train: CachedCells, held: CachedCells, split: Split, network: Extractor) -> None:
         self.network = network
-        train = cells.select(split.names("train"))
-        held = cells.select([*split.names("val"), *split.names("test")])
         self.labels, self.held = held.labels, extract(held.images, network, cache_directory())
         self.groups = np.array([split.groups[name] for name in held.names])
         features = extract(train.images, network, cache_directory())
@@ -187,10 +193,37 @@ def _cells(first: Run, real: Path | None) -> CachedCells:
     return open_cache(cells, Preparation.model_validate(first.config["preparation"]))
 
 
-def _drawn(generator: Generator, name: str, count: int) -> NDArray[np.uint8] | None:
+def _drawn(generator: Generator, held: CachedCells, name: str, count: int) -> NDArray[np.uint8] | None:
     if name not in generator.classes:
         return None
-    return generator.images(generator.classes.index(name), range(count))
+    condition = _condition(generator, held, name, count)
+    return generator.images(generator.classes.index(name), range(count), condition=condition)
+
+
+def _condition(generator: Generator, held: CachedCells, name: str, count: int) -> Tensor | None:
+    """What the images of a class are drawn from: cells that were held back, in turn."""
+    method = generator.method
+    if method.draws_masks():
+        return None
+    sources = method.source_labels(torch.tensor([generator.classes.index(name)]))
+    source = name if sources is None else generator.classes[int(sources[0])]
+    own = [index for index, label in enumerate(held.labels) if held.shape.classes[label] == source]
+    if not own:
+        raise ConfigError(f"no cell of class {source!r} was held back, to be translated into {name!r}.")
+    rows = np.array(own)[np.arange(count) % len(own)]
+    cells = held.without_masks().batch(rows, np.arange(count))
+    masks = _masks(held, rows) if generator.shape.mask_channels else None
+    return method.condition(replace(cells, masks=masks))
+
+
+def _masks(held: CachedCells, rows: NDArray[np.int64]) -> Tensor:
+    """Masks (n, 2, R, R) of some cells, found without annotation where they have none."""
+    given = [None] * len(rows) if held.masks is None else held.masks[rows]
+    levels = [
+        unsupervised_mask(image) if mask is None or (mask == UNKNOWN).all() else mask
+        for image, mask in zip(held.read(rows), given, strict=True)
+    ]
+    return mask_channels(np.stack(levels))
 
 
 def _rows(name: str, images: list[NDArray[np.uint8] | None]) -> dict[str, NDArray[np.uint8]]:

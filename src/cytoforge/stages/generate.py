@@ -23,6 +23,7 @@ def generate(
     checkpoint: str = "best",
     device: str = "cpu",
     masks: Path | None = None,
+    edges: Path | None = None,
     executor: Executor = "serial",
     workers: int | None = None,
 ) -> Made:
@@ -40,6 +41,7 @@ def generate(
         checkpoint: "best" by the score measured while training, or "newest".
         device: "cpu" or "cuda".
         masks: folder with masks/<class>/ to draw from, for methods that draw from masks.
+        edges: data set or synthetic set whose images lend their edges, for training with condition=edges.
         executor: "serial", or "loky", "ray", "dask" for many processes; images are those of one thread.
         workers: processes at once; None takes what the executor offers.
 
@@ -58,6 +60,7 @@ def generate(
         checkpoint=checkpoint,
         device=device,
         masks=masks,
+        edges=edges,
         executor=executor,
         workers=workers,
     )

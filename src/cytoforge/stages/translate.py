@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from cytoforge.core.batch import Batch, to_uint8
+from cytoforge.core.batch import to_uint8
 from cytoforge.core.errors import ConfigError, DataError
 from cytoforge.core.files import write_atomic, write_json
 from cytoforge.core.png import encode_png
@@ -139,21 +138,14 @@ def _translated(
     with torch.inference_mode(), progress("cells", len(cells)) as advance:
         for part in np.array_split(np.arange(len(cells)), -(-len(cells) // BATCH)):
             batch = cells.batch(part, part)
-            condition = _condition(method, batch)
+            condition = method.condition(batch)
+            assert condition is not None
             starts.append(to_uint8(paint(condition) if condition.shape[1] == 2 else condition))
             labels = torch.full((len(part),), target, device=generator.device)
             noise = method.noise(part).to(generator.device)
             made.append(to_uint8(method.sample(noise, labels, condition.to(generator.device))))
             advance(len(part))
     return np.concatenate(starts), np.concatenate(made)
-
-
-def _condition(method: object, batch: Batch) -> Tensor:
-    if isinstance(method, CycleGAN) and method.source is None:
-        if batch.masks is None:
-            raise DataError("the cells have no masks, and masks are what this run translates.")
-        return batch.masks
-    return batch.images
 
 
 def _checked(

@@ -100,9 +100,9 @@ class Classifier(Method):
         """Zeros (N, 1): nothing is drawn."""
         return torch.zeros(len(seeds), 1)
 
-    def source_labels(self, labels: Tensor) -> Tensor:
-        """`sample` judges training cells of the very classes."""
-        return labels
+    def condition(self, cells: Batch) -> Tensor:
+        """Their images, which `sample` judges."""
+        return cells.images
 
     def sample(self, noise: Tensor, labels: Tensor, condition: Tensor | None = None) -> Tensor:
         """Images `condition` (N, 3, R, R) with a green edge where their class is found, else a red one.

@@ -234,15 +234,12 @@ class Loop:
     def _condition(
         self, method: Method, noise: Tensor, labels: Tensor, seeds: NDArray[np.int64]
     ) -> Tensor | None:
-        """What to draw from: the method's own masks, else masks or images of training cells."""
+        """What to draw from: the method's own masks, else what it takes from training cells."""
         drawn, sources = method.masks(noise, labels), method.source_labels(labels)
-        if sources is not None:
-            return self._cells(sources, seeds).images.to(self.fabric.device)
-        if drawn is not None or not self.data.shape.mask_channels:
+        if drawn is not None:
             return drawn
-        masks = self._cells(labels, seeds).masks
-        assert masks is not None
-        return masks.to(self.fabric.device)
+        cells = self._cells(labels if sources is None else sources, seeds)
+        return method.condition(cells.to(self.fabric.device))
 
     def _cells(self, labels: Tensor, seeds: NDArray[np.int64]) -> Batch:
         """A training cell of each class, chosen by seed."""
