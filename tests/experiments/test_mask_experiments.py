@@ -2,8 +2,10 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from cytoforge.evaluation.features import Extractor
 from cytoforge.experiments import paired_pathology, syncgan_triplets
 from cytoforge.experiments.paired_pathology import (
     SOURCE,
@@ -13,6 +15,10 @@ from cytoforge.experiments.paired_pathology import (
     diversity,
     parameters,
 )
+from cytoforge.stages.phantom import phantom
+from cytoforge.training.loop import Loop, Until
+
+EYE = Extractor("mean colours", 8, 12, lambda levels: torch.nn.functional.adaptive_avg_pool2d(levels, 2))
 
 
 def test_networks_have_the_sources_parameters():
@@ -66,6 +72,61 @@ def test_areas_of_masks_by_hand():
     shares = syncgan_triplets._shares(masks)
     assert shares["nucleus"].tolist() == [0.25]
     assert shares["cell"].tolist() == [0.375]
+
+
+def test_an_interrupted_comparison_goes_on_and_ends_the_same(tmp_path, monkeypatch):
+    names = ("PatchGAN", "vanilla, no distance")
+    monkeypatch.setattr(
+        paired_pathology, "CONTESTANTS", {name: paired_pathology.CONTESTANTS[name] for name in names}
+    )
+    monkeypatch.setattr(paired_pathology, "parameters", lambda shape, width: {})
+    monkeypatch.setattr(paired_pathology, "open_extractor", lambda: EYE)
+    monkeypatch.setitem(paired_pathology.BUDGETS, "smoke", paired_pathology.Budget(32, 64, 16, 4, 10, 2, 2))
+    phantom(tmp_path / "cells", per_class=10, size=32)
+    whole = paired_pathology.run(tmp_path / "cells", tmp_path / "whole", "smoke")
+    steps, step, train = [], Loop.step, Loop.train
+
+    def counted(loop):
+        steps.append(loop.run.path.name)
+        step(loop)
+
+    def half_of_the_second(loop, until):
+        train(loop, Until(images=32) if "vanilla" in loop.run.path.name else until)
+        if "vanilla" in loop.run.path.name:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Loop, "step", counted)
+    monkeypatch.setattr(Loop, "train", half_of_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        paired_pathology.run(tmp_path / "cells", tmp_path / "parts", "smoke")
+    monkeypatch.setattr(Loop, "train", train)
+    parts = paired_pathology.run(tmp_path / "cells", tmp_path / "parts", "smoke")
+    assert steps == ["patchgan"] * 4 + ["vanilla-no-distance"] * 4
+    assert parts == whole
+    for name in ("sequence.png", "diversity.png"):
+        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_interrupted_triplets_go_on_and_end_the_same(tmp_path, monkeypatch):
+    monkeypatch.setitem(syncgan_triplets.BUDGETS, "smoke", syncgan_triplets.Budget(32, 64, 4, 12, 2, 64))
+    whole = syncgan_triplets.run(None, tmp_path / "whole", "smoke")
+    measured, agreement = [], syncgan_triplets.agreement
+
+    def interrupted(synthetic, *arguments, **options):
+        measured.append(synthetic.parent.name)
+        if len(measured) == 2:
+            raise KeyboardInterrupt
+        return agreement(synthetic, *arguments, **options)
+
+    monkeypatch.setattr(syncgan_triplets, "agreement", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        syncgan_triplets.run(None, tmp_path / "parts", "smoke")
+    logs = [path.read_bytes() for path in sorted((tmp_path / "parts").glob("*/run/log.jsonl"))]
+    parts = syncgan_triplets.run(None, tmp_path / "parts", "smoke")
+    assert measured == ["source", "one-conditional-mask-GAN", "one-conditional-mask-GAN"]
+    assert logs == [path.read_bytes() for path in sorted((tmp_path / "parts").glob("*/run/log.jsonl"))]
+    assert parts == whole
 
 
 @pytest.mark.slow

@@ -47,7 +47,7 @@ from torch import nn
 
 from cytoforge.core.batch import DataShape, to_uint8
 from cytoforge.core.files import write_atomic, write_json
-from cytoforge.core.png import encode_png
+from cytoforge.core.png import decode_png, encode_png
 from cytoforge.core.randomness import derive
 from cytoforge.core.run import Run
 from cytoforge.data.cache import CachedCells, mask_channels, open_cache
@@ -149,6 +149,8 @@ class Place:
 def run(data: Path | None, out: Path, scale: Scale) -> dict[str, Any]:
     """Train pix2pix under each discriminator, follow the distances, measure diversity for one mask.
 
+    Called again after an interruption, it keeps what is trained.
+
     Args:
         data: folder of cells with masks, or None for simulated ones.
         out: folder for result.json, table.md, sequence.png (one mask over training), diversity.png (one mask,
@@ -192,10 +194,8 @@ def run(data: Path | None, out: Path, scale: Scale) -> dict[str, Any]:
     return result
 
 
-_COLUMNS = (
-    *("kid", "kid_train", "fid", "fid_train"),
-    *("one_mask", "one_mask_share", "one_mask_levels"),
-)
+_DISTANCES = ("kid", "kid_train", "fid", "fid_train")
+_COLUMNS = (*_DISTANCES, "one_mask", "one_mask_share", "one_mask_levels")
 
 
 def parameters(shape: DataShape, width: int) -> dict[str, int]:
@@ -294,18 +294,19 @@ def _method(settings: Mapping[str, Any], shape: DataShape, width: int) -> Pix2Pi
 def _trained(
     method: Pix2Pix, place: Place, budget: Budget, path: Path
 ) -> tuple[Loop, list[NDArray[np.uint8]], list[dict[str, float]]]:
-    """A trained loop, the picture of one mask and the distances at each point of the curve."""
-    frames: list[NDArray[np.uint8]] = []
-    curve: list[dict[str, float]] = []
+    """A trained loop, the picture of one mask and the distances at each point of the curve.
+
+    Pictures are kept in `path`/frames and distances in the log, so that an interrupted training goes on.
+    """
 
     def paint(masks: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return _painted(loop, masks, np.arange(len(masks)))
 
     def measure(_images: NDArray[np.uint8], _labels: NDArray[np.int64]) -> dict[str, float]:
         """The loop's own images are painted onto training masks, so others are painted here."""
-        frames.append(paint(place.masks["test"][:1])[0])
-        curve.append(distances(place, paint))
-        return curve[-1]
+        frame = encode_png(paint(place.masks["test"][:1])[0], {"Synthetic": "true"})
+        write_atomic(path / "frames" / f"{loop.seen:012d}.png", frame)
+        return distances(place, paint)
 
     config = LoopConfig(
         batch=16,
@@ -316,9 +317,15 @@ def _trained(
         precision="32-true",
     )
     fabric = Fabric(accelerator="cpu", devices=1)
-    run = Run.create(path, {"method": "pix2pix", "settings": method.config.model_dump(mode="json")})
+    asked = {"method": "pix2pix", "settings": method.config.model_dump(mode="json")}
+    run = Run.open(path) if (path / "config.json").is_file() else Run.create(path, asked)
     loop = Loop(method, place.cells, config, run, 0, fabric, measure)
+    if any(run.checkpoints.glob("[0-9]*")):
+        loop.resume()
     loop.train(Until(images=budget.images))
+    measured = [record for record in run.read_log() if record["kind"] == "measure"]
+    curve = [{key: record[key] for key in _DISTANCES if key in record} for record in measured]
+    frames = [decode_png(file.read_bytes())[0] for file in sorted((path / "frames").glob("*.png"))]
     return loop, frames, curve
 
 

@@ -26,6 +26,7 @@ What differs from the source, and why:
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ from cytoforge.data.cache import CachedCells, open_cache
 from cytoforge.data.folder import open_cells
 from cytoforge.data.split import Split
 from cytoforge.data.transform import Preparation
-from cytoforge.experiments.contest import cells_for, table
+from cytoforge.experiments.contest import cells_for, kept, table
 from cytoforge.experiments.scale import Scale
 from cytoforge.sampling.provenance import read_manifest
 from cytoforge.stages.agreement import agreement
@@ -95,7 +96,7 @@ def contestants(budget: Budget) -> dict[str, tuple[str, dict[str, Any]]]:
 
 
 def run(data: Path | None, out: Path, scale: Scale) -> dict[str, Any]:
-    """Train both contestants, draw triplets, measure agreement and areas.
+    """Train both contestants, draw triplets, measure agreement and areas; what is done is kept.
 
     Args:
         data: folder of cells with masks, or None for simulated ones.
@@ -113,10 +114,13 @@ def run(data: Path | None, out: Path, scale: Scale) -> dict[str, Any]:
         place = out / name.replace(" ", "-")
         trained = train(
             "syncgan", folder, place / "run", resolution=budget.resolution, images=budget.images,
-            preset=preset, settings=settings,
+            preset=preset, settings=settings, resume=True,
         )  # fmt: skip
         generate(trained.path, place / "set", per_class=budget.drawn, checkpoint="newest")
-        found = agreement(place / "set", folder, place / "agreement", images=budget.segmenter_images)
+        measure = partial(
+            agreement, place / "set", folder, place / "agreement", images=budget.segmenter_images
+        )
+        found = kept(place / "agreement" / "agreement.json", measure)
         apart = areas(place / "set", folder, Split.load(trained.split_path), budget.resolution)
         details[name] = {"agreement": found, "areas": apart}
         numbers[name] = {
