@@ -116,7 +116,7 @@ def tiny_flux(tmp_path_factory: pytest.TempPathFactory) -> Path:
             **{"num_attention_heads": 2, "joint_attention_dim": 16, "pooled_projection_dim": 16},
             **{"guidance_embeds": True, "axes_dims_rope": (4, 6, 6)},
         ),
-        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(),
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
     ).save_pretrained(folder / "model")
     return folder / "model"
 

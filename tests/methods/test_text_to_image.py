@@ -1,4 +1,5 @@
 import json
+import math
 
 import numpy as np
 import pytest
@@ -6,12 +7,16 @@ import torch
 from lightning_fabric import Fabric
 from PIL import Image
 
-from cytoforge.core.batch import Batch, DataShape, to_uint8
+from cytoforge.core.batch import Batch, DataShape
 from cytoforge.core.checkpoint import load_checkpoint
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.png import decode_png
 from cytoforge.core.run import Run
+from cytoforge.data.cache import mask_channels
+from cytoforge.diffusion.flux import Flux
+from cytoforge.diffusion.pretrained import offload_frozen, open_backbone
 from cytoforge.methods.text_to_image import TextToImage, TextToImageConfig, prompts_of
+from cytoforge.networks.unet import edges
 from cytoforge.sampling.generator import open_generator
 from cytoforge.stages.text_to_image import Sketch, draw
 from cytoforge.training.loop import Loop, LoopConfig, Until
@@ -29,6 +34,14 @@ def model(request):
 def make(model, **settings):
     torch.manual_seed(0)
     return TextToImage(TextToImageConfig(checkpoint=model, **{**SMALL, **settings}), SHAPE)
+
+
+def shaken(control):
+    """A control network that has an effect: what starts at 0 does not stay there."""
+    for parameter in control.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.1)
+    return control
 
 
 def batch(count=4):
@@ -57,9 +70,8 @@ def test_learns_with_the_large_model_frozen(model):
         assert np.isfinite(losses).all()
         assert losses[-1] < losses[0], turn.network
         for name, network in method.networks.items():
-            assert any(parameter.grad is not None for parameter in network.parameters()) == (
-                name == turn.network
-            )
+            moved = {parameter.grad is not None for parameter in network.parameters()}
+            assert moved == {name == turn.network}
     after = frozen.state_dict()
     assert all(torch.equal(before[key], after[key]) for key in before)
     saved = method.networks["adapter"].state_dict()
@@ -69,9 +81,7 @@ def test_learns_with_the_large_model_frozen(model):
 
 def test_noise_prompt_mask_and_image_steer_the_picture(model):
     method = make(model, condition="masks", guidance=6.0)
-    for parameter in method.networks["control"].parameters():
-        if not parameter.any():
-            torch.nn.init.normal_(parameter, std=0.1)
+    shaken(method.networks["control"])
     noise, labels = method.noise(torch.arange(2)), torch.zeros(2, dtype=torch.long)
     masks = batch(2).masks
     with torch.no_grad():
@@ -87,6 +97,13 @@ def test_noise_prompt_mask_and_image_steer_the_picture(model):
         near, far = (method.draw(noise, heard, heard, None, start, strength) for strength in (0.1, 1.0))
         decoded = method.draw(noise * 0, heard, heard, None, start, 1e-6)
     assert (near - decoded).abs().mean() < (far - decoded).abs().mean()
+
+
+def test_condition_is_what_the_settings_name(tiny_stable_diffusion):
+    data, model = batch(), str(tiny_stable_diffusion)
+    assert make(model, condition="masks").condition(data) is data.masks
+    assert torch.equal(make(model, condition="edges").condition(data), edges(data.images))
+    assert make(model).condition(data) is None
 
 
 def test_denoised_estimate_agrees_with_diffusers(tiny_stable_diffusion):
@@ -111,7 +128,7 @@ def test_denoised_estimate_agrees_with_diffusers(tiny_stable_diffusion):
 
 
 def test_flux_steps_agree_with_diffusers(tiny_flux):
-    """Euler along our path is diffusers' own Flux pipeline, from the same noise, prompts and times."""
+    """Euler along our path is diffusers' own Flux pipeline, from the same noise and prompts."""
     from diffusers import FluxPipeline
 
     method = make(str(tiny_flux), solver="euler", steps=3, guidance=1.0, size=32)
@@ -119,15 +136,13 @@ def test_flux_steps_agree_with_diffusers(tiny_flux):
     noise = method.noise(torch.arange(1))
     pipeline = FluxPipeline.from_pretrained(tiny_flux)
     pipeline.set_progress_bar_config(disable=True)
-    levels = method.backbone.path.schedule(3)
     mine = method.draw(noise, heard, heard)
     packed = pipeline._pack_latents(noise, 1, 4, 4, 4)
-    pipeline.scheduler.register_to_config(use_dynamic_shifting=False, shift=1.0)
     theirs = pipeline(
         prompt_embeds=heard["states"],
         pooled_prompt_embeds=heard["summary"],
         latents=packed,
-        sigmas=levels[:-1].tolist(),
+        num_inference_steps=3,
         guidance_scale=3.5,
         height=32,
         width=32,
@@ -135,6 +150,105 @@ def test_flux_steps_agree_with_diffusers(tiny_flux):
     ).images
     sized = torch.nn.functional.interpolate(theirs * 2 - 1, (16, 16), mode="bicubic", antialias=True)
     torch.testing.assert_close(mine, sized.clamp(-1, 1), atol=2e-3, rtol=0)
+
+
+def test_flux_shifts_its_times_by_the_size_as_diffusers_does(tiny_flux):
+    from diffusers.pipelines.flux.pipeline_flux import calculate_shift
+
+    for size in (256, 512, 1024):
+        backbone = open_backbone(str(tiny_flux), size, "32-true")
+        assert math.log(backbone.path.shift) == pytest.approx(calculate_shift((size // 16) ** 2))
+    backbone.pipeline.scheduler.register_to_config(use_dynamic_shifting=False, shift=3.0)
+    assert Flux(backbone.pipeline, 1024).path.shift == 3.0
+
+
+def theirs(pipeline, method, noise, heard, picture):
+    """What diffusers' pipeline draws with a control network, at our noise levels."""
+    words = {"prompt_embeds": heard["states"], "output_type": "pt", "height": 32, "width": 32}
+    if "summary" in heard:
+        words["pooled_prompt_embeds"] = heard["summary"]
+    pipeline.set_progress_bar_config(disable=True)
+    if isinstance(method.backbone, Flux):
+        packed = pipeline._pack_latents(noise, 1, 4, 4, 4)
+        return pipeline(
+            control_image=picture * 2 - 1, latents=packed, num_inference_steps=3, guidance_scale=3.5, **words
+        ).images
+    sigmas = method.backbone.path.schedule(3).tolist()
+    return pipeline(image=picture, latents=noise, sigmas=sigmas, guidance_scale=1.0, **words).images
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers and NumPy
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("tiny_stable_diffusion", "StableDiffusionControlNetPipeline"),
+        ("tiny_stable_diffusion_xl", "StableDiffusionXLControlNetPipeline"),
+        ("tiny_flux", "FluxControlNetPipeline"),
+    ],
+)
+def test_control_network_of_a_folder_agrees_with_diffusers(name, kind, request, tmp_path, monkeypatch):
+    model = request.getfixturevalue(name)
+    import diffusers
+    from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+
+    monkeypatch.setattr(DiagonalGaussianDistribution, "sample", lambda self, generator=None: self.mode())
+    control = shaken(open_backbone(str(model), 32, "32-true").new_control())
+    control.save_pretrained(tmp_path)
+    settings = {"solver": "euler", "steps": 3, "guidance": 1.0}
+    method = make(str(model), condition="edges", controlnet=str(tmp_path), **settings)
+    heard, noise = method.heard(torch.tensor([0])), method.noise(torch.arange(1))
+    outlines = edges(torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 4 - 2)
+    assert 0 < outlines.mean() < 1
+    pipeline = getattr(diffusers, kind).from_pretrained(model, controlnet=control)
+    if "Flux" not in kind:
+        pipeline.scheduler = diffusers.EulerDiscreteScheduler.from_config(pipeline.scheduler.config)
+    with torch.no_grad():
+        mine = method.draw(noise, heard, heard, outlines)
+        wanted = theirs(pipeline, method, noise, heard, outlines.expand(-1, 3, -1, -1))
+        assert not torch.allclose(mine, method.draw(noise, heard, heard), atol=1e-2)
+    sized = torch.nn.functional.interpolate(wanted * 2 - 1, (16, 16), mode="bicubic", antialias=True)
+    torch.testing.assert_close(mine, sized.clamp(-1, 1), atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_offloaded_weights_give_the_same_gradients_and_go_back(model, checkpointing):
+    data = batch()
+    plain, spared = (make(model, checkpointing=checkpointing) for _ in range(2))
+    denoiser = spared.backbone.denoiser
+    before = dict(denoiser.named_parameters())
+    offload_frozen(denoiser, torch.device("cpu"))
+    for method in (plain, spared):
+        sum(method.adapter_losses(data).values()).backward()
+    for one, two in zip(
+        plain.networks["adapter"].parameters(), spared.networks["adapter"].parameters(), strict=True
+    ):
+        assert torch.equal(one.grad, two.grad)
+    after = dict(denoiser.named_parameters())
+    assert all(after[key] is parameter for key, parameter in before.items())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_offload_trains_flux_in_a_third_of_its_memory(tiny_flux, tmp_path):
+    from diffusers import FluxPipeline, FluxTransformer2DModel
+
+    small = FluxPipeline.from_pretrained(tiny_flux)
+    sizes = {**small.transformer.config, "num_layers": 12, "num_attention_heads": 32}
+    small.transformer = FluxTransformer2DModel.from_config(sizes)
+    small.save_pretrained(tmp_path)
+    peaks, losses = [], []
+    for offload in (False, True):
+        method = make(str(tmp_path), offload=offload, weights="bf16")
+        method.networks["adapter"].to("cuda")
+        optimizer = method.optimizers()["adapter"]
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        held = torch.cuda.memory_allocated()
+        with torch.autocast("cuda", torch.bfloat16):
+            losses.append([take(method, method.turns()[0], optimizer, batch().to("cuda")) for _ in range(3)])
+        peaks.append(torch.cuda.max_memory_allocated() - held)
+        del method, optimizer
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+    assert peaks[1] < peaks[0] / 3
 
 
 def test_checkpointing_and_bf16_weights(tiny_stable_diffusion):
@@ -224,13 +338,15 @@ def test_resumes_bit_for_bit_and_draws_after_loading(tiny_stable_diffusion, tmp_
     assert whole.keys() == broken.keys()
     assert all(torch.equal(tensor, broken[key]) for key, tensor in whole.items())
     assert sum(tensor.numel() for key, tensor in whole.items() if key.startswith("network/adapter")) < 5_000
-    first, second = (open_generator(Run.open(tmp_path / part), "newest") for part in ("whole", "broken"))
-    masks = np.ones((1, 16, 16), np.uint8)
-    assert np.array_equal(first.images(0, [3], masks=masks), second.images(0, [3], masks=masks))
-    plain = make(model).replaced({})
-    assert not np.array_equal(
-        first.images(0, [3], masks=masks)[0], to_uint8(plain.sample(plain.noise([3]), torch.tensor([0])))[0]
-    )
+    runs = [Run.open(tmp_path / part) for part in ("whole", "broken")]
+    methods = [*(open_generator(run, "newest").method for run in runs), make(model)]
+    masks = mask_channels(np.ones((1, 16, 16), np.uint8))
+    with torch.no_grad():
+        first, second, plain = (
+            method.sample(method.noise([3]), torch.tensor([0]), masks) for method in methods
+        )
+    assert torch.equal(first, second)
+    assert not torch.allclose(first, plain, atol=1e-3)
 
     picture = tmp_path / "mask.png"
     Image.fromarray(np.full((20, 24, 3), 255, np.uint8)).save(picture)

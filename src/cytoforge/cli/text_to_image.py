@@ -20,9 +20,9 @@ def text_to_image(
     controlnet: str | None = None,
     edges: bool = False,
     seeds: str = "0-3",
-    guidance: float = 4.0,
-    steps: int = 25,
-    size: int = 512,
+    guidance: float | None = None,
+    steps: int | None = None,
+    size: int | None = None,
     device: str = "cpu",
 ) -> Outcome:
     """Draw pictures from words with a pretrained Stable Diffusion or Flux model.
@@ -32,22 +32,23 @@ def text_to_image(
         prompt: what to draw.
         out: folder for the pictures.
         avoid: what not to draw.
-        run: a training of text-to-image, whose additions (and control network) are used.
+        run: a training of text-to-image, whose additions (and control network) and settings are used.
         image: picture to start from, a single cell or a block of cells.
         strength: how much of --image is drawn anew, up to 1.
-        control: mask (grey, 0 background, 128 cytoplasm, 255 nucleus), or a picture with --edges.
+        control: mask (0 background, 1 cytoplasm, 2 nucleus; or 0, 128, 255), or a picture for its outlines.
         controlnet: folder or hub name of the control network, where --run has none.
-        edges: take the outlines of --control.
+        edges: --controlnet hears the outlines of --control; with --run, the run says so.
         seeds: numbers and ranges, for example 0-99,200.
-        guidance: 1 follows the prompt as learned, more makes pictures typical.
-        steps: from noise to picture.
-        size: side of the pictures in pixels.
+        guidance: 1 follows the prompt as learned, more makes pictures typical; the run's, or 4.
+        steps: from noise to picture; the run's, or 25.
+        size: side of the pictures in pixels; the run's, or 512.
         device: cpu or cuda.
     """
     from cytoforge.stages.text_to_image import Sketch, draw
 
     sketch = Sketch(image=image, strength=strength, control=control, controlnet=controlnet, edges=edges)
-    settings = {"guidance": guidance, "steps": steps, "size": size}
+    wanted = {"guidance": guidance, "steps": steps, "size": size}
+    settings = {name: value for name, value in wanted.items() if value is not None}
     files = draw(
         model, prompt, out, seeds, avoid=avoid, run=run, sketch=sketch, settings=settings, device=device
     )

@@ -26,18 +26,21 @@ class Flux(Backbone):
     own_guidance = 3.5
     """What distilled models hear as their guidance."""
 
-    def __init__(self, pipeline: Any, size: int | None = None) -> None:
+    def __init__(self, pipeline: Any, size: int) -> None:
         super().__init__(pipeline, pipeline.transformer)
-        self.path = RectifiedFlow(shift=self.shift(size or 512), answer="slope")
+        times = pipeline.scheduler.config
+        shift = self.shift(size) if times.use_dynamic_shifting else times.shift
+        self.path = RectifiedFlow(shift=shift, answer="slope")
 
     @classmethod
-    def load(cls, family: str, checkpoint: str, dtype: torch.dtype, revision: str | None) -> Self:
-        """Read the weights, from safetensors files only."""
+    def load(cls, checkpoint: str, size: int, dtype: torch.dtype, revision: str | None) -> Self:
+        """Read the weights, from safetensors files only, for images of `size` pixels."""
         from diffusers import FluxPipeline
 
-        return cls(
-            FluxPipeline.from_pretrained(checkpoint, dtype=dtype, revision=revision, use_safetensors=True)
+        pipeline = FluxPipeline.from_pretrained(
+            checkpoint, dtype=dtype, revision=revision, use_safetensors=True
         )
+        return cls(pipeline, size)
 
     @staticmethod
     def shift(size: int) -> float:
@@ -76,6 +79,10 @@ class Flux(Backbone):
 
         return FluxControlNetModel
 
+    def load_control(self, place: str) -> nn.Module:
+        """A trained control network, see `Backbone.load_control`."""
+        return _whole(super().load_control(place))
+
     def new_control(self) -> nn.Module:
         """Control network with the transformer's first blocks."""
         config: Any = self.denoiser.config
@@ -92,7 +99,7 @@ class Flux(Backbone):
                 )
                 .float()
             )
-        return control
+        return _whole(control)
 
     def steer(
         self, control: nn.Module, noisy: Tensor, coded: Tensor, prompts: Prompts, picture: Tensor
@@ -121,6 +128,21 @@ class Flux(Backbone):
             "txt_ids": places.new_zeros(length, 3),
             "guidance": guidance,
         }
+
+
+def _whole(control: nn.Module) -> nn.Module:
+    """The control network with gradients for all its weights, which training in several processes demands.
+
+    Where no single block follows, nothing hears the text that the last block puts out: its share is 0.
+    """
+    if not control.single_transformer_blocks:
+        control.transformer_blocks[-1].register_forward_hook(_with_text)  # type: ignore[index, union-attr]
+    return control
+
+
+def _with_text(_block: nn.Module, _inputs: Any, output: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    text, image = output
+    return text, image + 0 * text.mean()
 
 
 def _folded(latents: Tensor) -> Tensor:

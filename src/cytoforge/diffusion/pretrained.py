@@ -7,6 +7,7 @@ where asked for, the control network. Text is encoded once; the text encoders ar
 from __future__ import annotations
 
 import json
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
@@ -60,7 +61,9 @@ class Backbone(ABC):
 
     def load_control(self, place: str) -> nn.Module:
         """A trained control network from a folder or the hub, from safetensors files only."""
-        control: nn.Module = self.control_type().from_pretrained(place, use_safetensors=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # diffusers about itself
+            control: nn.Module = self.control_type().from_pretrained(place, use_safetensors=True)
         return control
 
     @abstractmethod
@@ -105,11 +108,7 @@ class Backbone(ABC):
             self.denoiser.enable_gradient_checkpointing()  # type: ignore[operator]
         self.pipeline.vae.enable_slicing()
         if offload and device.type == "cuda":
-            from diffusers.hooks import apply_group_offloading
-
-            apply_group_offloading(
-                self.denoiser, onload_device=device, offload_type="leaf_level", use_stream=True
-            )
+            offload_frozen(self.denoiser, device)
 
     def _vae(self, device: torch.device) -> Any:
         return self.pipeline.vae.to(device)
@@ -147,15 +146,53 @@ class Adapter(nn.Module):
         return self._backbone[0].predict(noisy, coded, prompts, steering)
 
 
+def offload_frozen(network: nn.Module, device: torch.device) -> None:
+    """Leave frozen weights where they are: a layer has a copy of its own on `device` while it computes.
+
+    Autograd holds on to copies that it needs, so activations should be recomputed (checkpointing): then no
+    more than one block's copies are alive at a time. diffusers' own offloading is for drawing: it would move
+    the low-rank additions too, away from their gradients.
+
+    Args:
+        network: a denoiser; its additions are on `device` already.
+        device: where it computes.
+    """
+    for name, layer in network.named_modules():
+        frozen = dict(layer.named_parameters(recurse=False))
+        if frozen and "lora_" not in name:
+            _lend(layer, frozen, device)
+
+
+def _lend(layer: nn.Module, weights: Mapping[str, nn.Parameter], device: torch.device) -> None:
+    if device.type == "cuda":
+        for weight in weights.values():
+            weight.data = weight.data.pin_memory()
+
+    def fetch(*_: object) -> None:
+        for name, weight in weights.items():
+            copy = weight.detach().to(device, non_blocking=True)
+            setattr(layer, name, nn.Parameter(copy, requires_grad=False))
+
+    def release(*_: object) -> None:
+        for name, weight in weights.items():
+            setattr(layer, name, weight)
+
+    layer.register_forward_pre_hook(fetch)
+    layer.register_forward_hook(release, always_call=True)  # checkpointing stops a forward pass by raising
+
+
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 """Attention's projections, in U-Nets and transformers alike."""
 
 
-def open_backbone(checkpoint: str, precision: str = "bf16", revision: str | None = None) -> Backbone:
+def open_backbone(
+    checkpoint: str, size: int, precision: str = "bf16", revision: str | None = None
+) -> Backbone:
     """A Stable Diffusion (1, 2, XL) or Flux model from a folder in diffusers' layout or from the hub.
 
     Args:
         checkpoint: folder with model_index.json, or a hub name such as "owner/model".
+        size: side in pixels of the images that it will draw.
         precision: a key of `DTYPES`.
         revision: commit of the hub's repository.
 
@@ -168,8 +205,9 @@ def open_backbone(checkpoint: str, precision: str = "bf16", revision: str | None
     with _explained(checkpoint):
         _quiet()
         family = _family(checkpoint, revision)
-        kind = Flux if family == "flux" else StableDiffusion
-        return kind.load(family, checkpoint, DTYPES[precision], revision)
+        if family == "flux":
+            return Flux.load(checkpoint, size, DTYPES[precision], revision)
+        return StableDiffusion.load(family, checkpoint, DTYPES[precision], revision)
 
 
 Family = Literal["sd", "sdxl", "flux"]

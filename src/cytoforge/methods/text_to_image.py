@@ -97,7 +97,7 @@ class TextToImage(Method):
         self.config = config
         self.resolution, self.classes = shape.resolution, len(shape.classes)
         prepare_torchvision()  # diffusers imports it
-        self.backbone = open_backbone(config.checkpoint, config.weights, config.revision)
+        self.backbone = open_backbone(config.checkpoint, config.size, config.weights, config.revision)
         self.prompts = self.backbone.encode_prompts([*prompts_of(config, shape.classes), ""])
         control = self._control()  # copied before the denoiser is added to
         self.networks: dict[str, nn.Module] = {"adapter": Adapter(self.backbone, config.rank, TARGETS)}
@@ -138,6 +138,12 @@ class TextToImage(Method):
             condition: masks (N, 2, R, R) or edges (N, 1, R, R) where the settings name them.
         """
         return self.draw(noise, self.heard(labels), self.heard(torch.full_like(labels, -1)), condition)
+
+    def condition(self, cells: Batch) -> Tensor | None:
+        """Their masks (N, 2, R, R) or edges (N, 1, R, R) as the settings name them, or None."""
+        if self.config.condition == "edges":
+            return edges(cells.images)
+        return cells.masks if self.config.condition == "masks" else None
 
     def hear(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """Any texts, encoded, on the device that the model is on."""
@@ -192,8 +198,7 @@ class TextToImage(Method):
 
     def control_losses(self, batch: Batch) -> dict[str, Tensor]:
         """The same error with control."""
-        hints = edges(batch.images) if self.config.condition == "edges" else batch.masks
-        return {"control": self._error(batch, hints)}
+        return {"control": self._error(batch, self.condition(batch))}
 
     def _control(self) -> nn.Module | None:
         if self.config.condition == "none":

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cytoforge import __version__
@@ -20,7 +21,8 @@ from cytoforge.core.files import write_atomic
 from cytoforge.core.png import encode_png
 from cytoforge.core.run import Run
 from cytoforge.core.settings import checked
-from cytoforge.data.folder import decode
+from cytoforge.data.cache import mask_channels
+from cytoforge.data.folder import decode, read_mask_file
 from cytoforge.methods.text_to_image import TextToImage, TextToImageConfig
 from cytoforge.networks.unet import edges as outlines
 from cytoforge.sampling.seeds import parse_seeds
@@ -36,7 +38,7 @@ class Sketch:
         strength: in (0, 1], how much of it.
         control: mask, or a picture whose outlines are kept.
         controlnet: folder or hub name of the control network; None takes the run's.
-        edges: take the outlines of `control`.
+        edges: `controlnet` was trained on outlines.
     """
 
     image: Path | None = None
@@ -68,7 +70,7 @@ def draw(
         avoid: what not to draw.
         run: a training of `text-to-image`.
         sketch: an image or a mask to start from.
-        settings: single settings of `TextToImageConfig`.
+        settings: single settings of `TextToImageConfig`; the others are the run's, or the defaults.
         device: "cpu" or "cuda".
 
     Returns:
@@ -77,14 +79,14 @@ def draw(
     Raises:
         ConfigError: the model cannot be loaded, or options do not fit each other.
         CheckpointError: `run` is no such training.
-        DataError: a picture cannot be read.
+        DataError: a picture cannot be read, or `sketch.control` is no mask.
     """
     sketch = sketch or Sketch()
     wanted = parse_seeds(seeds)
     method = _opened(model, run, sketch, dict(settings or {})).on(torch.device(device))
     heard, free = method.hear([prompt]), method.hear([avoid])
     start = None if sketch.image is None else _picture(sketch.image, method.config.size).to(device)
-    condition = _condition(sketch, method.config.size)
+    condition = _condition(sketch.control, method.config)
     marks = {
         "Synthetic": "true",
         "Generator": method.name,
@@ -123,6 +125,8 @@ def _opened(model: str, run: Path | None, sketch: Sketch, settings: dict[str, An
         raise ConfigError(
             "--control needs a control network: give --controlnet, or a --run that trained one."
         )
+    if sketch.edges and config.condition != "edges":
+        raise ConfigError("--edges needs a control network of edges: give --controlnet, or a --run with one.")
     method = TextToImage(config, DataShape(config.size, trained.config["classes"] if trained else ()))
     if trained is not None:
         tensors = load_checkpoint(trained.checkpoints, "best").tensors
@@ -133,21 +137,24 @@ def _opened(model: str, run: Path | None, sketch: Sketch, settings: dict[str, An
     return method
 
 
-def _condition(sketch: Sketch, size: int) -> Tensor | None:
-    """(1, 2, size, size) masks or (1, 1, size, size) edges."""
-    if sketch.control is None:
+def _condition(control: Path | None, config: TextToImageConfig) -> Tensor | None:
+    """Masks (1, 2, S, S), or edges (1, 1, S, S) where the control network hears these."""
+    if control is None:
         return None
-    picture = _picture(sketch.control, size)
-    if sketch.edges:
-        return outlines(picture)
-    grey = picture.mean(dim=1, keepdim=True)
-    return torch.cat([(grey.abs() < 0.5).float(), (grey >= 0.5).float()], dim=1)
+    if config.condition == "edges":
+        return outlines(_picture(control, config.size))
+    return mask_channels(_square(read_mask_file(control))[None])
 
 
 def _picture(path: Path, size: int) -> Tensor:
     """A picture file as (1, 3, size, size) in [-1, 1], its middle square."""
-    pixels = decode(path)
-    side = min(pixels.shape[:2])
-    top, left = (pixels.shape[0] - side) // 2, (pixels.shape[1] - side) // 2
-    square = to_float(pixels[None, top : top + side, left : left + side])
-    return F.interpolate(square, (size, size), mode="bilinear", antialias=side > size)
+    square = to_float(_square(decode(path))[None])
+    return F.interpolate(square, (size, size), mode="bilinear", antialias=square.shape[-1] > size)
+
+
+def _square(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The middle square (S, S, ...) of a picture or mask (H, W, ...)."""
+    height, width = pixels.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return pixels[top : top + side, left : left + side]
