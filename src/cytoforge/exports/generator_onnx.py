@@ -112,7 +112,7 @@ def generator_graph(generator: Generator, run: Run) -> Graph:
     }
     method = method.replaced({name: network.eval() for name, network in networks.items()})
     classes, side = len(generator.classes), generator.shape.resolution
-    draws = type(method).masks is not Method.masks
+    draws = method.draws_masks()
     takes = bool(generator.shape.mask_channels) and not draws
 
     def example(count: int) -> tuple[Tensor, ...]:
