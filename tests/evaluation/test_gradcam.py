@@ -6,7 +6,9 @@ import torch
 from captum.attr import LayerGradCam
 from torch import Tensor, nn
 
+from cytoforge.core.errors import ConfigError
 from cytoforge.evaluation.gradcam import enlarged, grad_cam, overlay, randomisation_test, randomised
+from cytoforge.networks.backbones import Backbone
 from cytoforge.networks.basic_cnn import BasicCNN
 from cytoforge.networks.image_classifier import ImageClassifier
 
@@ -70,6 +72,49 @@ def test_heat_equals_captums(learned):
     network.eval()
     theirs = LayerGradCam(network, network.body).attribute(images, labels, relu_attributions=True)[:, 0]
     torch.testing.assert_close(grad_cam(network, images, labels), theirs.detach(), atol=1e-6, rtol=1e-4)
+
+
+def test_the_heat_of_a_vit_is_a_grid_of_its_patches():
+    network = Backbone("vit_tiny_patch16_224", 2, 224, "none")
+    images = torch.randn(1, 3, 224, 224)
+    heat = grad_cam(network, images, torch.tensor([1]))
+    assert heat.shape == (1, 14, 14)
+    assert 0 < heat.max() < float("inf")
+    tokens, logits = network.explained(images)
+    torch.testing.assert_close(logits, network.eval()(images))
+    numbered = torch.arange(197.0).reshape(1, 197, 1).expand_as(tokens)
+    assert network.grid(numbered)[0, 0, :2, :2].tolist() == [[1, 2], [15, 16]]  # 0 is the class token
+
+
+def test_a_vit_looks_at_the_patch_that_decides():
+    network = Backbone("test_vit", 2, 160, "none").eval()
+    places = network.grid(network.explained(torch.zeros(1, 3, 160, 160))[0])
+    side = places.shape[-1]
+    images = torch.zeros(1, 3, 160, 160)
+    patch = 160 // side
+    images[0, :, 2 * patch : 3 * patch, 5 * patch : 6 * patch] = 1
+    changed = network.grid(network.explained(images)[0]) - places
+    assert changed.abs().sum(1).argmax() == 2 * side + 5
+
+
+def test_the_heat_of_a_swin_has_places_before_channels():
+    network = Backbone("swin_tiny_patch4_window7_224", 2, 224, "none").eval()
+    images = torch.randn(1, 3, 224, 224)
+    maps, logits = network.explained(images)
+    assert maps.shape == (1, 7, 7, 768)
+    heat = grad_cam(network, images, torch.tensor([0]))
+    # the head takes the mean over 49 places: slopes are the class's weights / 49 everywhere
+    by_hand = (maps[0] @ network.head.weight[0]).clamp(min=0) / 49
+    torch.testing.assert_close(heat[0], by_hand.detach(), atol=1e-6, rtol=1e-3)
+    assert logits.shape == (1, 2)
+
+
+@pytest.mark.parametrize("architecture", ["coat_tiny", "crossvit_tiny_240", "efficientvim_m1"])
+def test_what_has_no_grid_of_places_says_so(architecture):
+    side = 240 if "240" in architecture else 224
+    network = Backbone(architecture, 2, side, "none")
+    with pytest.raises(ConfigError, match="ViT and Swin"):
+        grad_cam(network, torch.zeros(1, 3, side, side), torch.tensor([0]))
 
 
 def test_heat_lies_on_the_spot_and_is_lost_when_the_network_forgets(learned):

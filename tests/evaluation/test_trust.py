@@ -42,9 +42,42 @@ def test_promises_hold_on_new_photos(known):
     for coverage in judged.coverage:
         assert coverage.low <= coverage.groups <= coverage.high
         assert coverage.kept
+        assert coverage.answered is not None
+        assert coverage.accuracy_answered is not None
+        assert coverage.accuracy_answered.low < coverage.accuracy_answered.value < 1
+        assert coverage.accuracy_answered.value > judged.after.accuracy, "what is answered is the easier part"
+        assert coverage.accuracy_answered.count == round(coverage.answered.value * judged.cells)
+        assert coverage.by_class == {}, "one promise for all"
     assert 0.01 < judged.false_alarms < 0.12
     sizes = [coverage.size for coverage in judged.coverage]
     assert sizes == sorted(sizes)
+
+
+def test_a_promise_for_each_class_is_judged_by_class(known):
+    calibration = calibrated(known, photos(300, 1), by_class=True, coverages=(0.8,))
+    assert calibration.class_groups == {"a": 100, "b": 100, "c": 100}
+    held = photos(300, 2)
+    (coverage,) = judge(calibration, known, held, "test").coverage
+    assert list(coverage.by_class) == list(CLASSES)
+    for found in coverage.by_class.values():
+        assert found.low < 0.8 < found.high
+        assert found.low <= found.groups <= found.high
+        assert found.kept
+    wrong = Held(np.roll(held.logits, 1, axis=0), held.features, held.labels, held.groups)
+    (broken,) = judge(calibration, known, wrong, "test").coverage
+    assert not all(found.kept for found in broken.by_class.values())
+    without = Held(*(part[held.labels > 0] for part in (held.logits, held.features, held.labels)),
+                   tuple(np.asarray(held.groups)[held.labels > 0]))  # fmt: skip
+    (coverage,) = judge(calibration, known, without, "test").coverage
+    assert list(coverage.by_class) == ["b", "c"]
+
+
+def test_no_sure_answer_has_no_accuracy(known):
+    calibration = calibrated(known, photos(60, 1)).model_copy(update={"novelty_threshold": 0.0})
+    found = judge(calibration, known, photos(40, 2), "test").coverage[0]
+    assert found.answered is not None
+    assert found.answered.value == 0
+    assert found.accuracy_answered is None
 
 
 def test_coverage_over_many_calibrations_is_what_was_stated(known):
@@ -63,6 +96,8 @@ def test_the_file_keeps_everything(known):
     calibration = calibrated(known, photos(60, 1), by_class=True, score="aps", coverages=(0.8, 0.995))
     again = Calibration.model_validate_json(calibration.model_dump_json())
     assert again == calibration
+    earlier = calibration.model_dump(mode="json", exclude={"class_groups"})
+    assert Calibration.model_validate(earlier).class_groups == {}
     assert again.limits(0.995).tolist() == [np.inf] * 3
     assert np.isfinite(again.limits(0.8)).all()
     held = photos(30, 2)

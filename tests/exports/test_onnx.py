@@ -3,22 +3,27 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from cytoforge.core.batch import DataShape
 from cytoforge.core.errors import CheckpointError, ConfigError
+from cytoforge.core.files import write_json
 from cytoforge.core.run import Run
 from cytoforge.evaluation.classifiers import fit, open_classifier
 from cytoforge.evaluation.recipes import RECIPES
+from cytoforge.evaluation.trust import Calibration
 from cytoforge.exports.classifier_onnx import write_classifier
 from cytoforge.exports.generator_onnx import generator_graph, write_generator
 from cytoforge.exports.onnx_network import OPSET, Graph, external_tensors, run_onnx, write_onnx
 from cytoforge.methods.catalogue import METHODS
 from cytoforge.sampling.generator import Generator, open_generator
+from cytoforge.stages.predict import predict
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
@@ -112,7 +117,7 @@ def test_the_classifier_gives_the_logits_of_torch(tmp_path, views) -> None:
         update={"resolution": 16, "steps": 2, "batch": 4, "views": views}
     )
     fitted = fit(recipe, CELLS, np.arange(12) % 3, ("a", "b", "c"), folder=tmp_path / "run")
-    (tmp_path / "run" / "calibration.json").write_text('{"temperature": 1.5}')
+    write_json(tmp_path / "run" / "calibration.json", calibration(fitted.classes, tmp_path / "run"))
     write_classifier(Run.open(tmp_path / "run"), tmp_path / "out")
     facts = json.loads((tmp_path / "out" / "export.json").read_text(encoding="utf-8"))
     assert facts["temperature"] == 1.5
@@ -120,6 +125,41 @@ def test_the_classifier_gives_the_logits_of_torch(tmp_path, views) -> None:
     levels = ((fitted.prepared(CELLS) + 1) * 127.5).round().numpy()
     found = run_onnx(tmp_path / "out" / "classifier.onnx", {"images": levels})[0]
     np.testing.assert_allclose(found, open_classifier(tmp_path / "run").logits(CELLS), atol=1e-4)
+    for wrong, words in (({"weights_sha256": "0"}, "other weights"), ({"format": 2}, "cannot be read")):
+        write_json(
+            tmp_path / "run" / "calibration.json", {**calibration(fitted.classes, tmp_path / "run"), **wrong}
+        )
+        with pytest.raises(CheckpointError, match=words):
+            write_classifier(Run.open(tmp_path / "run"), tmp_path / "refused")
+    assert not (tmp_path / "refused").exists()
+
+
+def calibration(classes: tuple[str, ...], run: Path) -> dict[str, Any]:
+    """The content of a calibration.json with a temperature of 1.5."""
+    found = Calibration(
+        classes=classes, weights_sha256=open_classifier(run).weights_sha256, part="val", cells=20,
+        groups=("1",), temperature=1.5, score="lac", by_class=False, thresholds={}, novelty="neighbours",
+        false_alarm=0.05, novelty_threshold=None, reference_sha256="0",
+    )  # fmt: skip
+    return found.model_dump(mode="json")
+
+
+@pytest.mark.parametrize("fit_", ["crop", "pad", "stretch"])
+def test_the_example_of_the_card_answers_as_predict_does(tmp_path, monkeypatch, fit_) -> None:
+    recipe = RECIPES["basic-cnn"].model_copy(
+        update={"resolution": 16, "steps": 20, "batch": 12, "learning_rate": 0.01, "fit": fit_}
+    )
+    fit(recipe, CELLS, np.arange(12) % 3, ("a", "b", "c"), folder=tmp_path / "run")
+    picture = np.random.default_rng(1).integers(0, 256, (21, 40, 3), np.uint8)
+    picture[:, :8], picture[:, 32:] = 0, (255, 0, 0)
+    Image.fromarray(picture).save(tmp_path / "cell.png")
+    write_classifier(Run.open(tmp_path / "run"), tmp_path)
+    code = (tmp_path / "README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, Any] = {}
+    exec(code, found)
+    (cell,) = predict(tmp_path / "run", tmp_path / "cell.png", tmp_path / "out", engine="torch").cells
+    np.testing.assert_allclose(found["probabilities"][0], list(cell["probabilities"].values()), atol=1e-4)
 
 
 _TINY = {

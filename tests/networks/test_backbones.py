@@ -82,6 +82,8 @@ def test_faults_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
         Backbone("resnet5O", 2, 32, "none")
     with pytest.raises(ConfigError, match="choose a larger resolution"):
         Backbone("inception_v3", 2, 32, "none")
+    with pytest.raises(ConfigError, match="set resolution=224"):
+        Backbone("vit_tiny_patch16_224", 2, 128, "none")
 
     import timm
 

@@ -4,13 +4,17 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
+from pydantic import ValidationError
 
 from cytoforge.cli.main import run as command
 from cytoforge.core.errors import ConfigError, DataError
 from cytoforge.evaluation.classifiers import open_classifier
+from cytoforge.report.classify import Judged
 from cytoforge.stages.classify import report, train
 
 TINY = {"resolution": 16, "steps": 30, "batch": 8, "learning_rate": 3e-3}
@@ -51,6 +55,67 @@ def test_a_report_says_everything_twice_and_goes_on(tiny_cells: Path, tmp_path: 
     assert [path.stat().st_mtime_ns for path in done][1:] == before[1:], "finished folds are only read"
 
 
+def test_workers_give_the_tables_of_one_process(tiny_cells: Path, tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"recipe": "basic-cnn", "settings": {**TINY, "steps": 4}, "folds": 2}
+    places: dict[str, dict[str, Any]] = {"one": {}, "two": {"executor": "loky", "workers": 2}}
+    tables = []
+    for name, workers in places.items():
+        out = tmp_path / name
+        report(tiny_cells, out, **asked, **workers)
+        numbers = json.loads((out / "classify.json").read_text())
+        assert numbers["settings"]["precision"] == "32-true", "not measured by each worker"
+        for protocol in ("random", "grouped"):
+            del numbers[protocol]["seconds"]
+        tables.append(((out / "predictions.csv").read_bytes(), numbers))
+    assert tables[0] == tables[1]
+
+
+def test_files_that_are_left_out_are_named(
+    tiny_cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cells = tmp_path / "cells"
+    shutil.copytree(tiny_cells, cells)
+    (cells / "red" / "<b>.png").write_bytes((cells / "red" / "000_00.png").read_bytes()[:300])
+    (cells / "blue" / "empty.png").write_bytes(b"")
+    judged = report(cells, tmp_path / "out", recipe="basic-cnn", settings={**TINY, "steps": 2}, folds=2)
+    assert judged.cells == 80
+    stored = json.loads((tmp_path / "out" / "classify.json").read_text())
+    assert stored["format"] == 1
+    assert [path for path, _ in stored["faults"]] == ["blue/empty.png", "red/<b>.png"]
+    assert all(reason for _, reason in stored["faults"])
+    page = (tmp_path / "out" / "classify.html").read_text()
+    assert "2 files are left out" in page
+    assert "<b>.png" not in page
+    again = ["classify", "report", str(cells), "--out", str(tmp_path / "out"), "--recipe", "basic-cnn"]
+    again += [word for name, value in {**TINY, "steps": 2}.items() for word in ("--set", f"{name}={value}")]
+    assert command([*again, "--folds", "2"]) == 0
+    assert "2 files are left out" in capsys.readouterr().out
+    with pytest.raises(ValidationError, match="format"):
+        Judged.model_validate({**stored, "format": 2})
+
+
+def test_measurements_say_what_was_chosen_and_what_is_missing(tiny_cells: Path, tmp_path: Path) -> None:
+    cells = tmp_path / "cells"
+    shutil.copytree(tiny_cells, cells)
+    Image.fromarray(np.full((48, 48, 3), 230, np.uint8)).save(cells / "red" / "100_00.png")
+    settings = {
+        "masks": "unsupervised",
+        "scales": ("standard",),
+        "C": (1.0,),
+        "gamma": (0.01,),
+        "inner_folds": 2,
+    }
+    judged = report(cells, tmp_path / "out", recipe="svm", settings=settings, folds=2, group=r"(\w+/\d+)_")
+    assert judged.measuring is not None
+    assert judged.measuring.from_given_masks == 0
+    assert judged.measuring.unmeasured + judged.measuring.incomplete >= 1
+    assert [set(search.chosen) for search in judged.grouped.searches] == [{"C", "gamma", "scale"}] * 2
+    assert all(0 <= search.inner_accuracy <= 1 for search in judged.grouped.searches)
+    page = (tmp_path / "out" / "classify.html").read_text()
+    assert "medians of" in page
+    assert "scale standard" in page
+
+
 def test_names_that_a_spreadsheet_would_run(tiny_cells: Path, tmp_path: Path) -> None:
     cells = tmp_path / "cells"
     shutil.copytree(tiny_cells / "blue", cells / "=cmd")
@@ -80,3 +145,5 @@ def test_a_run_is_trained_and_opened(
         train(tiny_cells, place, recipe="basic-cnn", settings={**TINY, "steps": 31}, resume=True)
     with pytest.raises(ConfigError, match="--resume"):
         train(tiny_cells, place, recipe="basic-cnn", settings=TINY)
+    with pytest.raises(ConfigError, match="classify report"):
+        train(tiny_cells, tmp_path / "svm", recipe="svm")

@@ -75,6 +75,9 @@ def test_calibration_is_kept_and_judged_on_groups_it_has_not_seen(trained, calib
     assert set(content.groups) == own
     assert content.framings is not None
     assert 2 < content.framings[1] < 8  # 40 px over a nucleus of 8 px
+    for coverage in content.judged.coverage:
+        assert coverage.answered is not None
+        assert coverage.answered.count == content.judged.cells
     assert (trained / "calibration" / "calibration.png").is_file()
 
 
@@ -93,7 +96,40 @@ def test_a_folder_becomes_a_table_a_file_and_a_picture(trained, calibrated, cell
     assert "Not for diagnosis" in content["notice"]
     assert "not an official guideline" in content["note"]
     assert content["cells"][0]["probabilities"].keys() == {"=blue", "red"}
+    names = [row["image"] for row in rows]
+    assert content["annotated"] == dict.fromkeys(names[:60], "annotated.png")
     assert (tmp_path / "out" / "annotated.png").is_file()
+
+
+def test_results_inside_the_folder_are_no_pictures(trained, calibrated, tmp_path):
+    (tmp_path / "sub").mkdir()
+    Image.fromarray(cell(np.random.default_rng(5), 1)).save(tmp_path / "sub" / "cell.png")
+    for _ in range(2):
+        found = predict(trained, tmp_path, tmp_path / "answers", coverage=0.8, engine="torch")
+        assert [each["image"] for each in found.cells] == ["sub/cell.png"]
+    again = explain(trained, tmp_path, tmp_path / "answers", coverage=0.8)
+    assert len(again.cells) == 1
+    above = predict(trained, tmp_path / "sub", tmp_path, coverage=0.8, engine="torch")
+    assert len(above.cells) == 1
+    with pytest.raises(ConfigError, match="folder of the pictures"):
+        predict(trained, tmp_path, tmp_path, coverage=0.8, engine="torch")
+
+
+def test_predictions_say_which_photo_is_drawn_where(trained, calibrated, tmp_path):
+    rng = np.random.default_rng(1)
+    (tmp_path / "in").mkdir()
+    for name in ("b.png", "d.png"):
+        Image.fromarray(cell(rng, 1, 120)).save(tmp_path / "in" / name)
+    Image.fromarray(np.full((80, 80, 3), 220, np.uint8)).save(tmp_path / "in" / "c.png")
+    (tmp_path / "in" / "a.png").write_bytes(b"no picture")
+    predict(trained, tmp_path / "in", tmp_path / "out", photos=True, coverage=0.8, engine="torch")
+    content = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert content["annotated"] == {
+        "b.png": "annotated-0001.png", "c.png": "annotated-0002.png", "d.png": "annotated-0003.png",
+    }  # fmt: skip
+    for name, file in content["annotated"].items():
+        with Image.open(tmp_path / "in" / name) as photo, Image.open(tmp_path / "out" / file) as drawn:
+            assert photo.size == drawn.size
 
 
 def test_a_cell_beyond_the_limit_is_of_an_unknown_kind(trained, calibrated, tmp_path):
@@ -174,6 +210,9 @@ def test_wrong_use_is_refused_in_words(trained, calibrated, cells, tmp_path, cap
         predict(trained, tmp_path / "none", tmp_path / "a", coverage=0.8, engine="torch")
     with pytest.raises(ConfigError, match="--part train"):
         calibrate(trained, part="train")
+    for judged_on in ("val", "train"):
+        with pytest.raises(ConfigError, match=f"--judged-on {judged_on}"):
+            calibrate(trained, judged_on=judged_on)
     reference = trained / "calibration" / "reference.safetensors"
     before = reference.read_bytes()
     reference.write_bytes(before[:-4] + b"\0\0\0\1")

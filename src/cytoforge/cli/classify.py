@@ -90,7 +90,7 @@ def report(
         executor: where folds are computed.
         workers: how many folds at once; as many as the executor offers where not given.
     """
-    from cytoforge.report.classify import sentence
+    from cytoforge.report.classify import left_out, sentence
     from cytoforge.stages import classify as stage
 
     judged = stage.report(
@@ -110,8 +110,10 @@ def report(
         "random": judged.random.scores.accuracy,
         "grouped": judged.grouped.scores.accuracy,
         "leak_inflation": judged.leak,
+        "faults": judged.faults,
     }
-    return Outcome(facts, f"{sentence(judged)}\n{out / 'classify.html'}")
+    lines = [sentence(judged), *([f"{left_out(judged.faults)}."] if judged.faults else [])]
+    return Outcome(facts, "\n".join([*lines, str(out / "classify.html")]))
 
 
 def calibrate(
@@ -226,6 +228,8 @@ def predict(
     text = f"{len(found.cells)} cells: {listed or 'none found'}.\n{out / 'predictions.csv'}"
     if found.faults:
         text += f"\n{len(found.faults)} pictures could not be used; see predictions.json."
+    if not photos and len(found.annotated) < len(found.cells):
+        text += f"\nannotated.png shows the first {len(found.annotated)} cells."
     return Outcome(facts, text)
 
 
@@ -265,6 +269,12 @@ def explain(
     return Outcome(facts, f"{len(found.cells)} cells explained: {out / 'explanation.html'}")
 
 
+def _right(share: Any) -> str:
+    if share is None:
+        return ""
+    return f", {share.value:.1%} of these rightly ({share.low:.1%} to {share.high:.1%})"
+
+
 def _calibration_text(found: Any, path: Path) -> str:
     lines = [
         f"temperature {found.temperature:.3f}, learned from {found.cells} cells of {len(found.groups)} groups"
@@ -277,11 +287,16 @@ def _calibration_text(found: Any, path: Path) -> str:
             f"  calibration error {before.error:.3f} -> {after.error:.3f} (chance gives "
             f"{after.chance_error:.3f}), Brier {before.brier:.3f} -> {after.brier:.3f}",
         ]
-        lines += [
-            f"  promised {each.stated:.0%}: {each.groups:.1%} of groups' cells covered (chance allows "
-            f"{each.low:.1%} to {each.high:.1%}), {each.size:.2f} classes in a set"
-            for each in judged.coverage
-        ]
+        for each in judged.coverage:
+            lines += [
+                f"  promised {each.stated:.0%}: {each.groups:.1%} of groups' cells covered (chance allows "
+                f"{each.low:.1%} to {each.high:.1%}), {each.size:.2f} classes in a set",
+                f"    {each.answered.value:.1%} answered{_right(each.accuracy_answered)}",
+            ]
+            lines += [
+                f"    {name}: {own.groups:.1%} (chance allows {own.low:.1%} to {own.high:.1%})"
+                for name, own in each.by_class.items()
+            ]
         lines.append(
             f"  {judged.false_alarms:.1%} called of an unknown kind, {found.false_alarm:.0%} promised"
         )

@@ -19,6 +19,9 @@ def grad_cam(network: ImageClassifier, images: Tensor, classes: Tensor) -> Tenso
 
         L = ReLU(sum over channels k of a_k A_k),   a_k = mean over places of d score / d A_k
 
+    Of a transformer A are its tokens, each at its place: the last ones, or, where the head reads the class
+    token alone, those that the last block's attention reads.
+
     Args:
         network: classifier; used as it is in evaluation mode.
         images: (N, 3, R, R) in [-1, 1].
@@ -28,6 +31,9 @@ def grad_cam(network: ImageClassifier, images: Tensor, classes: Tensor) -> Tenso
         (N, h, w) of the size of the last feature maps, not negative. 0 everywhere where no place speaks for
         the class.
 
+    Raises:
+        ConfigError: the network's features are no grid of places.
+
     Reference:
         Selvaraju et al., Grad-CAM: visual explanations from deep networks via gradient-based localization,
         ICCV 2017, equations 1 and 2. https://arxiv.org/abs/1610.02391
@@ -35,13 +41,12 @@ def grad_cam(network: ImageClassifier, images: Tensor, classes: Tensor) -> Tenso
     training = network.training
     network.eval()
     try:
-        with torch.no_grad():
-            maps = network.maps(images)
-        maps = maps.detach().requires_grad_()
         with torch.enable_grad():
-            scores = network.head(network.pooled(maps)).gather(1, classes[:, None]).sum()
-            (slopes,) = torch.autograd.grad(scores, maps)
-        weighted = slopes.mean((2, 3), keepdim=True) * maps.detach()
+            activations, logits = network.explained(images)
+            scores = logits.gather(1, classes[:, None]).sum()
+            (slopes,) = torch.autograd.grad(scores, activations)
+        weights = network.grid(slopes).mean((2, 3), keepdim=True)
+        weighted = weights * network.grid(activations.detach())
         return weighted.sum(1).clamp(min=0)
     finally:
         network.train(training)

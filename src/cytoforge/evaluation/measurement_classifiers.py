@@ -103,7 +103,7 @@ class MeasurementClassifier:
     def probabilities(self, values: NDArray[np.float64]) -> NDArray[np.float32]:
         """Class probabilities (N, K) of measurements (N, 53); a class without training cells has 0."""
         found = np.zeros((len(values), len(self.classes)), np.float32)
-        found[:, self.pipeline.classes_] = self.pipeline.predict_proba(_columns(self.recipe, values))
+        found[:, self.pipeline.classes_] = self.pipeline.predict_proba(used_columns(self.recipe, values))
         return found
 
     def logits(self, values: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -153,7 +153,7 @@ def fit_measurements(
             f"measurements {values.shape}, {len(labels)} labels and {len(groups)} groups do not fit: "
             f"there are {len(MEASUREMENTS)} measurements of a cell."
         )
-    known, count = _columns(recipe, values), _inner_folds(recipe, labels, groups)
+    known, count = used_columns(recipe, values), _inner_folds(recipe, labels, groups)
     folds = grouped_folds(labels, groups, count, derive(seed, "inner"))
     inner = [(fold.train, fold.test) for fold in folds]
     with warnings.catch_warnings():
@@ -169,8 +169,8 @@ def fit_measurements(
     return MeasurementClassifier(recipe, tuple(classes), chosen, float(search.best_score_), best)
 
 
-def _columns(recipe: MeasurementRecipe, values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Measurements of the recipe's regions, finite or NaN."""
+def used_columns(recipe: MeasurementRecipe, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Measurements (N, M) of the recipe's regions out of (N, 53), finite or NaN."""
     wanted = [recipe.regions == "both" or name.startswith(recipe.regions) for name in MEASUREMENTS]
     kept = values[:, wanted]
     found: NDArray[np.float64] = np.where(np.isfinite(kept), kept, np.nan)

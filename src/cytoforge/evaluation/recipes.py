@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from pydantic import Field
@@ -25,7 +26,9 @@ class Recipe(ClassifierConfig):
         8, ge=1, description="linear: changed copies of each image whose features are learned"
     )
     precision: Literal["auto", "32-true", "bf16-mixed"] = Field(
-        "auto", description="number format of training; auto measures which one this machine gains from"
+        "auto",
+        description="number format of training; auto measures which one this machine gains from in a single "
+        "training, and is 32-true where several are compared",
     )
     views: Literal[1, 8] = Field(1, description="8 averages the logits of all flips and quarter turns")
 
@@ -65,6 +68,17 @@ RECIPES: dict[str, Recipe] = {
 }  # fmt: skip
 """Recipes by name. Those of source 001 keep its heads, those of source 002 the architectures' own."""
 
+_IDLE: dict[tuple[str, str], frozenset[str]] = {
+    ("mode", "linear"): frozenset({"mixup", "dropout", "frozen_norm", "body_rate", "hold", "precision"}),
+    ("mode", "staged"): frozenset({"copies"}),
+    ("mode", "full"): frozenset({"copies", "hold"}),
+    ("mode", "scratch"): frozenset({"copies", "hold", "weights"}),
+    ("architecture", BASIC_CNN): frozenset({"weights", "head", "frozen_norm"}),
+}
+"""Settings that do nothing where another one has a value."""
+_HARMLESS = {"weights": "none", "precision": "32-true"}
+"""What such a setting may say beside its default: the truth."""
+
 
 def recipe_of(name: str, settings: dict[str, Any] | None = None) -> Recipe:
     """The recipe of a name, or of any architecture of timm, with some settings exchanged.
@@ -74,7 +88,7 @@ def recipe_of(name: str, settings: dict[str, Any] | None = None) -> Recipe:
         settings: field -> value or text.
 
     Raises:
-        ConfigError: there is no such recipe, or settings do not fit.
+        ConfigError: there is no such recipe, or settings do not fit, or do nothing.
     """
     if name.startswith("timm:"):
         base = RECIPES["lite0"].model_copy(update={"architecture": name.removeprefix("timm:")})
@@ -92,4 +106,21 @@ def recipe_of(name: str, settings: dict[str, Any] | None = None) -> Recipe:
             f"recipe {name}: mode=linear learns from the features of a trained network, which weights=none, "
             f"{BASIC_CNN} and head=flatten do not have; choose mode=scratch or mode=full."
         )
+    _refuse_idle(name, recipe, settings or {})
     return recipe
+
+
+def _refuse_idle(name: str, recipe: Recipe, given: Iterable[str]) -> None:
+    """Settings that were given and would be ignored."""
+    for (field, value), idle in _IDLE.items():
+        wrong = [
+            f"{setting}={getattr(recipe, setting)}"
+            for setting in sorted(idle.intersection(given))
+            if getattr(recipe, field) == value
+            and getattr(recipe, setting) not in (Recipe.model_fields[setting].default, _HARMLESS.get(setting))
+        ]
+        if wrong:
+            raise ConfigError(
+                f"recipe {name}: {', '.join(wrong)} does nothing with {field}={value}; leave it out, or "
+                f"choose another {field}."
+            )

@@ -26,7 +26,9 @@ from cytoforge.evaluation.conformal import (
     true_class_scores,
 )
 from cytoforge.evaluation.distances import Floats
+from cytoforge.evaluation.metrics import Share
 from cytoforge.evaluation.novelty import Kind, Known
+from cytoforge.evaluation.statistics import wilson
 
 FEWEST = 20
 """Held-out cells below which nothing is calibrated."""
@@ -34,6 +36,22 @@ FEWEST = 20
 
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ClassCoverage(_Record):
+    """How often sets hold the class of cells of one class, where each class has thresholds of its own.
+
+    Attributes:
+        groups: share of its cells covered, every group weighing the same.
+        low: lower end of what a right method gives `groups` with 95 % chance at so few groups.
+        high: upper end.
+        kept: whether `groups` is at least `low`.
+    """
+
+    groups: float
+    low: float
+    high: float
+    kept: bool
 
 
 class Coverage(_Record):
@@ -50,6 +68,10 @@ class Coverage(_Record):
         single: share of sets of one class.
         empty: share of empty sets.
         classes: class -> share of its cells covered.
+        by_class: class -> how its own promise was kept; empty where only one is made for all classes.
+        answered: share of cells whose answer is sure, see `Answers`; cells are taken as independent in its
+            interval. None in older files.
+        accuracy_answered: share of these that are named rightly; None where no answer is sure.
     """
 
     stated: float
@@ -62,6 +84,9 @@ class Coverage(_Record):
     single: float
     empty: float
     classes: dict[str, float]
+    by_class: dict[str, ClassCoverage] = {}
+    answered: Share | None = None
+    accuracy_answered: Share | None = None
 
 
 class Judged(_Record):
@@ -96,6 +121,7 @@ class Calibration(_Record):
         part: of the split that it was fitted on.
         cells: fitted on so many cells.
         groups: fitted on these groups.
+        class_groups: class -> how many of them hold cells of it.
         temperature: see `evaluation.calibration`.
         score: of the sets, see `evaluation.conformal`.
         by_class: whether each class has thresholds of its own.
@@ -116,6 +142,7 @@ class Calibration(_Record):
     part: str
     cells: int
     groups: tuple[str, ...]
+    class_groups: dict[str, int] = {}
     temperature: float
     score: Score
     by_class: bool
@@ -257,6 +284,7 @@ def calibrate(
         part=part,
         cells=len(held.labels),
         groups=tuple(sorted(set(held.groups))),
+        class_groups={name: len(set(_of_class(held, label))) for label, name in enumerate(classes)},
         temperature=temperature,
         score=score,
         by_class=by_class,
@@ -313,7 +341,7 @@ def judge(calibration: Calibration, known: Known, held: Held, part: str, seed: i
         groups=len(set(held.groups)),
         before=reliability(held.labels, softmax(held.logits), seed=seed),
         after=reliability(held.labels, first.probabilities, seed=seed),
-        coverage=tuple(_coverage(calibration, held, found.sets, level) for level, found in answers.items()),
+        coverage=tuple(_coverage(calibration, held, found, level) for level, found in answers.items()),
         false_alarms=float(first.unknown.mean()),
     )
 
@@ -329,8 +357,8 @@ def group_mean(values: NDArray[np.bool_], groups: Sequence[str]) -> float:
     return float((np.bincount(code, values) / np.bincount(code)).mean())
 
 
-def _coverage(calibration: Calibration, held: Held, sets: NDArray[np.bool_], stated: float) -> Coverage:
-    inside, sizes = covered(sets, held.labels), sets.sum(1)
+def _coverage(calibration: Calibration, held: Held, found: Answers, stated: float) -> Coverage:
+    inside, sizes, sure = covered(found.sets, held.labels), found.sets.sum(1), found.sure
     groups = group_mean(inside, held.groups)
     low, high = coverage_range(len(calibration.groups), len(set(held.groups)), stated)
     return Coverage(
@@ -348,7 +376,35 @@ def _coverage(calibration: Calibration, held: Held, sets: NDArray[np.bool_], sta
             for label, name in enumerate(calibration.classes)
             if (held.labels == label).any()
         },
+        by_class=_by_class(calibration, held, inside, stated) if calibration.by_class else {},
+        answered=_share(sure),
+        accuracy_answered=_share((found.found == held.labels)[sure]) if sure.any() else None,
     )
+
+
+def _by_class(
+    calibration: Calibration, held: Held, inside: NDArray[np.bool_], stated: float
+) -> dict[str, ClassCoverage]:
+    """Coverage of each class that both parts have cells of."""
+    kept = {}
+    for label, name in enumerate(calibration.classes):
+        own, learned = _of_class(held, label), calibration.class_groups.get(name, 0)
+        if not own or not learned:
+            continue
+        groups = group_mean(inside[held.labels == label], own)
+        low, high = coverage_range(learned, len(set(own)), stated)
+        kept[name] = ClassCoverage(groups=groups, low=low, high=high, kept=groups >= low)
+    return kept
+
+
+def _of_class(held: Held, label: int) -> list[str]:
+    """The group of each cell of a class."""
+    return [group for group, own in zip(held.groups, held.labels, strict=True) if own == label]
+
+
+def _share(hits: NDArray[np.bool_]) -> Share:
+    low, high = wilson(int(hits.sum()), len(hits))
+    return Share(value=float(hits.mean()), low=low, high=high, count=len(hits))
 
 
 def _finite(value: float) -> float | None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
-from cytoforge.core.files import sha256_file, write_atomic, write_json
+from cytoforge.core.errors import CheckpointError, DataError
+from cytoforge.core.files import read_json, sha256_file, write_atomic, write_json
 from cytoforge.core.randomness import normal
 from cytoforge.core.run import Run
 from cytoforge.data.augment import square_views
 from cytoforge.evaluation.classifiers import Fitted, open_classifier
+from cytoforge.evaluation.trust import Calibration
 from cytoforge.exports.cards import classifier_card
 from cytoforge.exports.onnx_network import OPSET, Graph, write_onnx
 
@@ -42,13 +44,14 @@ def write_classifier(run: Run, out: Path, checkpoint: str = "best") -> list[Path
     The parity gate compares ONNX Runtime with torch, and both with what the classifier itself gives.
 
     Raises:
-        CheckpointError: `run` holds no usable classifier, or ONNX Runtime computes something else.
+        CheckpointError: `run` holds no usable classifier, its calibration is broken or of other weights, or
+            ONNX Runtime computes something else.
         ConfigError: a package is missing.
     """
     fitted = open_classifier(run, checkpoint)
+    temperature = _temperature(run.path, fitted)
     graph = classifier_graph(fitted, run)
     parity = write_onnx(graph, out / FILE)
-    temperature = _temperature(run.path)
     facts = {
         "kind": "classifier",
         "classes": list(fitted.classes),
@@ -85,14 +88,35 @@ def classifier_graph(fitted: Fitted, run: Run) -> Graph:
     return Graph(network, ("images",), ("logits",), example, marks, tolerance=1e-3)
 
 
-def _temperature(run: Path) -> float | None:
+def _temperature(run: Path, fitted: Fitted) -> float | None:
     """The calibrated temperature of a run, None where it was not calibrated."""
     path = run / "calibration.json"
     if not path.is_file():
         return None
-    content = json.loads(path.read_text(encoding="utf-8"))
-    value = content.get("temperature") if isinstance(content, dict) else None
-    return float(value) if isinstance(value, int | float) and np.isfinite(value) else None
+    again = f"run cytoforge classify calibrate {run} again."
+    try:
+        calibration = Calibration.model_validate(read_json(path))
+    except (DataError, ValidationError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}); {again}") from error
+    if calibration.weights_sha256 != fitted.weights_sha256 or calibration.classes != fitted.classes:
+        raise CheckpointError(f"{path} belongs to other weights; {again}")
+    return calibration.temperature
+
+
+_SQUARE = {
+    "crop": """
+side = min(picture.size)
+left, top = (picture.width - side) // 2, (picture.height - side) // 2
+picture = picture.crop((left, top, left + side, top + side))  # the middle, as in training""",
+    "pad": """
+pixels, side = numpy.asarray(picture), max(picture.size)
+edge = numpy.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+square = Image.new("RGB", (side, side), tuple(int(level) for level in numpy.median(edge, axis=0)))
+square.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
+picture = square  # with a border of its edge's colour, as in training""",
+    "stretch": "",
+}
+"""How a picture becomes square, as `data.transform` does it."""
 
 
 def _usage(fitted: Fitted, temperature: float | None) -> str:
@@ -103,11 +127,10 @@ import numpy, onnxruntime
 from PIL import Image
 
 session = onnxruntime.InferenceSession("{FILE}")
-picture = Image.open("cell.png").convert("RGB").resize(({side}, {side}), Image.Resampling.BICUBIC)
+picture = Image.open("cell.png").convert("RGB"){_SQUARE[fitted.recipe.fit]}
+picture = picture.resize(({side}, {side}), Image.Resampling.BICUBIC)
 images = numpy.asarray(picture, numpy.float32).transpose(2, 0, 1)[None]  # (1, 3, {side}, {side}) in 0..255
 logits = session.run(None, {{"images": images}})[0]
 scaled = {divided}
 probabilities = numpy.exp(scaled - scaled.max()) / numpy.exp(scaled - scaled.max()).sum()
-```
-
-Prepare pictures as in training: fit "{fitted.recipe.fit}" makes them square before they are resized."""
+```"""

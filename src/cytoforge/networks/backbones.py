@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import isqrt
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import safetensors
 import safetensors.torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.settings import suggestion
 from cytoforge.networks.efficientnet_lite import efficientnet_lite0
-from cytoforge.networks.image_classifier import ImageClassifier, StandardisedLinear
+from cytoforge.networks.image_classifier import EXPLAINABLE, ImageClassifier, StandardisedLinear
 from cytoforge.networks.mobilenet_v2 import mobilenet_v2
 from cytoforge.networks.torchvision_cpu import prepare_torchvision
 
@@ -77,7 +78,7 @@ class Backbone(ImageClassifier):
         self.train()
 
     def maps(self, images: Tensor) -> Tensor:
-        """Feature maps (N, C, h, w) of images (N, 3, R, R) in [-1, 1]."""
+        """Features of images (N, 3, R, R) in [-1, 1] as timm has them: maps, or a transformer's tokens."""
         standardised = (images.mul(0.5).add(0.5) - self.mean) / self.deviation
         maps: Tensor = self.body.forward_features(standardised)  # type: ignore[operator]
         return maps
@@ -89,6 +90,51 @@ class Backbone(ImageClassifier):
         )
         dropped: Tensor = self.dropout(features)
         return dropped
+
+    def explained(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The last activations that differ by place, and the logits (N, K) as a function of them alone.
+
+        A head that reads only the class token does not see the last tokens of places: then these are the
+        tokens as the last block's attention reads them.
+
+        Args:
+            images: (N, 3, R, R) in [-1, 1].
+
+        Raises:
+            ConfigError: timm does not say where such an architecture keeps them.
+        """
+        if getattr(self.body, "global_pool", None) != "token":
+            return super().explained(images)
+        attended = getattr(list(getattr(self.body, "blocks", [None]))[-1], "norm1", None)
+        if attended is None:
+            raise ConfigError(f"{type(self.body).__name__} hides where it looked: {EXPLAINABLE}")
+        seen: list[Tensor] = []
+
+        def cut(_module: nn.Module, _inputs: Any, tokens: Tensor) -> Tensor:
+            seen.append(tokens.detach().requires_grad_())
+            return seen[0]
+
+        with attended.register_forward_hook(cut):
+            logits = self(images)
+        return seen[0], logits
+
+    def grid(self, activations: Tensor) -> Tensor:
+        """What `explained` gives, or its slopes, as maps (N, C, h, w): (N, h, w, C) or tokens (N, T, C) too.
+
+        Raises:
+            ConfigError: the tokens are not those of a square and the prefix that timm names.
+        """
+        if activations.ndim == 4:
+            last = getattr(self.body, "output_fmt", "NCHW") == "NHWC"
+            return activations.permute(0, 3, 1, 2) if last else activations
+        side = isqrt(activations.shape[1])
+        prefix = activations.shape[1] - side**2
+        if activations.ndim != 3 or prefix not in (0, getattr(self.body, "num_prefix_tokens", 0)):
+            raise ConfigError(
+                f"features {tuple(activations.shape)} of {type(self.body).__name__} are no grid of places: "
+                f"{EXPLAINABLE}"
+            )
+        return activations[:, prefix:].transpose(1, 2).reshape(len(activations), -1, side, side)
 
     def train(self, mode: bool = True) -> Backbone:
         """Switch dropout and batch norm to training, the latter unless it is frozen."""
@@ -180,6 +226,9 @@ def _seen_by_head(
     try:
         return pool(network.eval().maps(torch.zeros(1, 3, resolution, resolution))).shape[1]
     except (RuntimeError, AssertionError) as error:
+        config: Mapping[str, Any] = network.body.pretrained_cfg  # type: ignore[assignment]
+        only = f"set resolution={config['input_size'][-1]}" if config.get("fixed_input_size") else ""
         raise ConfigError(
-            f"{architecture} cannot see images of {resolution} px ({error}); choose a larger resolution."
+            f"{architecture} cannot see images of {resolution} px ({error}); "
+            f"{only or 'choose a larger resolution'}."
         ) from error

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
+import torch
 from torch import Tensor, nn
+
+from cytoforge.core.errors import ConfigError
+
+EXPLAINABLE = "only convolutional networks and transformers like ViT and Swin can be explained."
 
 
 class ImageClassifier(nn.Module, ABC):
@@ -20,11 +26,32 @@ class ImageClassifier(nn.Module, ABC):
 
     @abstractmethod
     def maps(self, images: Tensor) -> Tensor:
-        """The last feature maps (N, C, h, w) of images (N, 3, R, R) in [-1, 1]."""
+        """The last feature maps of images (N, 3, R, R) in [-1, 1]; `grid` makes them (N, C, h, w)."""
 
     @abstractmethod
     def pooled(self, maps: Tensor) -> Tensor:
-        """What the head sees (N, D) of feature maps (N, C, h, w)."""
+        """What the head sees (N, D) of feature maps as `maps` gives them."""
+
+    def explained(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The last activations that differ by place, and the logits (N, K) as a function of them alone.
+
+        Args:
+            images: (N, 3, R, R) in [-1, 1].
+
+        Raises:
+            ConfigError: the network keeps them in more than one tensor.
+        """
+        with torch.no_grad():
+            maps: Any = self.maps(images)
+        if not isinstance(maps, Tensor):
+            raise ConfigError(f"{type(self).__name__} has features of several kinds: {EXPLAINABLE}")
+        maps = maps.detach().requires_grad_()
+        logits: Tensor = self.head(self.pooled(maps))
+        return maps, logits
+
+    def grid(self, activations: Tensor) -> Tensor:
+        """What `explained` gives, or its slopes, as maps (N, C, h, w)."""
+        return activations
 
     def features(self, images: Tensor) -> Tensor:
         """What the head sees (N, D) of images (N, 3, R, R) in [-1, 1]."""

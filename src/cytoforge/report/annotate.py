@@ -60,14 +60,18 @@ def annotated_photo(photo: NDArray[np.uint8], notes: Sequence[Note]) -> NDArray[
     return np.asarray(picture)
 
 
-def annotated_cells(cells: Sequence[NDArray[np.uint8]], notes: Sequence[Note]) -> NDArray[np.uint8]:
-    """Single cells (H, W, 3) of any size in rows, a note under each; at least one cell."""
+def annotated_cells(
+    cells: Sequence[NDArray[np.uint8]], notes: Sequence[Note], remark: str = ""
+) -> NDArray[np.uint8]:
+    """Single cells (H, W, 3) of any size in rows, a note under each and a remark below; at least one cell."""
     caption = 18
     columns = min(_COLUMNS, len(cells))
     rows = -(-len(cells) // columns)
     wide, high = _TILE + _GAP, _TILE + caption + _GAP
-    sheet = Image.new("RGB", (columns * wide + _GAP, rows * high + _GAP), (PAPER,) * 3)
+    foot = caption + _GAP if remark else _GAP
+    sheet = Image.new("RGB", (columns * wide + _GAP, rows * high + foot), (PAPER,) * 3)
     pen = ImageDraw.Draw(sheet)
+    pen.text((_GAP, rows * high + 2), remark, _UNSURE, font(12), anchor="la")
     for index, (cell, note) in enumerate(zip(cells, notes, strict=True)):
         left, top = _GAP + index % columns * wide, _GAP + index // columns * high
         picture = Image.fromarray(cell)

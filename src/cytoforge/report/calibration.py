@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import cycle
+
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,6 +13,8 @@ from numpy.typing import NDArray
 from cytoforge.evaluation.calibration import Abstention, Reliability
 from cytoforge.evaluation.trust import Judged
 from cytoforge.report.plots import EOSIN, HEMATOXYLIN, PLOT_STYLE, SOFT, png
+
+_GREEN = "#2f7a58"
 
 
 def calibration_picture(
@@ -34,7 +38,7 @@ def calibration_picture(
         panels = figure.subplots(2, 2).ravel()
         _diagram(panels[0], judged)
         _coverage(panels[1], judged)
-        _abstention(panels[2], abstention)
+        _abstention(panels[2], abstention, judged)
         _distances(panels[3], distances, training, limit)
         figure.suptitle(
             f"{judged.cells} cells of {judged.groups} groups ({judged.part}) that nothing was fitted on",
@@ -76,6 +80,9 @@ def _coverage(axes: Axes, judged: Judged) -> None:
     )
     axes.plot(stated, [each.groups for each in judged.coverage], "o", color=HEMATOXYLIN, label="groups")
     axes.plot(stated, [each.cells for each in judged.coverage], "x", color=EOSIN, label="cells")
+    own = [(each.stated, found.groups) for each in judged.coverage for found in each.by_class.values()]
+    if own:
+        axes.plot(*np.transpose(own), ".", color=_GREEN, markersize=5, label="groups, each class alone")
     for each in judged.coverage:
         axes.annotate(
             f"{each.size:.2f} classes",
@@ -92,10 +99,26 @@ def _coverage(axes: Axes, judged: Judged) -> None:
     axes.legend(loc="upper left", fontsize=9)
 
 
-def _abstention(axes: Axes, abstention: Abstention) -> None:
+def _abstention(axes: Axes, abstention: Abstention, judged: Judged) -> None:
     axes.plot(abstention.kept, abstention.error, color=HEMATOXYLIN)
+    for each, marker in zip(judged.coverage, cycle("osD^v")):
+        answered, right = each.answered, each.accuracy_answered
+        if answered is None or right is None:
+            continue
+        axes.errorbar(
+            answered.value,
+            1 - right.value,
+            [[right.high - right.value], [right.value - right.low]],
+            color=EOSIN,
+            marker=marker,
+            linestyle="",
+            elinewidth=1,
+            label=f"sure at {each.stated:.0%}: {answered.value:.0%} answered, {right.value:.1%} rightly",
+        )
     axes.set(xlabel="share answered, surest first", ylabel="share wrong", xlim=(0, 1), ylim=(0, None))
     axes.set_title(f"What is gained by handing over? (area {abstention.area:.3f})")
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(loc="upper left", fontsize=8)
 
 
 def _distances(

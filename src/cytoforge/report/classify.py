@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,32 @@ class Curve(_Record):
     unseen_loss: tuple[float, ...]
 
 
+class Search(_Record):
+    """Settings that one fold's training cells chose.
+
+    Attributes:
+        chosen: setting -> value.
+        inner_accuracy: mean accuracy over the inner folds with them; optimistic, since it chose them.
+    """
+
+    chosen: dict[str, Any]
+    inner_accuracy: float
+
+
+class Measuring(_Record):
+    """How cells became measurements; medians of training cells stand in for what is missing.
+
+    Attributes:
+        from_given_masks: share of the measured cells whose masks the data set itself gives.
+        unmeasured: cells without a single measurement.
+        incomplete: cells with some measurements and not all.
+    """
+
+    from_given_masks: float
+    unmeasured: int
+    incomplete: int
+
+
 class Protocol(_Record):
     """Results of one way of dividing.
 
@@ -56,6 +83,7 @@ class Protocol(_Record):
         sibling: share of the tested cells of whose photo cells were in training.
         seconds: of training, for each fold.
         curves: of each fold; none for classifiers that are not trained step by step.
+        searches: of each fold; none for classifiers whose settings are given.
     """
 
     name: str
@@ -65,12 +93,14 @@ class Protocol(_Record):
     sibling: float
     seconds: tuple[float, ...]
     curves: tuple[Curve, ...]
+    searches: tuple[Search, ...] = ()
 
 
 class Judged(_Record):
     """The content of classify.json.
 
     Attributes:
+        format: of this file.
         data: name of the folder.
         layout: of the folder.
         cells: that could be used.
@@ -84,8 +114,11 @@ class Judged(_Record):
         grouped: results with groups kept together.
         leak: accuracy of the former less that of the latter ("leak inflation").
         published: figures of others on this data set.
+        measuring: of classifiers on measurements, else None.
+        faults: path below the folder and reason of each file that is in no figure.
     """
 
+    format: Literal[1] = 1
     kind: Literal["classify"] = "classify"
     data: str
     layout: str
@@ -100,6 +133,8 @@ class Judged(_Record):
     grouped: Protocol
     leak: Estimate
     published: tuple[Published, ...]
+    measuring: Measuring | None = None
+    faults: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -141,6 +176,10 @@ def build_classify(
         classes=_class_rows(protocols),
         coarse=[_coarse_row(protocol) for protocol in protocols if protocol.coarse is not None],
         leak=_points(judged.leak),
+        left_out=left_out(judged.faults),
+        searches=[
+            f"{_title(protocol)}: {_searched(protocol)}" for protocol in protocols if protocol.searches
+        ],
         shown=percent,
         sentence=sentence(judged),
     )
@@ -175,6 +214,32 @@ def sentence(judged: Judged) -> str:
         f"{interval(judged.random.scores.accuracy)} when cells are divided at random: a leak inflation of "
         f"{_points(judged.leak)} points."
     )
+
+
+def left_out(faults: Sequence[tuple[str, str]], most: int = 3) -> str:
+    """How many files are in no figure, and the commonest reasons.
+
+    Example:
+        >>> left_out([("a.png", "half a file"), ("b.png", "half a file"), ("c.png", "empty")])
+        '3 files are left out (2: half a file; 1: empty)'
+    """
+    reasons = Counter(reason for _, reason in faults).most_common()
+    listed = "; ".join(f"{count}: {reason}" for reason, count in reasons[:most])
+    more = f"; {len(reasons) - most} more reasons" if len(reasons) > most else ""
+    return f"{len(faults)} file{'s are' if len(faults) > 1 else ' is'} left out ({listed}{more})"
+
+
+def _searched(protocol: Protocol) -> str:
+    """Settings with the number of folds that chose them, and accuracy inside the training cells."""
+    sets = Counter(
+        ", ".join(f"{name} {value}" for name, value in sorted(search.chosen.items()))
+        for search in protocol.searches
+    )
+    listed = "; ".join(
+        f"{words} ({count} of {len(protocol.searches)} folds)" for words, count in sets.items()
+    )
+    inner = [search.inner_accuracy for search in protocol.searches]
+    return f"{listed}; accuracy inside the training cells {percent(min(inner))} to {percent(max(inner))}"
 
 
 def _points(leak: Estimate) -> str:

@@ -138,7 +138,7 @@ def calibrate(
     write_atomic(folder / _REFERENCE, reference)
     write_json(folder / _NAMES, {"names": names, "sha256": found.reference_sha256})
     others = _held(trusted, cached, split, judged_on) if split.names(judged_on) else None
-    judged = None if others is None or judged_on == part else judge(found, known, others, judged_on, seed)
+    judged = None if others is None else judge(found, known, others, judged_on, seed)
     framings = _framings(cells, split, seed)
     found = found.model_copy(update={"judged": judged, "framings": framings})
     write_json(trusted.run.path / FILE, found.model_dump(mode="json"))
@@ -219,6 +219,11 @@ def _check(part: str, judged_on: str, coverages: Sequence[float], false_alarm: f
     if part == "train":
         raise ConfigError(
             "--part train: these cells were learned from, so nothing can be calibrated on them."
+        )
+    if judged_on in ("train", part):
+        raise ConfigError(
+            f"--judged-on {judged_on}: these cells were learned from, so nothing can be judged on them; "
+            f"choose {'test' if part == 'val' else 'val'}."
         )
     if not coverages or not all(0 < each < 1 for each in coverages):
         raise ConfigError(f"--coverages must lie between 0 and 1, got {', '.join(map(str, coverages))}.")

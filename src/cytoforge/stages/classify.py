@@ -36,8 +36,8 @@ from cytoforge.evaluation.measurement_classifiers import (
 )
 from cytoforge.evaluation.published import COARSE, PUBLISHED
 from cytoforge.evaluation.recipes import RECIPES, Recipe, recipe_of
-from cytoforge.report.classify import Curve, Judged, Protocol, build_classify
-from cytoforge.stages.measured_folds import measured_fold, measurements_beside
+from cytoforge.report.classify import Curve, Judged, Protocol, Search, build_classify
+from cytoforge.stages.measured_folds import measured_fold, measurements_beside, measuring
 from cytoforge.stages.split import split as split_folder
 
 WATCHED = 250
@@ -81,6 +81,11 @@ def train(
         TrainingError: NaN or divergence.
         KeyboardInterrupt: stopped by the user; saved, but for a linear layer, which takes seconds.
     """
+    if recipe in MEASUREMENT_RECIPES:
+        raise ConfigError(
+            f'recipe "{recipe}" learns from measurements of cells and is judged, not kept: use cytoforge '
+            f"classify report {data} --out DIR --recipe {recipe}."
+        )
     chosen = recipe_of(recipe, dict(settings or {}))
     going_on = resume and (run / "config.json").is_file()
     if not going_on:
@@ -150,9 +155,10 @@ def report(
         "folds": folds,
         "seed": seed,
     }
-    if isinstance(chosen, MeasurementRecipe):
-        measurements_beside(cells, out, chosen.masks)
     cached = _open(cells, chosen)
+    measured = None
+    if isinstance(chosen, MeasurementRecipe):
+        measured = measuring(chosen, measurements_beside(cells, out, chosen.masks), cached.names)
     groups = [parts.groups[name] for name in cached.names]
     divisions = {name: _folds(name, cached.labels, groups, folds, seed) for name in ("random", "grouped")}
     jobs = [
@@ -182,6 +188,8 @@ def report(
         leak=leak_inflation(
             cached.labels, probabilities["random"].argmax(1), probabilities["grouped"].argmax(1), groups, seed
         ),
+        measuring=measured,
+        faults=_left_out(cells, cached),
         published=PUBLISHED.get(cells.layout, ()),
     )
     write_json(out / "classify.json", judged.model_dump(mode="json"))
@@ -247,15 +255,27 @@ def _parts(cells: CellSet, path: Path | None, seed: int) -> Split:
 
 
 def _recipe_of(name: str, settings: dict[str, Any]) -> Recipe | MeasurementRecipe:
+    """The recipe of all folds. The number format is not measured: it would differ between workers."""
     if name in MEASUREMENT_RECIPES:
         return measurement_recipe_of(name, settings)
-    return recipe_of(name, settings)
+    recipe = recipe_of(name, settings)
+    return recipe.model_copy(update={"precision": "32-true"}) if recipe.precision == "auto" else recipe
 
 
 def _open(cells: CellSet, recipe: Recipe | MeasurementRecipe) -> CachedCells:
     """The cells as the recipe sees them; of those that are measured, only names and labels are used."""
     seen = RECIPES["basic-cnn"] if isinstance(recipe, MeasurementRecipe) else recipe
     return open_cache(cells, Preparation(resolution=seen.resolution, fit=seen.fit)).without_masks()
+
+
+def _left_out(cells: CellSet, cached: CachedCells) -> tuple[tuple[str, str], ...]:
+    """Path below the data folder and reason of each file that is in no fold."""
+    base = cells.root if cells.root.is_dir() else cells.root.parent
+    lost = [(fault.path, fault.reason) for fault in cached.faults if not fault.used]
+    return tuple(
+        (path.relative_to(base).as_posix() if path.is_relative_to(base) else path.name, reason)
+        for path, reason in lost
+    )
 
 
 def _folds(
@@ -330,6 +350,11 @@ def _protocol(
         sibling=with_sibling(folds, groups),
         seconds=tuple(result["seconds"] for result in results),
         curves=tuple(Curve.model_validate(result["curve"]) for result in results if "curve" in result),
+        searches=tuple(
+            Search(chosen=result["chosen"], inner_accuracy=result["inner_accuracy"])
+            for result in results
+            if "chosen" in result
+        ),
     )
 
 

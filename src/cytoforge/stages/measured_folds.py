@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from cytoforge.data.cells import CellSet
 from cytoforge.data.folds import Fold
-from cytoforge.evaluation.measurement_classifiers import MeasurementRecipe, fit_measurements
+from cytoforge.evaluation.measurement_classifiers import MeasurementRecipe, fit_measurements, used_columns
 from cytoforge.evaluation.measurements import Masks, Measured, measure_folder
+from cytoforge.report.classify import Measuring
 
 
 def measurements_beside(cells: CellSet, out: Path, masks: Masks) -> Measured:
@@ -75,5 +76,16 @@ def measured_fold(
         "parameters": fitted.parameters,
         "chosen": fitted.chosen,
         "inner_accuracy": fitted.inner_accuracy,
-        "from_given_masks": measured.sources.count("given") / len(measured.sources),
+        "from_given_masks": measured.from_given_masks,
     }
+
+
+def measuring(recipe: MeasurementRecipe, measured: Measured, names: Sequence[str]) -> Measuring:
+    """How many of the cells `names` lack measurements that the recipe uses."""
+    missing = np.isnan(used_columns(recipe, measured.rows(names)))
+    unmeasured = missing.all(1)
+    return Measuring(
+        from_given_masks=measured.from_given_masks,
+        unmeasured=int(unmeasured.sum()),
+        incomplete=int((missing.any(1) & ~unmeasured).sum()),
+    )

@@ -26,7 +26,13 @@ from cytoforge.masks.nuclei import Nucleus, find_nuclei, window
 from cytoforge.report.teaching import teaching
 from cytoforge.stages.calibrate import FILE, Trusted, open_trusted
 from cytoforge.stages.engines import Engine
-from cytoforge.stages.predictions import Predicted, draw_predictions, picture_name, write_predictions
+from cytoforge.stages.predictions import (
+    Predicted,
+    annotated_in,
+    draw_predictions,
+    picture_name,
+    write_predictions,
+)
 
 _CHUNK, _PHOTOS, _AHEAD, _BATCH = 512, 8, 64, 32
 _JOBS = ".jobs"
@@ -70,7 +76,7 @@ def predict(
         DataError: there is no picture, or none can be used.
     """
     text = teaching(meanings)
-    files = pictures_in(source)
+    files = pictures_in(source, out)
     trusted = open_trusted(run, checkpoint, engine)
     if trusted.calibration is not None:
         trusted.calibration.limits(coverage)
@@ -92,29 +98,44 @@ def predict(
     faults = {picture_name(path, root): why for result in results for path, why in result["faults"].items()}
     if not cells and faults:
         raise DataError(f"no picture of {source} can be used; the first: {next(iter(faults.values()))}")
-    found = Predicted(out, tuple(cells), faults, trusted.calibration is not None, trusted.quick.engine)
+    names = [picture_name(str(path.absolute()), root) for path in files]
+    shown = annotated_in([name for name in names if name not in faults], photos)
+    found = Predicted(out, tuple(cells), faults, trusted.calibration is not None, trusted.quick.engine, shown)
     write_predictions(found, trusted, text, coverage, photos)
-    draw_predictions(found, trusted.classes, root, files, photos)
+    draw_predictions(found, trusted.classes, root, photos)
     shutil.rmtree(out / _JOBS, ignore_errors=True)
     return found
 
 
-def pictures_in(source: Path) -> list[Path]:
+def pictures_in(source: Path, out: Path | None = None) -> list[Path]:
     """The picture, or all pictures below a folder, sorted.
 
+    Args:
+        source: a picture or a folder.
+        out: folder for results; what lies below it is no picture to look at.
+
     Raises:
-        DataError: there is none.
+        ConfigError: `out` is the folder itself.
+        DataError: there is no picture.
     """
     if source.is_file():
         return [source]
     if not source.is_dir():
         raise DataError(f"{source} does not exist; give a picture or a folder of pictures.")
+    base, made = source.resolve(), None if out is None else out.resolve()
+    if made == base:
+        raise ConfigError(
+            f"--out {out} is the folder of the pictures: results would be taken for pictures the next time. "
+            f"Choose another, such as {source / 'answers'}."
+        )
+    within = made if made is not None and made.is_relative_to(base) else None
     found = sorted(
         path
         for path in source.rglob("*")
         if path.suffix.lower() in EXTENSIONS
         and path.is_file()
         and not any(part.startswith(".") for part in path.relative_to(source).parts)
+        and not (within and path.parent.resolve().is_relative_to(within))
     )
     if not found:
         raise DataError(f"{source} holds no picture ({', '.join(sorted(EXTENSIONS))}).")

@@ -15,7 +15,9 @@ from cytoforge.report.annotate import Note, annotated_cells, annotated_photo
 from cytoforge.report.teaching import Teaching
 from cytoforge.stages.calibrate import Trusted
 
-_SHOWN = 60
+SHOWN = 60
+"""Single cells that are drawn."""
+
 _RESEARCH = "For research and teaching. Not for diagnosis."
 
 
@@ -29,6 +31,7 @@ class Predicted:
         faults: picture -> why it could not be used.
         calibrated: whether the run has a calibration.
         engine: that computed.
+        annotated: picture -> file in `folder` that shows it; of single cells only the first.
     """
 
     folder: Path
@@ -36,6 +39,7 @@ class Predicted:
     faults: dict[str, str]
     calibrated: bool
     engine: str
+    annotated: dict[str, str]
 
 
 def picture_name(path: str, root: Path) -> str:
@@ -108,6 +112,7 @@ def write_predictions(
                 name: meaning.model_dump(mode="json", exclude={"names"}) for name, meaning in known.items()
             },
             "faults": found.faults,
+            "annotated": found.annotated,
             "cells": cells,
         },
     )
@@ -121,21 +126,31 @@ def _note(cell: Mapping[str, Any], classes: Sequence[str], calibrated: bool) -> 
     return Note(classes.index(cell["class"]), words, cell["sure"] or not calibrated, box)
 
 
-def draw_predictions(
-    found: Predicted, classes: Sequence[str], root: Path, files: Sequence[Path], photos: bool
-) -> None:
-    """annotated.png: the photo with frames, or up to sixty cells in rows."""
+def annotated_in(names: Sequence[str], photos: bool) -> dict[str, str]:
+    """Picture -> file that shows it: each photo has its own, the first `SHOWN` single cells share one.
+
+    Args:
+        names: pictures that could be used.
+        photos: whether they are whole photos.
+    """
+    if not photos:
+        return dict.fromkeys(names[:SHOWN], "annotated.png")
+    if len(names) == 1:
+        return {names[0]: "annotated.png"}
+    return {name: f"annotated-{number:04d}.png" for number, name in enumerate(names, start=1)}
+
+
+def draw_predictions(found: Predicted, classes: Sequence[str], root: Path, photos: bool) -> None:
+    """The files of `annotated`: photos with frames, or single cells in rows."""
     marks = {"Content": "pictures with answers of a classifier", "Notice": _RESEARCH}
     if not photos:
-        chosen = found.cells[:_SHOWN]
+        chosen = [cell for cell in found.cells if cell["image"] in found.annotated]
         cells = [decode(root / cell["image"]) for cell in chosen]
         notes = [_note(cell, classes, found.calibrated) for cell in chosen]
-        if cells:
-            write_atomic(found.folder / "annotated.png", encode_png(annotated_cells(cells, notes), marks))
+        left = len(found.cells) - len(chosen)
+        sheet = annotated_cells(cells, notes, f"{left} more cells in predictions.csv" if left else "")
+        write_atomic(found.folder / "annotated.png", encode_png(sheet, marks))
         return
-    usable = [path for path in files if picture_name(str(path.absolute()), root) not in found.faults]
-    for number, path in enumerate(usable, start=1):
-        name = picture_name(str(path.absolute()), root)
+    for name, file in found.annotated.items():
         notes = [_note(cell, classes, found.calibrated) for cell in found.cells if cell["image"] == name]
-        file = "annotated.png" if len(usable) == 1 else f"annotated-{number:04d}.png"
-        write_atomic(found.folder / file, encode_png(annotated_photo(decode(path), notes), marks))
+        write_atomic(found.folder / file, encode_png(annotated_photo(decode(root / name), notes), marks))
