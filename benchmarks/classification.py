@@ -18,11 +18,11 @@ INTRODUCTION = """# Classifiers, by random and by grouped folds
 
 Every cell is tested once by folds that divide cells at random and once by folds that keep together what
 comes from one photo or slide; only the second says what to expect of a new photo. In brackets: 95 % interval
-over groups drawn anew, the trained networks held fixed. Nothing is chosen while training, and no setting of a
-recipe was chosen by a score on these cells.
+over groups drawn anew, the trained networks held fixed. Nothing is chosen while training, and no setting of
+a recipe was chosen by a score on these cells.
 
-For scale: a linear probe on features of EfficientNet-Lite0, not trained further, is in [Audit](audit.md), by the
-same two divisions.
+For scale: a linear probe on features of EfficientNet-Lite0, not trained further, is in [Audit](audit.md), by
+the same two divisions.
 
 {machine}
 """

@@ -41,7 +41,7 @@ class NoisePath(Protocol):
     """A way from images to noise: level 0 is the image, the highest level is noise alone.
 
     The straight line from a noisy image through the denoised one is the direction in which the level falls:
-    d x / d level = (x - D(x, level)) / level, for both paths of this file.
+    d x / d level = (x - D(x, level)) / level, for every path of this file.
     """
 
     def levels(self, normal: Tensor) -> Tensor:

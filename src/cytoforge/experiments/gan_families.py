@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cytoforge.core.batch import to_uint8
+from cytoforge.core.batch import to_float, to_uint8
 from cytoforge.core.files import write_atomic
 from cytoforge.core.png import encode_png
 from cytoforge.core.run import Run
@@ -178,7 +178,7 @@ def information(run: Run, cells: Cells, picture: Path, count: int = 256) -> dict
     labels = torch.arange(count) % len(cells.classes)
     read = method.recognise(method.sample(noise, labels), labels)
     categories, codes = method.codes(noise)
-    held = torch.from_numpy(cells.held).permute(0, 3, 1, 2).float() / 127.5 - 1
+    held = to_float(cells.held)
     told = torch.from_numpy(cells.held_labels)
     guessed = torch.cat(
         [

@@ -143,16 +143,15 @@ class LinearHead(Method):
     Args:
         config: of the classifier.
         shape: gives the classes.
-        width: D.
+        head: the layer that is trained, (N, D) -> (N, K).
     """
 
     name = "linear-head"
     config_type = ClassifierConfig
     averaged = ("head",)
 
-    def __init__(self, config: MethodConfig, shape: DataShape, head: nn.Module | None = None) -> None:
+    def __init__(self, config: MethodConfig, shape: DataShape, head: nn.Module) -> None:
         assert isinstance(config, ClassifierConfig)
-        assert head is not None
         self.config = config
         self.networks = {"head": head}
 
