@@ -1,7 +1,7 @@
 """Public generators on the same cells, cores and minutes as a run of cytoforge become a page with pictures.
 
     python benchmarks/public_gans.py DATA RUN OUT --minutes 30 --threads 2 --set auto=SYNTHETIC \
-        [--set wgan-gp=OTHER] [--page docs/results/public-gans.md]
+        [--set wgan-gp=OTHER] [--page docs/results/public-gans.md] [--notes benchmarks/notes/public-gans.md]
 
 RUN gives the split and the preparation: training cells go to each package as PNG files of the run's
 resolution, the run's test cells judge. Each package gets an environment of its own (OUT/environments), which
@@ -233,6 +233,7 @@ def arguments() -> argparse.Namespace:
         "--set", action="append", default=[], metavar="NAME=FOLDER", help="a set of cytoforge"
     )
     parser.add_argument("--page", type=Path, help="Markdown page; OUT/public-gans.md where not given")
+    parser.add_argument("--notes", type=Path, help="Markdown that ends the page: what was seen")
     return parser.parse_args()
 
 
@@ -285,7 +286,8 @@ def main() -> None:
         threads=given.threads, test=len(split.names("test")), drawn=given.count,
         draw_minutes=given.draw_minutes,
     )  # fmt: skip
-    write_atomic(target, page(rows, refused, introduction, picture.name))
+    notes = "" if given.notes is None else "\n" + given.notes.read_text(encoding="utf-8")
+    write_atomic(target, page(rows, refused, introduction, picture.name) + notes)
 
 
 def _speed(folder: Path) -> float | None:

@@ -131,7 +131,7 @@ def test_catalogue_rebuilds_and_suggests():
 
 
 def test_settings_refuse_nonsense():
-    with pytest.raises(ValidationError, match="Did you mean 'color'"):
+    with pytest.raises(ValidationError, match='Did you mean "color"'):
         make(augment="colour")
     with pytest.raises(ValidationError, match="greater than"):
         make(learning_rate=0)

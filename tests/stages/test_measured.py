@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from cytoforge.data.folder import open_cells
 from cytoforge.data.split import Split, split_cells
 from cytoforge.data.transform import Preparation
 from cytoforge.sampling.provenance import Entry, Header, Manifest, mask_file
+from cytoforge.stages.compared import OpenedSet
 from cytoforge.stages.measured import morphometry
 
 SIDE = 32
@@ -42,7 +44,7 @@ def real(tmp_path_factory) -> tuple[CachedCells, Split]:
     )
 
 
-def a_set(folder: Path, cached: CachedCells, pixels: np.ndarray, masked: bool) -> Manifest:
+def a_set(folder: Path, cached: CachedCells, split: Split, masked: bool) -> OpenedSet:
     """The real cells as if they were synthetic, with their masks."""
     names, entries = cached.shape.classes, []
     for index, (label, levels) in enumerate(zip(cached.labels, cached.masks, strict=True)):
@@ -60,17 +62,17 @@ def a_set(folder: Path, cached: CachedCells, pixels: np.ndarray, masked: bool) -
         preparation={}, classes=names, folders={name: name for name in names}, run="run", split_sha256=None,
         versions={}, threads=1,
     )  # fmt: skip
-    return Manifest(header, tuple(entries))
+    return OpenedSet(Manifest(header, tuple(entries)), None, split, cached, np.asarray(cached.images))
 
 
 def test_equal_cells_do_not_differ_and_brighter_ones_do(tmp_path: Path, real) -> None:
     cached, split = real
-    manifest = a_set(tmp_path, cached, cached.images, masked=True)
-    same = morphometry(tmp_path, manifest, cached.images, cached, split, "given", 0)
+    opened = a_set(tmp_path, cached, split, masked=True)
+    same = morphometry(tmp_path, opened, "given", 0)
     assert same is not None
     assert same.source == "given"
     brighter = np.clip(cached.images.astype(int) + 90, 0, 255).astype(np.uint8)
-    other = morphometry(tmp_path, manifest, brighter, cached, split, "given", 0)
+    other = morphometry(tmp_path, replace(opened, pixels=brighter), "given", 0)
     assert other is not None
     for label, rows in same.classes.items():
         assert not any(row.differs for row in rows.values())
@@ -81,17 +83,17 @@ def test_equal_cells_do_not_differ_and_brighter_ones_do(tmp_path: Path, real) ->
 
 def test_without_masks_nothing_is_measured(tmp_path: Path, real) -> None:
     cached, split = real
-    manifest = a_set(tmp_path, cached, cached.images, masked=False)
-    assert morphometry(tmp_path, manifest, cached.images, cached, split, "given", 0) is None
-    assert morphometry(tmp_path, manifest, cached.images, cached, split, "none", 0) is None
+    opened = a_set(tmp_path, cached, split, masked=False)
+    assert morphometry(tmp_path, opened, "given", 0) is None
+    assert morphometry(tmp_path, opened, "none", 0) is None
 
 
 def test_a_changed_mask_is_refused(tmp_path: Path, real) -> None:
     cached, split = real
-    manifest = a_set(tmp_path, cached, cached.images, masked=True)
-    (tmp_path / str(manifest.images[3].mask)).write_bytes(b"x")
+    opened = a_set(tmp_path, cached, split, masked=True)
+    (tmp_path / str(opened.manifest.images[3].mask)).write_bytes(b"x")
     with pytest.raises(DataError, match="cytoforge verify"):
-        morphometry(tmp_path, manifest, cached.images, cached, split, "given", 0)
+        morphometry(tmp_path, opened, "given", 0)
 
 
 def test_masks_can_be_found_on_both_sides(tmp_path: Path, real, monkeypatch) -> None:
@@ -103,8 +105,8 @@ def test_masks_can_be_found_on_both_sides(tmp_path: Path, real, monkeypatch) -> 
         return list(cached.masks)
 
     monkeypatch.setattr("cytoforge.stages.measured.unsupervised_masks", found)
-    manifest = a_set(tmp_path, cached, cached.images, masked=False)
-    result = morphometry(tmp_path, manifest, cached.images, cached, split, "unsupervised", 0)
+    opened = a_set(tmp_path, cached, split, masked=False)
+    result = morphometry(tmp_path, opened, "unsupervised", 0)
     assert result is not None
     assert result.source == "unsupervised"
     assert calls == [len(cached), len(cached)]

@@ -20,6 +20,7 @@ from cytoforge.data.folder import open_cells
 from cytoforge.data.split import Split, check_split
 from cytoforge.data.transform import Preparation
 from cytoforge.evaluation.classes import train_classifier
+from cytoforge.evaluation.distances import unit_length
 from cytoforge.evaluation.diversity import pairwise_distance
 from cytoforge.evaluation.features import DEFAULT_EXTRACTOR, Extractor, extract, open_extractor
 from cytoforge.evaluation.fidelity import kernel_distance_interval
@@ -164,7 +165,7 @@ class _Judge:
             return Forgetting(earlier, None, True, None)
         second, later = self._measure(label, after)
         # Half the squared distance of unit vectors is one minus their cosine, and 0 for two zeros.
-        apart = ((_unit(first) - _unit(second)) ** 2).sum(1) / 2
+        apart = ((unit_length(first) - unit_length(second)) ** 2).sum(1) / 2
         moved = float(apart.mean() / pairwise_distance(self.held[self.labels == label]))
         return Forgetting(earlier, later, later.low > earlier.high, moved)
 
@@ -175,12 +176,6 @@ class _Judge:
         recognised = self.classifier.predict(fake) == label
         spread = pairwise_distance(fake) / pairwise_distance(real)
         return fake, Remembered(value, low, high, spread, float(recognised.mean()))
-
-
-def _unit(features: NDArray[np.float64]) -> NDArray[np.float64]:
-    lengths = np.linalg.norm(features, axis=1, keepdims=True)
-    unit: NDArray[np.float64] = features / np.maximum(lengths, np.finfo(float).tiny)
-    return unit
 
 
 def _cells(first: Run, real: Path | None) -> CachedCells:
