@@ -77,18 +77,16 @@ def test_cards_of_sets_and_runs_are_written(run, opened, tmp_path) -> None:
 
 
 def test_the_checklists_say_what_is_known_and_leave_the_rest_open(run, opened, metrics) -> None:
-    claim, generative = fill(Known(opened, run, metrics, {"conclusion": "auto helps at 20 cells a class"}))
+    claim, generative = fill(Known(opened, run, metrics))
     assert [item.number for item in claim.items] == [str(number) for number in range(1, 45)]
     by_number = {item.number: item for item in claim.items}
     assert "12 synthetic images against 40 real cells" in by_number["32"].answer
-    assert by_number["38"].answer == "auto helps at 20 cells a class"
-    assert by_number["38"].source == "study.json"
     assert "train 1 cells of 1 groups" in by_number["19"].answer
     assert torch_version() in by_number["23"].answer
-    for number in ("5", "7", "16", "34", "36", "44"):  # no machine knows these
+    for number in ("5", "7", "16", "34", "36", "38", "44"):  # no machine knows these; 38 needs a study
         assert by_number[number].source is None
         assert by_number[number].answer == "to be filled in"
-    assert claim.filled == 18
+    assert claim.filled == 17
     assert 0 < generative.filled < len(generative.items)
     assert {item.section[:6] for item in generative.items} == {f"Part {part}" for part in range(1, 7)}
 

@@ -26,7 +26,8 @@ def export(
         source: the --out folder of generate or the --run folder of a training.
         format: what to write.
         out: new folder.
-        evaluation: the --out folder of evaluate; its numbers go into cards and checklist.
+        evaluation: the --out folder of evaluate, of a classifier that of classify report; its numbers go into
+            cards and checklist.
         study: the --out folder of study; its verdicts go into the checklist.
         checkpoint: for onnx: best by the score measured in training, or newest.
     """

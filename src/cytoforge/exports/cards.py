@@ -14,6 +14,8 @@ from cytoforge.core.errors import ConfigError
 from cytoforge.core.files import write_atomic
 from cytoforge.core.run import Run
 from cytoforge.evaluation.metrics import Metrics, Number
+from cytoforge.exports import classifier_scores
+from cytoforge.exports.classifier_scores import ClassifierScores, read_scores
 from cytoforge.exports.synthetic_set import SyntheticSet
 from cytoforge.sampling.card import plain, training_size
 
@@ -47,7 +49,10 @@ _SHOWN = {
 
 
 def write_cards(
-    source: SyntheticSet | Run, out: Path, metrics: Metrics | None = None, classifier: bool = False
+    source: SyntheticSet | Run,
+    out: Path,
+    metrics: Metrics | None = None,
+    scores: ClassifierScores | None = None,
 ) -> list[Path]:
     """Write README.md: the data card of a set, or the model card of a run.
 
@@ -55,12 +60,14 @@ def write_cards(
         source: a set or a run.
         out: new or empty folder.
         metrics: evaluation of the set, or of a set of the run.
-        classifier: whether the run is of a classifier.
+        scores: of a classifier's run, None for others.
     """
     if isinstance(source, SyntheticSet):
         text = data_card(source, metrics=metrics)
+    elif scores is not None:
+        text = classifier_card(source, scores)
     else:
-        text = classifier_card(source) if classifier else generator_card(source, metrics)
+        text = generator_card(source, metrics)
     write_atomic(out / "README.md", text)
     return [out / "README.md"]
 
@@ -135,25 +142,33 @@ software.
 {_RESPONSIBLE}"""
 
 
-def classifier_card(run: Run, how_to_use: str = "") -> str:
-    """Card of a classifier's run; its scores come from `cytoforge classify report` and are left open."""
+def classifier_card(run: Run, scores: ClassifierScores | None = None, how_to_use: str = "") -> str:
+    """Card of a classifier's run.
+
+    Args:
+        run: of a classifier.
+        scores: what is known of it; None reads its calibration.
+        how_to_use: Markdown.
+
+    Raises:
+        CheckpointError: the calibration is broken or of other weights.
+    """
     config = run.config
     recipe = config.get("recipe", {})
     use = how_to_use or "```\ncytoforge classify predict RUN INPUT --out DIR\n```"
-    calibrated = (run.path / "calibration.json").is_file()
+    known = read_scores(run) if scores is None else scores
     return f"""---
-{_model_head(config, "image-classification", None)}
+{_model_head(config, "image-classification", _classifier_results(known))}
 ---
 
 # Classifier of cells: {plain(str(recipe.get("architecture", config["method"])))}
 
-**Not for diagnosis.** It is for research, teaching and the testing of software; nobody has certified it, and
-a result never replaces the judgement of a person trained for it.
+**{classifier_scores.NOT_FOR}** It is for research, teaching and the testing of software.
 
 ## What it is
 {_facts(run)}
 | classes | {_listed(config["classes"])} |
-| probabilities | {"calibrated, see calibration.json" if calibrated else "not calibrated"} |
+| probabilities | {"not calibrated" if known.calibration is None else "calibrated, see calibration.json"} |
 
 ## How to use
 {use}
@@ -162,12 +177,10 @@ a result never replaces the judgement of a person trained for it.
 {_settings(run)}
 
 ## Evaluation
-{TO_FILL}: run `cytoforge classify report` and quote the scores by grouped split, with n, protocol and
-interval.
+{classifier_scores.table(known) or _missing_classifier_scores()}
 
 ## Limits
-* It knows its classes and nothing else: any picture gets one of them. Look at the out-of-distribution score.
-* Crop size, stain and camera of the training data tell classes apart too; other laboratories differ.
+{classifier_scores.LIMITS}
 
 {_RESPONSIBLE}"""
 
@@ -194,12 +207,13 @@ def _size(count: int) -> str:
 def _model_head(config: Mapping[str, Any], task: str, results: list[Any] | None) -> str:
     name = f"cytoforge-{config['method']}"
     scored = {} if results is None else {"eval_results": results, "model_name": name}
+    drawn = task != "image-classification"
     head = _hub().ModelCardData(
         license="other",
         license_name="to-be-filled-in",
         library_name="cytoforge",
         pipeline_tag=task,
-        tags=list(_TAGS),
+        tags=[tag for tag in _TAGS if drawn or tag != "synthetic"],
         **scored,
     )
     return str(head.to_yaml())
@@ -218,6 +232,27 @@ def _results(metrics: Metrics, method: str) -> list[Any]:
         )
         for name, word in _SHOWN.items()
         if name in metrics.overall
+    ]
+
+
+def _classifier_results(scores: ClassifierScores) -> list[Any] | None:
+    judged = None if scores.calibration is None else scores.calibration.judged
+    if judged is None:
+        return None
+    numbers = {
+        "accuracy": judged.after.accuracy,
+        "expected_calibration_error": judged.after.error,
+        "brier": judged.after.brier,
+    }
+    return [
+        _hub().EvalResult(
+            task_type="image-classification",
+            dataset_type="unseen-real-cells",
+            dataset_name=f"{judged.part} part of the training data set",
+            metric_type=name,
+            metric_value=round(value, 6),
+        )
+        for name, value in numbers.items()
     ]
 
 
@@ -279,6 +314,13 @@ numbers; nothing can be expected to do better.
 
 def _missing_scores() -> str:
     return f"## Evaluation\n{TO_FILL}: run `cytoforge evaluate` and export again with `--evaluation DIR`.\n"
+
+
+def _missing_classifier_scores() -> str:
+    return (
+        f"{TO_FILL}: run `cytoforge classify calibrate` and `cytoforge classify report`, and export again "
+        "with `--evaluation DIR`, the folder of the report."
+    )
 
 
 def _number(number: Number) -> str:

@@ -22,11 +22,17 @@ import yaml
 from cytoforge.core.errors import DataError
 from cytoforge.core.files import read_json, write_atomic, write_json
 from cytoforge.core.run import Run
+from cytoforge.evaluation.classifiers import METHOD
 from cytoforge.evaluation.metrics import Metrics
+from cytoforge.evaluation.regimes import QUESTIONS, REGIMES
+from cytoforge.exports import classifier_scores
 from cytoforge.exports.cards import LIMITS, NOT_FOR, TO_FILL
+from cytoforge.exports.classifier_scores import ClassifierScores
 from cytoforge.exports.synthetic_set import SyntheticSet
 from cytoforge.report.pages import render
+from cytoforge.report.study import points, visible
 from cytoforge.sampling.card import plain
+from cytoforge.tasks.classify import BASIC_CNN
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,7 @@ class Known:
     run: Run | None = None
     metrics: Metrics | None = None
     study: Mapping[str, Any] | None = None
+    scores: ClassifierScores | None = None
 
 
 @dataclass(frozen=True)
@@ -118,14 +125,16 @@ def fill(known: Known) -> list[Checklist]:
 
 
 def read_study(path: Path) -> Mapping[str, Any]:
-    """The content of a study.json.
+    """The content of a study.json; the first ones carry no format.
 
     Raises:
-        DataError: it is none.
+        DataError: it is none, or was made by a newer cytoforge.
     """
     content = read_json(path)
-    if not isinstance(content, dict):
+    if not isinstance(content, dict) or content.get("kind") != "study":
         raise DataError(f"{path} is not a study.json; give the one that `cytoforge study` wrote.")
+    if content.get("format", 1) != 1:
+        raise DataError(f"{path} has a format that this version cannot read; update cytoforge.")
     return content
 
 
@@ -139,6 +148,8 @@ def known_answers(known: Known) -> dict[str, tuple[str, str]]:
         answers |= {name: (text, "manifest.jsonl") for name, text in _set_answers(known.opened).items()}
     if known.metrics is not None:
         answers |= {name: (text, "metrics.json") for name, text in _metric_answers(known.metrics).items()}
+    if known.scores is not None:
+        answers |= classifier_scores.answers(known.scores)
     if known.study is not None:
         answers |= {name: (text, "study.json") for name, text in _study_answers(known.study).items()}
     return answers
@@ -149,7 +160,7 @@ def _run_answers(run: Run) -> dict[str, str]:
     loop, preparation = config.get("loop", {}), config.get("preparation", {})
     answers = {
         "method": f"Deep learning: {config['method']} for cell images ({len(config['classes'])} classes).",
-        "limitations": f"{LIMITS} {NOT_FOR}",
+        "limitations": _limitations(config),
         "preprocessing": (
             f'Cells made square by "{preparation.get("fit")}" and resized with antialiasing to '
             f"{preparation.get('resolution')} px, RGB; denoising strength {preparation.get('denoise')}."
@@ -171,16 +182,30 @@ def _listing(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
+def _limitations(config: Mapping[str, Any]) -> str:
+    if config["method"] == METHOD:
+        return f"{classifier_scores.LIMITS} {classifier_scores.NOT_FOR}"
+    return f"{LIMITS} {NOT_FOR}"
+
+
 def _initialisation(config: Mapping[str, Any]) -> str:
     if "base" in config:
         return "Weights of another run, refined."
-    weights = config.get("settings", {}).get("weights", "none")
-    pretrained = "" if weights == "none" else f"; pretrained body ({Path(str(weights)).name})"
-    return f"Random, from seed {config.get('seed', 'not recorded')}{pretrained}."
+    return f"Random, from seed {config.get('seed', 'not recorded')}{_pretrained(config)}."
+
+
+def _pretrained(config: Mapping[str, Any]) -> str:
+    """What a network begins with besides random weights, see `tasks.classify.build_network`."""
+    settings = config.get("settings", {})
+    if config["method"] != METHOD:
+        return f"; pretrained model ({Path(settings['checkpoint']).name})" if "checkpoint" in settings else ""
+    untrained = settings["architecture"] == BASIC_CNN or settings["mode"] == "scratch"
+    weights = "none" if untrained else settings["weights"]
+    return "" if weights == "none" else f"; pretrained body ({Path(weights).name})"
 
 
 def _selection(config: Mapping[str, Any]) -> str:
-    if config["method"] == "classifier":
+    if config["method"] == METHOD:
         return (
             "None: the number of optimiser steps is fixed and the averaged weights after the last are used."
         )
@@ -275,21 +300,31 @@ def _metric_answers(metrics: Metrics) -> dict[str, str]:
 
 
 def _study_answers(study: Mapping[str, Any]) -> dict[str, str]:
-    """What a utility study says in words, wherever it says it."""
-    sentences = [str(study[name]) for name in ("conclusion", "summary") if isinstance(study.get(name), str)]
-    verdicts = study.get("verdicts", study.get("comparisons", []))
-    counted: dict[str, int] = {}
-    for verdict in verdicts if isinstance(verdicts, list) else []:
-        if isinstance(verdict, dict) and isinstance(verdict.get("verdict"), str):
-            counted[verdict["verdict"]] = counted.get(verdict["verdict"], 0) + 1
-    if counted:
-        sentences.append(
-            "Comparisons by verdict: "
-            + ", ".join(f"{word} {number}" for word, number in sorted(counted.items()))
-        )
-    if sentences and isinstance(study.get("rule"), str):
-        sentences.append(f"Rule fixed before the run: {study['rule']}")
-    return {"utility": ". ".join(sentences)} if sentences else {}
+    """A sentence for each question about synthetic cells; ordinary augmentation alone is none."""
+    asked = {
+        question.name
+        for question in QUESTIONS
+        if REGIMES[question.regime].synthetic or REGIMES[question.baseline].synthetic
+    }
+    sentences = [_study_answer(answer, study) for answer in study["answers"] if answer["question"] in asked]
+    if not sentences:
+        return {}
+    remarks = study.get("remarks", [])
+    rule = f"Rule fixed before the run: {study['rule']}"
+    return {"utility": " ".join([*sentences, *remarks, rule])}
+
+
+def _study_answer(answer: Mapping[str, Any], study: Mapping[str, Any]) -> str:
+    data, score = study["data"], study["plan"]["score"].replace("_", " ")
+    found = {row["repeats"] for row in study["comparisons"] if row["question"] == answer["question"]}
+    repeats = " to ".join(str(end) for end in sorted({min(found), max(found)}))
+    return (
+        f"{answer['words']} Of {answer['comparisons']} comparisons ({answer['question']}): helps in "
+        f"{answer['helps']}, hurts in {answer['hurts']}, no evidence in {answer['no evidence']}; mean "
+        f"difference {points(answer['mean_difference'])} points of {score}, half of them could have found "
+        f"{visible(answer['median_smallest'])} points or less ({repeats} repeats of {data['cells']} real "
+        f"cells in {data['groups']} groups)."
+    )
 
 
 def _markdown(checklist: Checklist) -> str:

@@ -6,17 +6,15 @@ import json
 from pathlib import Path
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 
-from cytoforge.core.errors import CheckpointError, DataError
-from cytoforge.core.files import read_json, sha256_file, write_atomic, write_json
+from cytoforge.core.files import sha256_file, write_atomic, write_json
 from cytoforge.core.randomness import normal
 from cytoforge.core.run import Run
 from cytoforge.data.augment import square_views
 from cytoforge.evaluation.classifiers import Fitted, open_classifier
-from cytoforge.evaluation.trust import Calibration
 from cytoforge.exports.cards import classifier_card
+from cytoforge.exports.classifier_scores import ClassifierScores, read_calibration
 from cytoforge.exports.onnx_network import OPSET, Graph, write_onnx
 
 FILE = "classifier.onnx"
@@ -49,7 +47,8 @@ def write_classifier(run: Run, out: Path, checkpoint: str = "best") -> list[Path
         ConfigError: a package is missing.
     """
     fitted = open_classifier(run, checkpoint)
-    temperature = _temperature(run.path, fitted)
+    calibration = read_calibration(run, fitted.weights_sha256)
+    temperature = None if calibration is None else calibration.temperature
     graph = classifier_graph(fitted, run)
     parity = write_onnx(graph, out / FILE)
     facts = {
@@ -66,7 +65,9 @@ def write_classifier(run: Run, out: Path, checkpoint: str = "best") -> list[Path
         "onnx_sha256": sha256_file(out / FILE),
     }
     write_json(out / "export.json", facts)
-    write_atomic(out / "README.md", classifier_card(run, how_to_use=_usage(fitted, temperature)))
+    write_atomic(
+        out / "README.md", classifier_card(run, ClassifierScores(calibration), _usage(fitted, temperature))
+    )
     return [out / FILE, out / "export.json", out / "README.md"]
 
 
@@ -86,21 +87,6 @@ def classifier_graph(fitted: Fitted, run: Run) -> Graph:
     }
     network = _Levels(fitted).eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     return Graph(network, ("images",), ("logits",), example, marks, tolerance=1e-3)
-
-
-def _temperature(run: Path, fitted: Fitted) -> float | None:
-    """The calibrated temperature of a run, None where it was not calibrated."""
-    path = run / "calibration.json"
-    if not path.is_file():
-        return None
-    again = f"run cytoforge classify calibrate {run} again."
-    try:
-        calibration = Calibration.model_validate(read_json(path))
-    except (DataError, ValidationError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}); {again}") from error
-    if calibration.weights_sha256 != fitted.weights_sha256 or calibration.classes != fitted.classes:
-        raise CheckpointError(f"{path} belongs to other weights; {again}")
-    return calibration.temperature
 
 
 _SQUARE = {

@@ -14,6 +14,7 @@ from cytoforge.evaluation.metrics import Metrics
 from cytoforge.exports.cards import write_cards
 from cytoforge.exports.checklist import Known, read_study, write_checklists
 from cytoforge.exports.classifier_onnx import write_classifier
+from cytoforge.exports.classifier_scores import REPORT, read_scores
 from cytoforge.exports.croissant import write_croissant
 from cytoforge.exports.dicom import write_dicom
 from cytoforge.exports.generator_onnx import write_generator
@@ -31,7 +32,10 @@ SET_FORMATS: dict[str, Callable[[SyntheticSet, Path], list[Path]]] = {
 }
 """Formats of synthetic sets; a new one is one function and one line here."""
 
-FORMATS = (*SET_FORMATS, "onnx", "cards", "checklist")
+QUOTING = ("cards", "checklist")
+"""Formats that quote evaluations."""
+
+FORMATS = (*SET_FORMATS, "onnx", *QUOTING)
 
 
 @dataclass(frozen=True)
@@ -64,24 +68,32 @@ def export(
         source: set of generate or select, or run of train or classify.
         out: new or empty folder.
         format: one of `FORMATS`.
-        evaluation: folder of an evaluate, or its metrics.json, for cards and checklist.
+        evaluation: for cards and checklist: folder of an evaluate, or its metrics.json; of a classifier the
+            folder of a `classify report`, or its classify.json.
         study: folder of a study, or its study.json, for the checklist.
         checkpoint: "best" or "newest", for onnx.
 
     Raises:
-        ConfigError: the format does not exist, does not fit the source, or needs a package that is missing.
+        ConfigError: the format does not exist, does not fit the source, or needs a package that is missing;
+            evaluation or study do not fit source or format.
         DataError: the set is not as its manifest says.
-        CheckpointError: the run cannot be used, or its ONNX form computes something else.
+        CheckpointError: the run cannot be used, its calibration is broken, or its ONNX form computes
+            something else.
     """
     if format not in FORMATS:
         raise ConfigError(
             f"--format: there is no {format!r}.{suggestion(format, FORMATS)} Formats: {', '.join(FORMATS)}."
         )
     require_empty(out)
-    metrics = None if evaluation is None else Metrics.load(_file(evaluation, "metrics.json"))
+    _check_asked(format, evaluation, study)
     studied = None if study is None else read_study(_file(study, "study.json"))
     opened = open_set(source) if (source / MANIFEST).is_file() else None
     run = None if opened is not None else _run(source)
+    metrics = scores = None
+    if run is not None and _classifies(run) and format in QUOTING:
+        scores = read_scores(run, None if evaluation is None else _file(evaluation, REPORT))
+    elif evaluation is not None:
+        metrics = Metrics.load(_file(evaluation, "metrics.json"))
     if format in SET_FORMATS:
         if opened is None:
             raise ConfigError(
@@ -95,10 +107,10 @@ def export(
         writer = write_classifier if _classifies(run) else write_generator
         files = writer(run, out, checkpoint)
     elif format == "cards":
-        files = write_cards(opened or _some(run), out, metrics, run is not None and _classifies(run))
+        files = write_cards(opened or _some(run), out, metrics, scores)
     else:
         origin = run if opened is None else run_of(source, opened.header)
-        files = write_checklists(Known(opened, origin, metrics, studied), out)
+        files = write_checklists(Known(opened, origin, metrics, studied, scores), out)
     return Exported(out, format, tuple(files))
 
 
@@ -120,5 +132,29 @@ def _classifies(run: Run) -> bool:
     return run.config.get("method") == CLASSIFIER
 
 
+def _check_asked(format: str, evaluation: Path | None, study: Path | None) -> None:
+    """Refuse what the format has no place for."""
+    if evaluation is not None and format not in QUOTING:
+        raise ConfigError(f"--evaluation goes into cards and checklists, not into {format}; leave it out.")
+    if study is not None and format != "checklist":
+        raise ConfigError(f"--study goes into checklists, not into {format}; leave it out.")
+
+
 def _file(place: Path, name: str) -> Path:
-    return place / name if place.is_dir() else place
+    """The file itself, or the one of this name in a folder.
+
+    Raises:
+        ConfigError: the folder holds none.
+    """
+    if not place.is_dir():
+        return place
+    if not (place / name).is_file():
+        raise ConfigError(f"{place} holds no {name}; give the --out folder of {_MADE_BY[name]}.")
+    return place / name
+
+
+_MADE_BY = {
+    "metrics.json": "`cytoforge evaluate` (--evaluation of a set or a generator)",
+    REPORT: "`cytoforge classify report` (--evaluation of a classifier)",
+    "study.json": "`cytoforge study`",
+}
