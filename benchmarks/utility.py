@@ -1,6 +1,6 @@
 """A finished study becomes docs/results/utility.md with its plots.
 
-    python benchmarks/utility.py docs/results/utility.md STUDY --notes benchmarks/notes/utility.md --machine "..."
+    python benchmarks/utility.py docs/results/NAME.md STUDY --notes benchmarks/notes/NAME.md --machine "..."
 
 STUDY is the --out folder of `cytoforge study`. Numbers, command and plots come from its study.json, what they
 mean is written by hand in the notes. Only synthetic cells go into the page.
@@ -18,6 +18,7 @@ from cytoforge.core.files import read_json, write_atomic
 from cytoforge.evaluation.regimes import REGIMES
 from cytoforge.report.study import amount, file_name, headline, plots, table
 from cytoforge.stages.study_plan import Plan
+from cytoforge.stages.study_remarks import remarks
 
 INTRODUCTION = """# {title}
 
@@ -47,6 +48,9 @@ SHOWN = ("generators", "classifiers", "real", "repeats", "minutes", "images", "r
 OTHERS = ("control", "folds", "resolution", "traditional", "score", "level", "seed")
 
 
+CELL = ("classifier", "real_per_class", "regime", "generator", "ratio")
+
+
 def command(study: Mapping[str, Any]) -> str:
     """The command that asks for a study's plan; where it is computed is not part of it."""
     plan = study["plan"]
@@ -58,13 +62,14 @@ def command(study: Mapping[str, Any]) -> str:
         for name, own in plan["settings"].items()
         for key, value in own.items()
     ]
-    return " ".join([f"cytoforge study {study['data']['name'].upper()} --out STUDY", *options, *settings])
+    data = shlex.quote(study["data"]["name"].upper())
+    return " ".join([f"cytoforge study {data} --out STUDY", *options, *settings])
 
 
 def _text(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ",".join("all" if part is None else _text(part) for part in value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:.12g}" if isinstance(value, float) else str(value)
 
 
 def page(study: Mapping[str, Any], ledger: Mapping[str, Any], given: argparse.Namespace) -> list[str]:
@@ -111,6 +116,23 @@ def generators(study: Mapping[str, Any]) -> list[str]:
     return [*lines, ""]
 
 
+def with_remarks(study: dict[str, Any]) -> dict[str, Any]:
+    """A study.json of the first versions with what its scores say of selections that kept too few cells."""
+    if "remarks" in study:
+        return study
+    cells: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for row in study["scores"]:
+        cells.setdefault(tuple(row[name] for name in CELL), []).append(row)
+    regimes = []
+    for row in study["regimes"]:
+        own = cells[tuple(row[name] for name in CELL)]
+        wanted = sum(each["real"] * (each["ratio"] or 0) for each in own)
+        short = 1 - sum(each["synthetic"] for each in own) / wanted if wanted else 0.0
+        regimes.append({**row, "short": short})
+    found = {**study, "regimes": regimes, "failed": [], "selection": []}
+    return {**found, "remarks": remarks(found)}
+
+
 def main() -> None:
     """Write the page and its pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -120,7 +142,8 @@ def main() -> None:
     parser.add_argument("--machine", required=True, help="a sentence on where it was computed")
     parser.add_argument("--notes", type=Path, help="Markdown that goes between answers and regimes")
     arguments = parser.parse_args()
-    study, ledger = (read_json(arguments.study / name) for name in ("study.json", "ledger.json"))
+    study = with_remarks(read_json(arguments.study / "study.json"))
+    ledger = read_json(arguments.study / "ledger.json")
     lines = page(study, ledger, arguments)
     cells = arguments.study / "cells.png"
     pictures = {"cells": cells.read_bytes()} if cells.is_file() else {}

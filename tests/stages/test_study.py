@@ -1,20 +1,33 @@
 from __future__ import annotations
 
 import csv
+import re
+import runpy
+import shlex
 import shutil
+import signal
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cytoforge.core.errors import CheckpointError, ConfigError, DataError
-from cytoforge.core.files import read_json
+import cytoforge.sampling.generate
+import cytoforge.stages.study
+from cytoforge.cli.main import run
+from cytoforge.core.errors import CheckpointError, ConfigError, DataError, TrainingError
+from cytoforge.core.files import read_json, write_json
 from cytoforge.data.split import Split
 from cytoforge.evaluation.regimes import QUESTIONS, REGIMES
+from cytoforge.exports.checklist import read_study
+from cytoforge.report.study import visible
 from cytoforge.stages import study_jobs
+from cytoforge.stages.export import export
 from cytoforge.stages.study import study
 from cytoforge.stages.study_plan import Plan, check_plan, classifier_recipe, cost, regime_recipe
 from cytoforge.stages.study_results import pairs_of
+from cytoforge.training.loop import Loop
 
 TINY = {
     "cvae": {"channels": 4, "most_channels": 8, "perceptual": 0.0, "batch": 8},
@@ -49,7 +62,8 @@ def copied(finished: Path, tmp_path: Path) -> Path:
 
 def test_everything_is_compared_and_written(finished: Path) -> None:
     content = read_json(finished / "study.json")
-    assert len(content["scores"]) == 2 * 2 * 7
+    assert content["format"] == 1
+    assert len(content["scores"]) == 2 * 2 * 7 - 2, "6 real cells cannot calibrate a selection"
     assert {row["question"] for row in content["comparisons"]} == {
         "+prop against orig", "+trad+prop against +trad", "+prop against +trad", "prop against orig",
         "selected against prop", "pretrain against orig", "+trad against orig",
@@ -96,7 +110,7 @@ def test_no_cell_of_a_test_group_was_shown(finished: Path) -> None:
     assert not tests[0] & tests[1]
     for shown in ledger["shown"]:
         assert not tests[shown["repeat"]] & set(ledger["lists"][shown["cells"]])
-    assert ledger["checked"] == {"generator": 4, "selection": 4, "classifier": 28}
+    assert ledger["checked"] == {"generator": 4, "selection": 4, "classifier": 26}
 
 
 def test_a_second_call_trains_nothing_and_gives_the_same(
@@ -114,25 +128,220 @@ def test_a_second_call_trains_nothing_and_gives_the_same(
         assert (out / name).read_bytes() == (finished / name).read_bytes()
 
 
-def test_interrupted_and_resumed_gives_the_same_scores(
-    finished: Path, tiny_cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out, calls, real_fit = tmp_path / "again", [], study_jobs.fit
+def stopped_at(call: int, work: Callable[..., object], stop: Callable[[], None]) -> Callable[..., object]:
+    """`work`, but for one call, before which `stop` is called."""
+    calls: list[int] = []
 
-    def interrupted(*values: object, **named: object) -> object:
+    def stopping(*values: object, **named: object) -> object:
         calls.append(1)
-        if len(calls) == 5:
-            raise KeyboardInterrupt
-        return real_fit(*values, **named)  # type: ignore[arg-type]
+        if len(calls) == call:
+            stop()
+        return work(*values, **named)
 
-    few = PLAN.model_copy(update={"real": (6,)})
-    monkeypatch.setattr(study_jobs, "fit", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        study(tiny_cells, out, few, group=PHOTO)
+    return stopping
+
+
+def control_c() -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "call"),
+    [(Loop, "step", 2), (cytoforge.sampling.generate, "_written", 3), (study_jobs, "fit", 3)],
+    ids=["while a generator trains", "while a set is drawn", "between classifiers"],
+)
+def test_interrupted_and_resumed_gives_the_same_scores(
+    finished: Path, tiny_cells: Path, tmp_path: Path, place: object, name: str, call: int
+) -> None:
+    out, few = tmp_path / "again", PLAN.model_copy(update={"real": (6,), "regimes": ("orig", "+prop")})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(place, name, stopped_at(call, getattr(place, name), control_c))
+        with pytest.raises(KeyboardInterrupt):
+            study(tiny_cells, out, few, group=PHOTO)
     assert not (out / "study.json").exists()
     study(tiny_cells, out, few, group=PHOTO)
-    wanted = [row for row in read_json(finished / "study.json")["scores"] if row["real_per_class"] == 6]
-    assert read_json(out / "study.json")["scores"] == wanted
+    assert read_json(out / "study.json")["scores"] == scores_of(finished, few)
+
+
+@pytest.mark.slow
+def test_processes_give_the_table_of_a_serial_study(finished: Path, tiny_cells: Path, tmp_path: Path) -> None:
+    few = PLAN.model_copy(update={"real": (6,), "regimes": ("orig", "+prop")})
+    study(tiny_cells, tmp_path / "loky", few, group=PHOTO, executor="loky", workers=2)
+    content = read_json(tmp_path / "loky" / "study.json")
+    assert content["scores"] == scores_of(finished, few)
+    assert content["remarks"] == []
+
+
+def scores_of(finished: Path, plan: Plan) -> list[dict]:
+    """The rows of a larger study that a smaller one has too."""
+    return [
+        row
+        for row in read_json(finished / "study.json")["scores"]
+        if row["real_per_class"] in plan.real and row["regime"] in plan.regimes
+    ]
+
+
+def test_a_diverging_classifier_blocks_nothing(tiny_cells: Path, tmp_path: Path) -> None:
+    wild = {"basic-cnn": {**TINY["basic-cnn"], "learning_rate": 1e30}}
+    plan = PLAN.model_copy(update={"real": (6,), "regimes": ("orig", "+trad"), "settings": wild})
+    content = study(tiny_cells, tmp_path, plan, group=PHOTO)
+    assert (content["scores"], content["regimes"], content["comparisons"]) == ([], [], [])
+    assert [row["repeat"] for row in content["failed"]] == [0, 0, 1, 1]
+    assert content["failed"][0].keys() == {
+        "classifier", "real_per_class", "regime", "generator", "ratio", "repeat", "why",
+    }  # fmt: skip
+    assert len(content["remarks"]) == 2
+    assert "basic-cnn, 6 real cells a class, +trad: the classifier failed in repeats 0, 1" in (
+        (tmp_path / "report.html").read_text()
+    )
+
+
+def test_a_failed_repeat_counts_on_neither_side(
+    tiny_cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverge() -> None:
+        raise TrainingError("it met NaN")
+
+    monkeypatch.setattr(study_jobs, "fit", stopped_at(2, study_jobs.fit, diverge))
+    changes = {"real": (6,), "regimes": ("orig", "+trad"), "repeats": 3, "folds": 3}
+    content = study(tiny_cells, tmp_path, PLAN.model_copy(update=changes), group=PHOTO)
+    (failed,), (row,) = content["failed"], content["comparisons"]
+    assert (failed["regime"], failed["repeat"], failed["why"]) == ("+trad", 0, "it met NaN")
+    scores = {(each["regime"], each["repeat"]): each["balanced_accuracy"] for each in content["scores"]}
+    differences = [scores["+trad", repeat] - scores["orig", repeat] for repeat in (1, 2)]
+    assert row["repeats"] == 2
+    assert row["difference"] == pytest.approx(np.mean(differences))
+    assert "| basic-cnn | 6 |  |  | 2 |" in (tmp_path / "table.md").read_text()
+
+
+def test_selection_that_was_not_possible_is_told_and_not_compared(finished: Path) -> None:
+    content = read_json(finished / "study.json")
+    why = "fewer than 20 real cells of every class"
+    assert content["selection"] == [{"real_per_class": 6, "repeats": [0, 1], "what": f"not possible: {why}"}]
+    told = f"6 real cells a class, repeats 0, 1 of 2: selection: not possible: {why}."
+    assert told in content["remarks"]
+    compared = {row["real_per_class"] for row in content["comparisons"] if "selected" in row["question"]}
+    assert compared == {None}
+    kept = {row["real_per_class"]: row["kept"] for row in content["generators"]}
+    assert kept[6] is None
+    assert 0 <= kept[None] <= 1
+    report = (finished / "report.html").read_text()
+    assert told in report
+    assert f"selection: not possible: {why}, in\n2 of 2 repeats" in report
+
+
+def test_too_few_selected_cells_are_told(finished: Path, tiny_cells: Path, tmp_path: Path) -> None:
+    """Three of each class are left where 20 are asked for."""
+    out = copied(finished, tmp_path)
+    for path in out.glob("jobs/*/parameters.json"):
+        asked = read_json(path)
+        if asked["kind"] == "set" and asked["real"] is None:
+            write_json(path.parent / "kept.json", [0, 1, 2, 40, 41, 42])
+        elif asked["kind"] == "classifier" and asked["regime"]["selected"]:
+            shutil.rmtree(path.parent)
+    content = study(tiny_cells, out, PLAN, group=PHOTO)
+    (row,) = [row for row in content["regimes"] if row["regime"] == "selected"]
+    assert row["short"] == pytest.approx(1 - 6 / 40)
+    assert (
+        "all real cells, selected, cvae, ratio 1: 85.0 % fewer synthetic cells than the ratio asks for"
+        in (" ".join(content["remarks"]))
+    )
+
+
+def test_results_of_other_versions_are_told(
+    finished: Path, tiny_cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = copied(finished, tmp_path)
+    first, second = sorted(out.glob("jobs/*/DONE"))[:2]
+    write_json(first, {**read_json(first), "threads": 7})
+    write_json(second, {key: read_json(second)[key] for key in ("result_sha256", "started", "minutes")})
+    content = study(tiny_cells, out, PLAN, group=PHOTO)
+    (mixed,) = [text for text in content["remarks"] if "threads 7" in text]
+    assert "1 with versions that were not recorded" in mixed
+    assert "warning" in capsys.readouterr().err
+
+
+def test_the_checklist_quotes_what_was_asked_about_synthetic_cells(finished: Path, tmp_path: Path) -> None:
+    generator = next(finished.glob("jobs/*/run"))
+    export(generator, tmp_path / "checklist", "checklist", study=finished)
+    items = read_json(tmp_path / "checklist" / "claim-2024.json")["items"]
+    (item,) = [item for item in items if item["item"] == "38"]
+    assert item["from"] == "study.json"
+    content = read_json(finished / "study.json")
+    asked = [answer for answer in content["answers"] if answer["question"] != "+trad against orig"]
+    assert len(asked) == len(content["answers"]) - 1
+    assert all(answer["words"] in item["answer"] for answer in asked)
+    assert "Does ordinary augmentation help?" not in item["answer"]
+    assert item["answer"].count("2 repeats of 80 real cells in 20 groups") == len(asked)
+    assert visible(asked[0]["median_smallest"]) in item["answer"]
+    assert content["remarks"][0] in item["answer"]
+
+
+def test_a_result_page_is_made_wholly_by_a_command(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = tmp_path / "notes.md"
+    notes.write_text("## What this says\n\nNothing yet.\n")
+    script = Path(__file__).parents[2] / "benchmarks" / "utility.py"
+    given = [str(tmp_path / "page.md"), str(finished), "--notes", str(notes), "--machine", "Here."]
+    monkeypatch.setattr(sys, "argv", [str(script), *given])
+    runpy.run_path(str(script), run_name="__main__")
+    page = (tmp_path / "page.md").read_text()
+    places = [page.index(text) for text in ("## Answers", "Nothing yet.", "## Regimes", "### Remarks")]
+    assert places == sorted(places)
+    shown = re.findall(r"!\[.*\]\((.*)\)", page)
+    assert len(shown) == 2 + len(read_json(finished / "study.json")["answers"])
+    assert all((tmp_path / name).stat().st_size > 1000 for name in shown)
+    assert "| difference | interval | bootstrap |" in page
+    assert asked_by(re.findall(r"`(cytoforge study .*)`", page)[0], monkeypatch) == PLAN.model_copy(
+        update={
+            "settings": {
+                name: {key: f"{value:g}" for key, value in own.items()} for name, own in TINY.items()
+            }
+        }
+    )
+
+
+def test_a_result_page_of_an_early_study_tells_what_its_scores_say() -> None:
+    script = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "utility.py"))
+    cell = {
+        "classifier": "linear",
+        "real_per_class": 5,
+        "regime": "+selected",
+        "generator": "gan",
+        "ratio": 2.0,
+    }
+    scores = [
+        {**cell, "repeat": repeat, "real": 10, "synthetic": count} for repeat, count in enumerate((20, 12))
+    ]
+    early = {"scores": scores, "regimes": [cell], "generators": [], "plan": {"repeats": 2}}
+    assert script["with_remarks"](early)["remarks"] == [
+        "5 real cells a class, +selected, gan, ratio 2: 20.0 % fewer synthetic cells than the ratio asks "
+        "for; selection kept too few."
+    ]
+
+
+def asked_by(command: str, monkeypatch: pytest.MonkeyPatch) -> Plan:
+    """The plan that a command line asks for."""
+    plans: list[Plan] = []
+
+    def remembered(_data: Path, _out: Path, plan: Plan, **_: object) -> dict:
+        plans.append(plan)
+        return {"answers": [], "remarks": [], "ledger": {}}
+
+    monkeypatch.setattr(cytoforge.stages.study, "study", remembered)
+    assert run(shlex.split(command)[1:]) == 0
+    return plans[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [({"conclusion": "it helps"}, "not a study.json"), ({"kind": "study", "format": 2}, "update cytoforge")],
+)
+def test_what_is_no_study_is_refused(tmp_path: Path, content: dict, words: str) -> None:
+    write_json(tmp_path / "study.json", content)
+    with pytest.raises(DataError, match=words):
+        read_study(tmp_path / "study.json")
 
 
 def test_a_planted_test_cell_makes_the_study_fail(finished: Path, tiny_cells: Path, tmp_path: Path) -> None:
@@ -215,6 +424,7 @@ def test_cost_of_a_plan() -> None:
     [
         ({"generators": ("cvea",)}, "no method"),
         ({"generators": ("pix2pix",)}, "from training cells alone"),
+        ({"generators": ("cyclegan",)}, "from training cells alone"),
         ({"classifiers": ("lite1",)}, "no recipe"),
         ({"regimes": ("orig",)}, "nothing to compare"),
         ({"regimes": ("orig", "gan")}, "--control"),

@@ -103,7 +103,7 @@ def study(
         data, out, plan, layout=layout, group=group, executor=executor, workers=workers, threads=threads
     )
     return Outcome(
-        {"out": out, "answers": content["answers"], "ledger": content["ledger"]}, _text(content, out)
+        {name: content[name] for name in ("answers", "remarks", "ledger")} | {"out": out}, _text(content, out)
     )
 
 
@@ -143,4 +143,5 @@ def _text(content: dict[str, Any], out: Path) -> str:
     for answer in content["answers"]:
         _, words_, because = headline(answer)
         lines += [words_, f"  {because}"]
+    lines += [f"remark: {remark}" for remark in content["remarks"]]
     return "\n".join([*lines, f"{out / 'report.html'}"])

@@ -5,12 +5,14 @@ One job is a mapping of JSON values. Its folder is named by the hash of that map
 ```
 folder/<key>/parameters.json   what was asked for
              result.json       what came out
-             DONE              written last: SHA-256 of result.json, start, minutes, host, process
+             DONE              written last: SHA-256 of result.json, start, minutes, host, process, threads,
+                               versions
              ...               whatever else the work leaves there
 ```
 
 A job with an intact DONE is read, never done again, so the same call goes on after an interruption, and a
-table from a laptop and one from a cluster are the same files. Whoever works on a job holds a lock on its
+table from a laptop and one from a cluster are the same files. Results of other versions or another number of
+threads are read too, but not silently, see `mixture`. Whoever works on a job holds a lock on its
 folder; the system frees it when the process dies, so that a killed worker blocks nothing and two workers
 never finish the same job. Folder and lock need a file system that all workers share.
 
@@ -25,7 +27,8 @@ import os
 import platform
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,11 +37,11 @@ from typing import Any, get_args
 import joblib
 from filelock import FileLock
 
-from cytoforge.core.device import computing_threads
+from cytoforge.core.device import computing_threads, surroundings
 from cytoforge.core.errors import ConfigError, CytoforgeError, DataError
 from cytoforge.core.executors import Executor
 from cytoforge.core.files import read_json, sha256_bytes, sha256_file, write_json
-from cytoforge.core.progress import progress, silent
+from cytoforge.core.progress import progress, silent, tell
 
 Work = Callable[[Mapping[str, Any], Path], Mapping[str, Any]]
 """(parameters, folder of the job) -> result, both JSON; a function of a module that workers can import."""
@@ -121,7 +124,34 @@ def run_jobs(
     lost = [key for key, result in results.items() if result is None]
     if lost:
         raise DataError(f"{folder / lost[0]} lost its result while the jobs ran; run the same command again.")
+    if mixed := mixture(places.values()):
+        tell(f"warning: {title}: {mixed}")
     return [dict(results[job.key] or {}) for job in jobs]
+
+
+def mixture(places: Iterable[Path]) -> str | None:
+    """What to tell a reader of finished jobs that were not all computed alike, None where they were.
+
+    Args:
+        places: folders of finished jobs.
+    """
+    found = Counter(_computed_with(place) for place in places)
+    if len(found) < 2:
+        return None
+    counts = "; ".join(f"{count} with {text}" for text, count in sorted(found.items()))
+    return (
+        f"results of other versions or threads are mixed: {counts}. Remove the folders of the jobs that "
+        "should be done again."
+    )
+
+
+def _computed_with(place: Path) -> str:
+    """Versions and threads in the words of a job's DONE; the first versions of cytoforge wrote none."""
+    note = read_json(place / DONE)
+    if "versions" not in note:
+        return "versions that were not recorded"
+    versions = note["versions"]
+    return f"cytoforge {versions['cytoforge']}, torch {versions['torch']}, threads {note['threads']}"
 
 
 def perform(work: Work, place: Path, threads: int) -> CytoforgeError | RuntimeError | None:
@@ -153,6 +183,7 @@ def _finish(work: Work, place: Path) -> None:
         "minutes": round((time.monotonic() - clock) / 60, 4),
         "host": platform.node(),
         "process": os.getpid(),
+        **surroundings(),
     }
     write_json(place / DONE, note)
 

@@ -38,3 +38,8 @@ def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, console=console, disable=hidden, transient=True) as bar, silent():
         task = bar.add_task(description, total=total)
         yield lambda count: bar.advance(task, count)
+
+
+def tell(message: str) -> None:
+    """One line on standard error, also where no bar is shown."""
+    Console(stderr=True, highlight=False).print(message, soft_wrap=True, markup=False)

@@ -6,7 +6,7 @@ a rule drops an image because real cells of its class hardly ever look so, not b
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,40 @@ RULES = {
     ),
     "copies": "The copy test flags the image, see the rule of the evaluation.",
 }
+
+
+def obstacle(labels: NDArray[np.int64], groups: Sequence[str], classes: Sequence[str]) -> str | None:
+    """Why real cells cannot calibrate the rules "class" and "region", None where they can.
+
+    Args:
+        labels: (N,) classes of the real cells.
+        groups: (N,) photo of each.
+        classes: names.
+
+    Example:
+        >>> obstacle(np.array([0] * 20 + [1] * 3), ["a", "b"] * 11 + ["b"], ("flat", "round"))
+        >>> obstacle(np.array([0, 1]), ["a", "b"], ("flat", "round"))
+        'fewer than 20 real cells of every class'
+    """
+    counts = np.bincount(labels, minlength=len(classes))
+    if (counts > 0).sum() < 2:
+        return "real cells of fewer than two classes"
+    if counts.max() < FEWEST:
+        return f"fewer than {FEWEST} real cells of every class"
+    photos = [len(set(np.asarray(groups)[labels == label])) for label in range(len(classes))]
+    single = [name for name, count in zip(classes, photos, strict=True) if count == 1]
+    return f"the real cells of {', '.join(single)} are of one photo" if single else None
+
+
+def spared(labels: NDArray[np.int64], classes: Sequence[str]) -> list[str]:
+    """Classes with real cells, but too few for any image of them to be dropped.
+
+    Example:
+        >>> spared(np.array([0] * 20 + [1] * 3), ("flat", "round", "none"))
+        ['round']
+    """
+    counts = np.bincount(labels, minlength=len(classes))
+    return [name for name, count in zip(classes, counts, strict=True) if 0 < count < FEWEST]
 
 
 def class_rejections(train: FeatureSet, fake: FeatureSet, share: float) -> NDArray[np.bool_]:

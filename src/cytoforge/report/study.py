@@ -38,12 +38,7 @@ def build_study(out: Path, content: Mapping[str, Any], cells: NDArray[np.uint8] 
     Raises:
         DataError: the folder cannot be written.
     """
-    with mpl.rc_context(PLOT_STYLE):
-        figures = {"curves": _curves(content)}
-        for answer in content["answers"]:
-            rows = [row for row in content["comparisons"] if row["question"] == answer["question"]]
-            figures[answer["question"]] = _forest(rows, content["plan"]["score"], answer)
-        drawn = {name: png(figure) for name, figure in figures.items()}
+    drawn = plots(content)
     for name, image in drawn.items():
         write_atomic(out / "plots" / f"{file_name(name)}.png", image)
     write_atomic(out / "table.md", table(content))
@@ -62,6 +57,20 @@ def build_study(out: Path, content: Mapping[str, Any], cells: NDArray[np.uint8] 
         rows_of=lambda question: [row for row in content["comparisons"] if row["question"] == question],
     )
     write_atomic(out / "report.html", page)
+
+
+def plots(content: Mapping[str, Any]) -> dict[str, bytes]:
+    """Name -> PNG file: "curves" and one for each question.
+
+    Args:
+        content: of study.json.
+    """
+    with mpl.rc_context(PLOT_STYLE):
+        figures = {"curves": _curves(content)}
+        for answer in content["answers"]:
+            rows = [row for row in content["comparisons"] if row["question"] == answer["question"]]
+            figures[answer["question"]] = _forest(rows, content["plan"]["score"], answer)
+        return {name: png(figure) for name, figure in figures.items()}
 
 
 def headline(answer: Row) -> tuple[str, str, str]:
@@ -94,20 +103,25 @@ def headline(answer: Row) -> tuple[str, str, str]:
 
 def table(content: Mapping[str, Any]) -> str:
     """All comparisons as Markdown, one table for each question."""
-    plan = content["plan"]
+    plan, data = content["plan"], content["data"]
+    level = f"{100 * plan['level']:g} %"
     lines = [
-        f"{content['data']['name']}: {content['data']['cells']} cells in {content['data']['groups']} groups; "
-        f"{plan['repeats']} repeats ({plan['folds']}-fold by group), {plan['resolution']} px, "
-        f"{plan['score'].replace('_', ' ')}; differences in points, 95 % bootstrap interval over repeats."
-        if plan["level"] == 0.95
-        else f"{content['data']['name']}; intervals at {plan['level']}."
+        f"{data['name']}: {data['cells']} cells in {data['groups']} groups; {plan['repeats']} repeats "
+        f"({plan['folds']}-fold by group), {plan['resolution']} px, {plan['score'].replace('_', ' ')}; "
+        f"differences in points, {level} intervals.",
+        "",
+        "*Interval*: corrected t interval (Nadeau and Bengio), to which p belongs before Holm's method. "
+        "*Bootstrap*: over repeats; it takes them as independent although their training cells overlap, and "
+        "is too narrow.",
     ]
+    if content.get("remarks"):
+        lines += ["", "### Remarks", "", *(f"* {remark}" for remark in content["remarks"])]
     for answer in content["answers"]:
         lines += ["", f"### {answer['question']}", answer["words"], ""]
         lines += [
-            "| classifier | real a class | generator | ratio | difference | interval | p (Holm) | "
-            "smallest visible | verdict |",
-            "|---|---|---|---|---|---|---|---|---|",
+            "| classifier | real a class | generator | ratio | repeats | difference | interval | bootstrap | "
+            "p (Holm) | smallest visible | verdict |",
+            "|---|---|---|---|---|---|---|---|---|---|---|",
         ]
         for row in content["comparisons"]:
             if row["question"] == answer["question"]:
@@ -116,7 +130,9 @@ def table(content: Mapping[str, Any]) -> str:
                     amount(row["real_per_class"]),
                     row["generator"] or "",
                     "" if row["ratio"] is None else f"{row['ratio']:g}",
+                    str(row["repeats"]),
                     points(row["difference"]),
+                    f"{points(row['low'])} to {points(row['high'])}",
                     f"{points(row['bootstrap_low'])} to {points(row['bootstrap_high'])}",
                     probability(row["p_holm"]),
                     visible(row["smallest"]),
@@ -245,16 +261,16 @@ def _lines(panel: Axes, rows: Sequence[Row], plan: Row) -> None:
 
 
 def _forest(rows: Sequence[Row], score: str, answer: Row) -> Figure:
-    """One line for each comparison: difference, intervals, and what could have been seen."""
+    """One line for each comparison: difference, both intervals, and what could have been seen."""
     figure = Figure(figsize=(7.4, 1.15 + 0.26 * len(rows)), layout="constrained")
     axes = figure.subplots()
     for place, row in enumerate(rows):
         colour = _VERDICT[row["verdict"]]
         low, high = (100 * row[end] for end in ("low", "high"))
-        axes.plot((low, high), (place, place), color=colour, linewidth=0.9)
+        axes.plot((low, high), (place, place), color=colour, linewidth=1.6, solid_capstyle="butt")
         axes.plot(
             (100 * row["bootstrap_low"], 100 * row["bootstrap_high"]), (place, place), color=colour,
-            linewidth=4, alpha=0.45, solid_capstyle="butt",
+            linewidth=6, alpha=0.2, solid_capstyle="butt",
         )  # fmt: skip
         axes.plot(100 * row["difference"], place, "o", color=colour, markersize=4.5)
         for side in (-1, 1):

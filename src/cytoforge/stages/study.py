@@ -52,6 +52,7 @@ from cytoforge.stages.study_plan import (
     Trial,
     check_plan,
     generator_jobs,
+    selection_obstacles,
     set_jobs,
     trials_of,
 )
@@ -108,12 +109,12 @@ def study(
     sets = set_jobs(plan, material, place, generators)
     drawn = run(draw_set, list(sets.values()), "synthetic sets")
     usable = {key: job for key, job in sets.items() if not drawn[job.key]["failed"]}
-    trials = trials_of(plan, material, usable)
+    obstacles = selection_obstacles(plan, material, place)
+    trials = trials_of(plan, material, usable, obstacles)
     judged = run(judge_regime, [trial.job for trial in trials], "classifiers")
     ledger = _ledger(plan, place, material, generators, sets, trials)
-    content = content_of(
-        plan, material, place, Done(generators, sets, trials, trained, drawn, judged), ledger
-    )
+    done = Done(generators, sets, trials, trained, drawn, judged, obstacles)
+    content = content_of(plan, material, place, done, ledger)
     write_json(Path(place.out) / "ledger.json", ledger)
     _write(Path(place.out), content, material, place, usable)
     return content

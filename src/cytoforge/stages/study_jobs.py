@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytoforge.core.errors import CheckpointError, DataError, TrainingError
+from cytoforge.core.errors import CheckpointError, TrainingError
 from cytoforge.core.files import read_json, write_json
 from cytoforge.core.randomness import derive
 from cytoforge.core.run import Run
@@ -33,7 +33,7 @@ from cytoforge.evaluation.features import Extractor, extract, open_extractor
 from cytoforge.evaluation.ledger import Entry, Held, check_unseen, content_hashes
 from cytoforge.evaluation.recipes import Recipe
 from cytoforge.evaluation.regimes import Regime, draw_cells, draw_synthetic
-from cytoforge.evaluation.selection import class_rejections, region_rejections
+from cytoforge.evaluation.selection import class_rejections, obstacle, region_rejections
 from cytoforge.sampling.provenance import read_manifest
 from cytoforge.stages.compared import read_set
 from cytoforge.stages.generate import generate
@@ -136,6 +136,12 @@ def real_rows(material: Material, fold: Fold, parameters: Parameters) -> NDArray
     return draw_cells(fold.train, material.labels, material.groups, parameters["real"], seed)
 
 
+def obstacle_to_selection(material: Material, rows: NDArray[np.int64]) -> str | None:
+    """Why selection cannot be calibrated on these real cells, None where it can."""
+    groups = [material.groups[row] for row in rows]
+    return obstacle(material.labels[rows], groups, material.cached.shape.classes)
+
+
 def train_generator(parameters: Parameters, folder: Path, place: Place) -> dict[str, Any]:
     """Train a generator on the real cells of a repeat and a fraction; the run is in `folder`/run.
 
@@ -184,7 +190,7 @@ def draw_set(parameters: Parameters, folder: Path, place: Place) -> dict[str, An
     """Draw cells of a trained generator into `folder`/set and say which of them selection keeps.
 
     Selection is calibrated on the very cells that the generator was trained on. A class of which it would
-    keep nothing stays whole.
+    keep nothing stays whole, and so does the set where these cells cannot calibrate it.
 
     Returns:
         "seconds", "images", "kept", "emptied", the classes of which selection would keep nothing, and
@@ -201,7 +207,8 @@ def draw_set(parameters: Parameters, folder: Path, place: Place) -> dict[str, An
         return {"failed": str(error), "images": 0, "kept": 0, "emptied": [], "seconds": 0.0}
     pixels, labels = read_images(folder, material)
     kept = np.ones(len(labels), bool)
-    if parameters["select"]:
+    rows = real_rows(material, fold, parameters)
+    if parameters["select"] and obstacle_to_selection(material, rows) is None:
         kept = _selected(material, origin, pixels, labels, parameters)
     emptied = sorted(set(labels.tolist()) - set(labels[kept].tolist()))
     write_json(folder / "kept.json", np.flatnonzero(kept | np.isin(labels, emptied)).tolist())
@@ -220,6 +227,7 @@ def judge_regime(parameters: Parameters, folder: Path, place: Place) -> dict[str
     Returns:
         "accuracy", "balanced_accuracy", "macro_f1", "recall" by class, "named" test cells, how many real
         and synthetic images it saw, "seconds", and "gan_test": set -> share of it that is named as asked.
+        Of a training that diverged only "failed", why, and "seconds".
     """
     start = time.monotonic()
     material, fold = _open(parameters, place)
@@ -229,8 +237,13 @@ def judge_regime(parameters: Parameters, folder: Path, place: Place) -> dict[str
     shown = rows if regime.real else rows[:0]
     fake = _synthetic(parameters, regime, material, place, real[1]) if regime.synthetic else _none(real[0])
     _show(material.entry(folder, "classifier", parameters["repeat"], shown), folder, material, fold)
-    fitted = _fit(parameters, regime, real, fake, material.cached.shape.classes)
-    probabilities = fitted.probabilities(np.asarray(material.cached.read(fold.test)))
+    try:
+        fitted = _fit(parameters, regime, real, fake, material.cached.shape.classes)
+        probabilities = fitted.probabilities(np.asarray(material.cached.read(fold.test)))
+        if not np.isfinite(probabilities).all():
+            raise TrainingError("the classifier's probabilities are not numbers. Lower its learning_rate.")
+    except TrainingError as error:
+        return {"failed": str(error), "seconds": time.monotonic() - start}
     seconds = time.monotonic() - start
     named = probabilities.argmax(1)
     return {
@@ -312,7 +325,7 @@ def _selected(
     labels: NDArray[np.int64],
     parameters: Parameters,
 ) -> NDArray[np.bool_]:
-    """Which drawn cells the rules "class" and "region" keep; all where a class has cells of one photo."""
+    """Which drawn cells the rules "class" and "region" keep: (M,)."""
     rows = material.rows_of(tuple(Split.load(Run.open(origin / "run").split_path).parts))
     network = _extractor(parameters["extractor"])
     side, known = material.cached.shape.resolution, tuple(material.groups[row] for row in rows)
@@ -320,11 +333,8 @@ def _selected(
     train_cells = FeatureSet(real, material.labels[rows], known, network.name, side)
     own = tuple(str(row) for row in range(len(labels)))
     fake = FeatureSet(extract(pixels, network, cache_directory()), labels, own, network.name, side)
-    try:
-        rejected = class_rejections(train_cells, fake, parameters["share"])
-        rejected |= region_rejections(train_cells, fake, parameters["share"])
-    except DataError:
-        return np.ones(len(labels), bool)
+    rejected = class_rejections(train_cells, fake, parameters["share"])
+    rejected |= region_rejections(train_cells, fake, parameters["share"])
     return ~rejected
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from itertools import product
 from math import ceil
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from cytoforge.core.batch import DataShape
@@ -26,7 +28,7 @@ from cytoforge.evaluation.regimes import (
 )
 from cytoforge.evaluation.utility import LEVEL
 from cytoforge.methods.catalogue import method_type
-from cytoforge.stages.study_jobs import Material, Place, outer_fold, real_rows
+from cytoforge.stages.study_jobs import Material, Place, obstacle_to_selection, outer_fold, real_rows
 from cytoforge.stages.train import plan as check_training
 from cytoforge.tasks.classify import build_network
 
@@ -106,6 +108,12 @@ class Trial:
         """All but the repeat."""
         return self.classifier, self.real, self.regime, self.generator, self.ratio
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Its place in the grid as study.json names it."""
+        names = ("classifier", "real_per_class", "regime", "generator", "ratio")
+        return {**dict(zip(names, self.cell, strict=True)), "repeat": self.repeat}
+
 
 def check_plan(plan: Plan) -> None:
     """Refuse what cannot be studied, before anything is trained.
@@ -121,14 +129,15 @@ def check_plan(plan: Plan) -> None:
         build_network(recipe, DataShape(recipe.resolution, ("one", "other")))
     for name in methods(plan):
         kind = method_type(name)
-        if (kind.needs_masks and name != "syncgan") or name == "text-to-image":
-            raise ConfigError(
-                f"{name} cannot draw cells from training cells alone; choose another generator."
-            )
         settings = plan.settings.get(name, {})
         if "resolution" in settings:
             raise ConfigError(f"{name}.resolution: all generators of a study draw at its --resolution.")
-        check_training(name, None, {"resolution": plan.resolution, **settings})
+        chosen = check_training(name, None, {"resolution": plan.resolution, **settings})
+        paints = kind.uses_masks(chosen.settings) and not kind.draws_masks()
+        if paints or kind.translates() or name == "text-to-image":
+            raise ConfigError(
+                f"{name} cannot draw cells from training cells alone; choose another generator."
+            )
     unknown = sorted(plan.settings.keys() - {*methods(plan), *plan.classifiers})
     if unknown:
         raise ConfigError(
@@ -213,6 +222,14 @@ def _common(plan: Plan, material: Material, repeat: int, real: int | None) -> di
     }
 
 
+def training_cells(
+    plan: Plan, material: Material, place: Place, repeat: int, real: int | None
+) -> NDArray[np.int64]:
+    """Rows of the real cells that a repeat has at a fraction."""
+    fold = outer_fold(place, plan.resolution, plan.folds, plan.seed, repeat)
+    return real_rows(material, fold, _common(plan, material, repeat, real))
+
+
 def generator_jobs(plan: Plan, material: Material) -> dict[tuple[Any, ...], Job]:
     """(repeat, real, method) -> training."""
     if not any(regime.synthetic for regime in regimes_of(plan.regimes, plan.control is not None).values()):
@@ -242,13 +259,11 @@ def set_jobs(
     select = any(REGIMES[name].selected for name in plan.regimes)
     jobs = {}
     for (repeat, real, name), job in generators.items():
-        common = _common(plan, material, repeat, real)
-        fold = outer_fold(place, plan.resolution, plan.folds, plan.seed, repeat)
-        most = int(np.bincount(material.labels[real_rows(material, fold, common)]).max())
+        most = int(np.bincount(material.labels[training_cells(plan, material, place, repeat, real)]).max())
         jobs[repeat, real, name] = Job(
             {
                 "kind": "set",
-                **common,
+                **_common(plan, material, repeat, real),
                 "trained": job.key,
                 "per_class": ceil(max(plan.ratios) * most * (SPARE if select else 1)),
                 "select": select,
@@ -259,8 +274,32 @@ def set_jobs(
     return jobs
 
 
-def trials_of(plan: Plan, material: Material, sets: Mapping[tuple[Any, ...], Job]) -> list[Trial]:
-    """Every classifier of the study; those of generators without cells are left out."""
+def selection_obstacles(plan: Plan, material: Material, place: Place) -> dict[tuple[Any, ...], str]:
+    """(repeat, real) -> why selection is not possible there; those where it is are left out."""
+    if not any(REGIMES[name].selected for name in plan.regimes):
+        return {}
+    found = {}
+    for repeat, real in product(range(plan.repeats), plan.real):
+        why = obstacle_to_selection(material, training_cells(plan, material, place, repeat, real))
+        if why is not None:
+            found[repeat, real] = why
+    return found
+
+
+def trials_of(
+    plan: Plan,
+    material: Material,
+    sets: Mapping[tuple[Any, ...], Job],
+    obstacles: Mapping[tuple[Any, ...], str],
+) -> list[Trial]:
+    """Every classifier of the study, but for those of generators without cells and of impossible selections.
+
+    Args:
+        plan: of the study.
+        material: its cells.
+        sets: of `set_jobs`, those that hold cells.
+        obstacles: of `selection_obstacles`.
+    """
     trials = []
     for repeat in range(plan.repeats):
         for real in plan.real:
@@ -273,6 +312,8 @@ def trials_of(plan: Plan, material: Material, sets: Mapping[tuple[Any, ...], Job
                 }
                 judges = sorted(sets[repeat, real, name].key for name in _available(plan, sets, repeat, real))
                 for word, regime in regimes_of(plan.regimes, plan.control is not None).items():
+                    if regime.selected and (repeat, real) in obstacles:
+                        continue
                     recipe = regime_recipe(classifier_recipe(plan, classifier), regime, plan.traditional)
                     flags = {**asdict(regime), "title": "", "control": False}
                     own = {**base, "regime": flags, "recipe": recipe.model_dump(mode="json")}

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cytoforge.core.files import read_json
-from cytoforge.core.jobs import Job
+from cytoforge.core.jobs import Job, mixture
 from cytoforge.evaluation.regimes import REGIMES, Question, Regime, questions_of
+from cytoforge.evaluation.selection import FEWEST, spared
 from cytoforge.evaluation.utility import POWER, Comparison, compare_paired, holm, rule, verdict
 from cytoforge.stages.study_jobs import Material, Place
-from cytoforge.stages.study_plan import Plan, Trial, classifier_recipe, methods
+from cytoforge.stages.study_plan import Plan, Trial, classifier_recipe, methods, training_cells
+from cytoforge.stages.study_remarks import remarks
+
+FORMAT = 1
+"""Of study.json."""
 
 Result = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Done:
-    """All jobs and what they gave."""
+    """All jobs and what they gave; `obstacles` say where selection was not possible, see `study_plan`."""
 
     generators: dict[tuple[Any, ...], Job]
     sets: dict[tuple[Any, ...], Job]
@@ -29,6 +35,12 @@ class Done:
     trained: dict[str, Result]
     drawn: dict[str, Result]
     judged: dict[str, Result]
+    obstacles: dict[tuple[Any, ...], str]
+
+    @property
+    def finished(self) -> list[Trial]:
+        """Classifiers that were trained and tested."""
+        return [trial for trial in self.trials if not _failed(self.judged[trial.job.key])]
 
 
 def content_of(
@@ -36,7 +48,8 @@ def content_of(
 ) -> dict[str, Any]:
     """The content of study.json."""
     comparisons = _compare(plan, done)
-    return {
+    content = {
+        "format": FORMAT,
         "kind": "study",
         "data": {
             "name": Path(place.data).name,
@@ -50,31 +63,53 @@ def content_of(
         "power": POWER,
         "answers": _answers(plan, comparisons),
         "comparisons": comparisons,
-        "regimes": _regimes(plan, done),
+        "regimes": _regimes(plan, material, place, done),
         "generators": _generators(plan, done),
-        "scores": [_score(trial, done.judged[trial.job.key]) for trial in done.trials],
+        "scores": [_score(trial, done.judged[trial.job.key]) for trial in done.finished],
+        "failed": [
+            {**trial.facts, "why": done.judged[trial.job.key]["failed"]}
+            for trial in done.trials
+            if _failed(done.judged[trial.job.key])
+        ],
+        "selection": _selection(plan, material, place, done),
         "steps": {name: classifier_recipe(plan, name).steps for name in plan.classifiers},
         "ledger": {"clean": ledger["clean"], "checked": ledger["checked"], "tests": len(ledger["tests"])},
     }
+    places = [place.jobs / key for results in (done.trained, done.drawn, done.judged) for key in results]
+    mixed = mixture(places)
+    return {**content, "remarks": [*remarks(content), *([mixed] if mixed else [])]}
 
 
 def _score(trial: Trial, result: Result) -> dict[str, Any]:
     names = ("accuracy", "balanced_accuracy", "macro_f1", "real", "synthetic")
-    return {
-        "classifier": trial.classifier,
-        "real_per_class": trial.real,
-        "regime": trial.regime,
-        "generator": trial.generator,
-        "ratio": trial.ratio,
-        "repeat": trial.repeat,
-        **{name: result[name] for name in names},
-    }
+    return {**trial.facts, **{name: result[name] for name in names}}
+
+
+def _failed(result: Result) -> bool:
+    return bool(result.get("failed"))
+
+
+def _selection(plan: Plan, material: Material, place: Place, done: Done) -> list[dict[str, Any]]:
+    """Fractions and repeats at which selection was not possible, or passed over classes with few cells."""
+    found: dict[tuple[int | None, str], list[int]] = {}
+    selects = any(REGIMES[name].selected for name in plan.regimes)
+    for repeat, real in product(range(plan.repeats), plan.real) if selects else ():
+        labels = material.labels[training_cells(plan, material, place, repeat, real)]
+        few = spared(labels, material.cached.shape.classes)
+        if why := done.obstacles.get((repeat, real)):
+            found.setdefault((real, f"not possible: {why}"), []).append(repeat)
+        elif few:
+            what = f"nothing is dropped of {', '.join(few)}: fewer than {FEWEST} real cells"
+            found.setdefault((real, what), []).append(repeat)
+    return [
+        {"real_per_class": real, "repeats": repeats, "what": what} for (real, what), repeats in found.items()
+    ]
 
 
 def _compare(plan: Plan, done: Done) -> list[dict[str, Any]]:
     """All questions for all classifiers, fractions, generators and ratios, with verdicts."""
     results: dict[tuple[Any, ...], dict[int, Result]] = {}
-    for trial in done.trials:
+    for trial in done.finished:
         results.setdefault(trial.cell, {})[trial.repeat] = done.judged[trial.job.key]
     rows: list[dict[str, Any]] = []
     for question in questions_of(plan.regimes):
@@ -170,15 +205,16 @@ def _answers(plan: Plan, comparisons: Sequence[Mapping[str, Any]]) -> list[dict[
     return answers
 
 
-def _regimes(plan: Plan, done: Done) -> list[dict[str, Any]]:
-    """Mean score and minutes of each cell of the grid."""
+def _regimes(plan: Plan, material: Material, place: Place, done: Done) -> list[dict[str, Any]]:
+    """Mean score and minutes of each cell of the grid, and what share of its synthetic cells is missing."""
     cells: dict[tuple[Any, ...], list[Trial]] = {}
-    for trial in done.trials:
+    for trial in done.finished:
         cells.setdefault(trial.cell, []).append(trial)
     rows = []
     for (classifier, real, regime, generator, ratio), trials in cells.items():
         results = [done.judged[trial.job.key] for trial in trials]
         scores = [result[plan.score] for result in results]
+        wanted = sum(_wanted(plan, material, place, trial) for trial in trials)
         rows.append(
             {
                 "classifier": classifier,
@@ -189,11 +225,18 @@ def _regimes(plan: Plan, done: Done) -> list[dict[str, Any]]:
                 "repeats": len(trials),
                 "mean": float(np.mean(scores)),
                 "deviation": float(np.std(scores, ddof=1)) if len(scores) > 1 else 0.0,
+                "short": 1 - sum(result["synthetic"] for result in results) / wanted if wanted else 0.0,
                 "minutes": float(np.mean([_seconds(trial, done) for trial in trials])) / 60,
                 "classifier_minutes": float(np.mean([result["seconds"] for result in results])) / 60,
             }
         )
     return rows
+
+
+def _wanted(plan: Plan, material: Material, place: Place, trial: Trial) -> int:
+    """Synthetic cells that one classifier should see."""
+    rows = training_cells(plan, material, place, trial.repeat, trial.real)
+    return int(np.round((trial.ratio or 0) * np.bincount(material.labels[rows])).sum())
 
 
 def _seconds(trial: Trial, done: Done) -> float:
@@ -212,12 +255,17 @@ def _generators(plan: Plan, done: Done) -> list[dict[str, Any]]:
     for name in methods(plan):
         for real in plan.real:
             found = [
-                (done.trained[job.key], done.drawn[done.sets[at].key], done.sets[at].key)
+                (at[0], done.trained[job.key], done.drawn[done.sets[at].key], done.sets[at].key)
                 for at, job in done.generators.items()
                 if at[1:] == (real, name)
             ]
             if found:
-                trained, drawn, keys = zip(*found, strict=True)
+                repeats, trained, drawn, keys = zip(*found, strict=True)
+                kept = [
+                    each["kept"] / max(1, each["images"])
+                    for repeat, each in zip(repeats, drawn, strict=True)
+                    if (repeat, real) not in done.obstacles
+                ]
                 rows.append(
                     {
                         "generator": name,
@@ -227,7 +275,7 @@ def _generators(plan: Plan, done: Done) -> list[dict[str, Any]]:
                         "stopped": [each["stopped"] for each in trained if each["stopped"]],
                         "failed": [each["failed"] for each in drawn if each["failed"]],
                         "emptied": sorted({name for each in drawn for name in each["emptied"]}),
-                        "kept": float(np.mean([each["kept"] / max(1, each["images"]) for each in drawn])),
+                        "kept": float(np.mean(kept)) if kept else None,
                         "gan_train": _gan_train(plan, done, name, real),
                         "gan_test": _gan_test(plan, done, set(keys), real),
                     }
@@ -241,7 +289,7 @@ def _gan_train(plan: Plan, done: Done, name: str, real: int | None) -> dict[str,
     found = {
         classifier: [
             done.judged[trial.job.key]["accuracy"]
-            for trial in done.trials
+            for trial in done.finished
             if trial.cell == (classifier, real, word, name, max(plan.ratios))
         ]
         for classifier in plan.classifiers
@@ -252,7 +300,7 @@ def _gan_train(plan: Plan, done: Done, name: str, real: int | None) -> dict[str,
 def _gan_test(plan: Plan, done: Done, keys: set[str], real: int | None) -> dict[str, float]:
     """Classifier -> accuracy on synthetic cells of one that saw real cells only."""
     found: dict[str, list[float]] = {}
-    for trial in done.trials:
+    for trial in done.finished:
         if trial.regime == "orig" and trial.real == real:
             shares = done.judged[trial.job.key]["gan_test"]
             found.setdefault(trial.classifier, []).extend(shares[key] for key in shares.keys() & keys)

@@ -1,0 +1,94 @@
+"""What a reader has to know before quoting a study: what failed, what was not possible, what fell short."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Row = Mapping[str, Any]
+
+
+def remarks(content: Row) -> list[str]:
+    """A sentence for each thing in which a study is not what its plan says.
+
+    Args:
+        content: of study.json.
+    """
+    return [
+        *_without_cells(content["generators"]),
+        *_failures(content["failed"]),
+        *_selections(content),
+        *_emptied(content["generators"]),
+        *_shortfalls(content["regimes"]),
+    ]
+
+
+def _without_cells(generators: Sequence[Row]) -> list[str]:
+    return [
+        f"{_amount(row['real_per_class'])}, {row['generator']}: no cells in {len(row['failed'])} of all "
+        f"repeats: {row['failed'][0]}"
+        for row in generators
+        if row["failed"]
+    ]
+
+
+def _failures(failed: Sequence[Row]) -> list[str]:
+    cells: dict[str, list[Row]] = {}
+    for row in failed:
+        cells.setdefault(_words(row, row["classifier"]), []).append(row)
+    return [
+        f"{cell}: the classifier failed in {_numbers([row['repeat'] for row in rows])} and is in no "
+        f"comparison there: {rows[0]['why']}"
+        for cell, rows in cells.items()
+    ]
+
+
+def _selections(content: Row) -> list[str]:
+    return [
+        f"{_amount(row['real_per_class'])}, {_numbers(row['repeats'])} of {content['plan']['repeats']}: "
+        f"selection: {row['what']}."
+        for row in content["selection"]
+    ]
+
+
+def _emptied(generators: Sequence[Row]) -> list[str]:
+    return [
+        f"{_amount(row['real_per_class'])}, {row['generator']}: selection would keep nothing of "
+        f"{', '.join(row['emptied'])} in some repeat; these classes stay whole there."
+        for row in generators
+        if row["emptied"]
+    ]
+
+
+def _shortfalls(regimes: Sequence[Row]) -> list[str]:
+    short = {_words(row): row["short"] for row in regimes if row["short"]}
+    return [
+        f"{cell}: {100 * share:.1f} % fewer synthetic cells than the ratio asks for; selection kept too few."
+        for cell, share in short.items()
+    ]
+
+
+def _words(row: Row, *first: str) -> str:
+    """A cell of the grid.
+
+    Example:
+        >>> row = {"real_per_class": 20, "regime": "+selected", "generator": "auto", "ratio": 2.0}
+        >>> _words(row, "linear")
+        'linear, 20 real cells a class, +selected, auto, ratio 2'
+    """
+    made = [] if row["generator"] is None else [row["generator"], f"ratio {row['ratio']:g}"]
+    return ", ".join([*first, _amount(row["real_per_class"]), row["regime"], *made])
+
+
+def _amount(real: int | None) -> str:
+    return "all real cells" if real is None else f"{real} real cells a class"
+
+
+def _numbers(repeats: Sequence[int]) -> str:
+    """Repeats as scores.csv numbers them.
+
+    Example:
+        >>> _numbers([0]), _numbers([0, 2])
+        ('repeat 0', 'repeats 0, 2')
+    """
+    return f"repeat{'s' if len(repeats) > 1 else ''} {', '.join(map(str, repeats))}"
