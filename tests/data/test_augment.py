@@ -208,7 +208,7 @@ def test_order_of_names_does_not_matter() -> None:
 
 
 def test_unknown_policy_suggests_a_known_one() -> None:
-    with pytest.raises(ConfigError, match="Did you mean \"color\""):
+    with pytest.raises(ConfigError, match='Did you mean "color"'):
         parse_policy("flip,colour")
 
 

@@ -151,7 +151,7 @@ class TestRefusals:
             open_cells(tmp_path)
 
     def test_unknown_layout_suggests(self, tmp_path: Path) -> None:
-        with pytest.raises(ConfigError, match="Did you mean \"herlev\""):
+        with pytest.raises(ConfigError, match='Did you mean "herlev"'):
             open_cells(tmp_path, layout="herlef")
 
 
