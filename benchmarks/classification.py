@@ -12,6 +12,7 @@ import shutil
 from pathlib import Path
 
 from cytoforge.core.files import read_json, write_atomic
+from cytoforge.evaluation.recipes import RECIPES
 from cytoforge.report.classify import Judged, Protocol, interval, sentence
 
 INTRODUCTION = """# Classifiers, by random and by grouped folds
@@ -39,7 +40,7 @@ def chapter(folder: Path, page: Path) -> list[str]:
         sentence(judged),
         "",
         f"{judged.cells} cells in {judged.groups} groups, {judged.folds} folds, seed {judged.seed}; "
-        f"{judged.parameters:,} parameters.",
+        f"{judged.parameters:,} parameters{_changed(judged)}.",
         "",
         "| division | accuracy | balanced accuracy | macro F1 | macro AUC | sibling in training | minutes |",
         "|---|---|---|---|---|---|---|",
@@ -62,6 +63,14 @@ def chapter(folder: Path, page: Path) -> list[str]:
         ]
         lines += [""]
     return [*lines, f"![Confusion matrices of {judged.recipe} on {judged.data}]({picture})", ""]
+
+
+def _changed(judged: Judged) -> str:
+    """Settings that are not the recipe's own."""
+    recipe = RECIPES.get(judged.recipe)
+    own = {} if recipe is None else recipe.model_dump(mode="json")
+    changed = [f"{name}={value}" for name, value in judged.settings.items() if own.get(name, value) != value]
+    return f"; {', '.join(changed)}" if changed else ""
 
 
 def _row(name: str, protocol: Protocol) -> str:
