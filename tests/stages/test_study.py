@@ -7,7 +7,7 @@ import shlex
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -141,10 +141,19 @@ def stopped_at(call: int, work: Callable[..., object], stop: Callable[[], None])
     return stopping
 
 
+@pytest.fixture
+def heeded() -> Iterator[None]:
+    """SIGINT interrupts, also where the tests run in the background of a shell, which has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def control_c() -> None:
     signal.raise_signal(signal.SIGINT)
 
 
+@pytest.mark.usefixtures("heeded")
 @pytest.mark.parametrize(
     ("place", "name", "call"),
     [(Loop, "step", 2), (cytoforge.sampling.generate, "_written", 3), (study_jobs, "fit", 3)],
