@@ -146,6 +146,7 @@ def calibrate(
         engine: onnx is faster, auto takes it where it is installed.
         seed: seed of comparisons with chance.
     """
+    from cytoforge.evaluation.trust import CALIBRATION
     from cytoforge.stages import calibrate as stage
 
     found = stage.calibrate(
@@ -162,13 +163,13 @@ def calibrate(
         seed=seed,
     )
     facts: dict[str, Any] = {
-        "calibration": run / stage.FILE,
+        "calibration": run / CALIBRATION,
         "temperature": found.temperature,
         "cells": found.cells,
         "groups": len(found.groups),
         "judged": found.judged,
     }
-    return Outcome(facts, _calibration_text(found, run / stage.FILE))
+    return Outcome(facts, _calibration_text(found, run / CALIBRATION))
 
 
 def predict(

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from cytoforge.core.errors import ConfigError, DataError
+from cytoforge.core.errors import CheckpointError, ConfigError, DataError
+from cytoforge.core.files import read_json
 from cytoforge.evaluation.calibration import Reliability, fit_temperature, reliability, softmax
 from cytoforge.evaluation.conformal import (
     Score,
@@ -29,6 +31,9 @@ from cytoforge.evaluation.distances import Floats
 from cytoforge.evaluation.metrics import Share
 from cytoforge.evaluation.novelty import Kind, Known
 from cytoforge.evaluation.statistics import wilson
+
+CALIBRATION = "calibration.json"
+"""In the folder of a classifier's run."""
 
 FEWEST = 20
 """Held-out cells below which nothing is calibrated."""
@@ -174,6 +179,30 @@ class Calibration(_Record):
         value = self.thresholds[key]
         own = value if isinstance(value, tuple) else (value,) * len(self.classes)
         return np.array([np.inf if each is None else each for each in own])
+
+
+def read_calibration(run: Path, weights_sha256: str, classes: Sequence[str]) -> Calibration | None:
+    """The calibration in the folder of a classifier's run, None where it was not calibrated.
+
+    Args:
+        run: folder of `classify train`.
+        weights_sha256: of the checkpoint's tensors that it should belong to.
+        classes: names, in the order of the classifier's outputs.
+
+    Raises:
+        CheckpointError: it is broken or of other weights.
+    """
+    path = run / CALIBRATION
+    if not path.is_file():
+        return None
+    again = f"run cytoforge classify calibrate {run} again."
+    try:
+        found = Calibration.model_validate(read_json(path))
+    except (DataError, ValidationError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}); {again}") from error
+    if found.weights_sha256 != weights_sha256 or found.classes != tuple(classes):
+        raise CheckpointError(f"{path} belongs to other weights; {again}")
+    return found
 
 
 @dataclass(frozen=True)

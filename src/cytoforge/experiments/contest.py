@@ -178,14 +178,19 @@ def compete(entry: Contestant, cells: Cells, run: Path, budget: Budget, extracto
     Args:
         entry: what to train.
         cells: the cells.
-        run: folder for the run and its outcome.json; once that is written, nothing is trained or measured.
+        run: folder for the run; what stopped.json and numbers.json there hold is not done again.
         budget: how long, how large.
         extractor: what the numbers are measured with.
     """
-    found = kept(run / "outcome.json", lambda: _competed(entry, cells, run, budget, extractor))
+    stopped = kept(run / "stopped.json", lambda: _trained(entry, cells, run, budget))
     folder = Run.open(run)
-    images = drawn(folder, budget) if found["drawn"] else None
-    return Outcome(found["numbers"], curves_of(folder), images, found["stopped"])
+    seconds = {"seconds": float(folder.read_log()[-1]["seconds"])}
+    try:
+        images = drawn(folder, budget)
+    except CheckpointError:
+        return Outcome(seconds, curves_of(folder), None, stopped or "nothing was saved")
+    numbers = kept(run / "numbers.json", lambda: measure(images, cells, budget, extractor))
+    return Outcome({**numbers, **seconds}, curves_of(folder), images, stopped)
 
 
 def drawn(run: Run, budget: Budget) -> NDArray[np.uint8]:
@@ -327,10 +332,8 @@ def conclude(
     return result
 
 
-def _competed(
-    entry: Contestant, cells: Cells, run: Path, budget: Budget, extractor: Extractor
-) -> dict[str, Any]:
-    """What outcome.json holds: numbers, whether images can be drawn, and why training stopped early."""
+def _trained(entry: Contestant, cells: Cells, run: Path, budget: Budget) -> str | None:
+    """Train, or go on; the alarm that ended it early, or None."""
     settings = {
         "batch": budget.batch,
         "log_every": max(budget.batch, budget.images // 40),
@@ -339,7 +342,6 @@ def _competed(
         "average_half_life": max(1, min(10_000, budget.images // 10)),
         **entry.settings,
     }
-    stopped = None
     try:
         train(
             entry.method, cells.folder, run, resolution=budget.resolution, images=budget.images,
@@ -347,18 +349,8 @@ def _competed(
             resume=True,
         )  # fmt: skip
     except TrainingError as error:
-        stopped = str(error)
-    folder = Run.open(run)
-    numbers = {"seconds": float(folder.read_log()[-1]["seconds"])}
-    try:
-        images = drawn(folder, budget)
-    except CheckpointError:
-        return {"numbers": numbers, "drawn": False, "stopped": stopped or "nothing was saved"}
-    return {
-        "numbers": {**measure(images, cells, budget, extractor), **numbers},
-        "drawn": True,
-        "stopped": stopped,
-    }
+        return str(error)
+    return None
 
 
 def _fewer(division: Split, few: int, labels: Mapping[str, str]) -> Split:

@@ -13,8 +13,9 @@ from cytoforge.core.randomness import normal
 from cytoforge.core.run import Run
 from cytoforge.data.augment import square_views
 from cytoforge.evaluation.classifiers import Fitted, open_classifier
+from cytoforge.evaluation.trust import read_calibration
 from cytoforge.exports.cards import classifier_card
-from cytoforge.exports.classifier_scores import ClassifierScores, read_calibration
+from cytoforge.exports.classifier_scores import ClassifierScores
 from cytoforge.exports.onnx_network import OPSET, Graph, write_onnx
 
 FILE = "classifier.onnx"
@@ -47,7 +48,7 @@ def write_classifier(run: Run, out: Path, checkpoint: str = "best") -> list[Path
         ConfigError: a package is missing.
     """
     fitted = open_classifier(run, checkpoint)
-    calibration = read_calibration(run, fitted.weights_sha256)
+    calibration = read_calibration(run.path, fitted.weights_sha256, fitted.classes)
     temperature = None if calibration is None else calibration.temperature
     graph = classifier_graph(fitted, run)
     parity = write_onnx(graph, out / FILE)

@@ -8,12 +8,12 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from cytoforge.core.checkpoint import load_checkpoint
-from cytoforge.core.errors import CheckpointError, ConfigError, DataError
+from cytoforge.core.errors import ConfigError, DataError
 from cytoforge.core.files import read_json
 from cytoforge.core.run import Run
 from cytoforge.evaluation.calibration import Reliability
 from cytoforge.evaluation.classification import Estimate
-from cytoforge.evaluation.trust import Calibration, Coverage
+from cytoforge.evaluation.trust import CALIBRATION, Calibration, Coverage, read_calibration
 from cytoforge.report.classify import Judged
 
 LIMITS = (
@@ -24,7 +24,7 @@ NOT_FOR = (
     "Not for diagnosis: nobody has certified it, and a result never replaces the judgement of a person "
     "trained for it."
 )
-CALIBRATION, REPORT = "calibration.json", "classify.json"
+REPORT = "classify.json"
 
 
 @dataclass(frozen=True)
@@ -53,31 +53,8 @@ def read_scores(run: Run, report: Path | None = None) -> ClassifierScores:
         DataError: the report cannot be read.
     """
     kept = load_checkpoint(run.checkpoints, "best") if (run.path / CALIBRATION).is_file() else None
-    calibration = None if kept is None else read_calibration(run, kept.sha256)
+    calibration = None if kept is None else read_calibration(run.path, kept.sha256, run.config["classes"])
     return ClassifierScores(calibration, None if report is None else _report(run, report))
-
-
-def read_calibration(run: Run, weights_sha256: str) -> Calibration | None:
-    """The calibration of a classifier's run, None where it was not calibrated.
-
-    Args:
-        run: of `classify train`.
-        weights_sha256: of the checkpoint's tensors that it should belong to.
-
-    Raises:
-        CheckpointError: it is broken or of other weights.
-    """
-    path = run.path / CALIBRATION
-    if not path.is_file():
-        return None
-    again = f"run cytoforge classify calibrate {run.path} again."
-    try:
-        found = Calibration.model_validate(read_json(path))
-    except (DataError, ValidationError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}); {again}") from error
-    if found.weights_sha256 != weights_sha256 or list(found.classes) != list(run.config["classes"]):
-        raise CheckpointError(f"{path} belongs to other weights; {again}")
-    return found
 
 
 def answers(scores: ClassifierScores) -> dict[str, tuple[str, str]]:

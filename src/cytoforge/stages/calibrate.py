@@ -12,7 +12,6 @@ import safetensors
 import safetensors.torch
 import torch
 from numpy.typing import NDArray
-from pydantic import ValidationError
 from skimage.measure import label as components
 
 from cytoforge.core.errors import CheckpointError, ConfigError, DataError
@@ -29,13 +28,13 @@ from cytoforge.evaluation.calibration import abstention
 from cytoforge.evaluation.classifiers import open_classifier
 from cytoforge.evaluation.conformal import Score
 from cytoforge.evaluation.novelty import Kind, Known, learn_known
-from cytoforge.evaluation.trust import Calibration, Held, answer, judge
+from cytoforge.evaluation.trust import CALIBRATION, Calibration, Held, answer, judge, read_calibration
 from cytoforge.evaluation.trust import calibrate as learn
 from cytoforge.masks.unsupervised import unsupervised_masks
 from cytoforge.report.calibration import calibration_picture
 from cytoforge.stages.engines import Engine, FastClassifier, fast_classifier
 
-FILE, FOLDER = "calibration.json", "calibration"
+FOLDER = "calibration"
 _REFERENCE, _NAMES, _PICTURE = "reference.safetensors", "reference.json", "calibration.png"
 _CHUNK = 256
 _FRAMED = 60
@@ -141,7 +140,7 @@ def calibrate(
     judged = None if others is None else judge(found, known, others, judged_on, seed)
     framings = _framings(cells, split, seed)
     found = found.model_copy(update={"judged": judged, "framings": framings})
-    write_json(trusted.run.path / FILE, found.model_dump(mode="json"))
+    write_json(trusted.run.path / CALIBRATION, found.model_dump(mode="json"))
     if judged is not None and others is not None:
         own = answer(found, known, others.logits, others.features, coverages[0])
         picture = calibration_picture(
@@ -174,19 +173,17 @@ def open_trusted(run: Path, checkpoint: str = "best", engine: Engine = "auto") -
         ConfigError: the engine cannot be had.
     """
     plain = open_plain(run, checkpoint, engine)
-    if not (run / FILE).is_file():
+    calibration = read_calibration(run, plain.weights_sha256, plain.classes)
+    if calibration is None:
         return plain
     again = f"run cytoforge classify calibrate {run} again."
     try:
-        calibration = Calibration.model_validate(read_json(run / FILE))
         content = (run / FOLDER / _REFERENCE).read_bytes()
         names = read_json(run / FOLDER / _NAMES)["names"]
         tensors = safetensors.torch.load(content)
         features, labels = tensors["features"].float().numpy(), tensors["labels"].numpy()
-    except (OSError, KeyError, TypeError, DataError, ValidationError, safetensors.SafetensorError) as error:
+    except (OSError, KeyError, TypeError, DataError, safetensors.SafetensorError) as error:
         raise CheckpointError(f"the calibration in {run} cannot be read ({error}); {again}") from error
-    if calibration.weights_sha256 != plain.weights_sha256 or calibration.classes != plain.classes:
-        raise CheckpointError(f"the calibration in {run} belongs to other weights; {again}")
     if calibration.reference_sha256 != sha256_bytes(content) or len(names) != len(labels):
         raise CheckpointError(f"{run / FOLDER / _REFERENCE} was changed after it was written; {again}")
     known = learn_known(features, labels, calibration.novelty)

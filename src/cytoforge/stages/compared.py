@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,8 +90,11 @@ def opponent_of(header: Header, run: Run | None) -> str | None:
     kind = METHODS.get(header.method)
     if kind is None:
         return None
-    settings = {} if run is None else run.config["settings"]
-    return kind.opponent(kind.config_type.model_validate(settings))
+    config = kind.config_type()
+    if run is not None:
+        with suppress(ValidationError):  # settings of another version
+            config = kind.config_type.model_validate(run.config["settings"])
+    return kind.opponent(config)
 
 
 def find_split(given: Path | None, run: Run | None, header: Header) -> Split:

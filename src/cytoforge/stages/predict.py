@@ -21,10 +21,10 @@ from cytoforge.core.jobs import Job, run_jobs
 from cytoforge.data.images import EXTENSIONS, decode
 from cytoforge.data.transform import Preparation, prepare
 from cytoforge.evaluation.calibration import softmax
-from cytoforge.evaluation.trust import Answers, answer
+from cytoforge.evaluation.trust import CALIBRATION, Answers, answer
 from cytoforge.masks.nuclei import Nucleus, find_nuclei, window
 from cytoforge.report.teaching import teaching
-from cytoforge.stages.calibrate import FILE, Trusted, open_trusted
+from cytoforge.stages.calibrate import Trusted, open_trusted
 from cytoforge.stages.engines import Engine
 from cytoforge.stages.predictions import (
     Predicted,
@@ -87,7 +87,7 @@ def predict(
         "coverage": coverage,
         "photos": photos,
         "weights_sha256": trusted.weights_sha256,
-        "calibration_sha256": sha256_file(run / FILE) if (run / FILE).is_file() else None,
+        "calibration_sha256": sha256_file(run / CALIBRATION) if (run / CALIBRATION).is_file() else None,
     }
     size = _PHOTOS if photos else _CHUNK
     parts = [files[start : start + size] for start in range(0, len(files), size)]
