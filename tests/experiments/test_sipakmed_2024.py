@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from cytoforge.core.batch import DataShape
+from cytoforge.core.device import native_precision
 from cytoforge.core.errors import ConfigError
 from cytoforge.evaluation.recipes import RECIPES
 from cytoforge.experiments.catalogue import EXPERIMENTS
@@ -39,12 +40,13 @@ def test_every_classifier_of_the_source_is_there() -> None:
 def test_missing_weights_become_random_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     where = "cytoforge.experiments.sipakmed_2024.weights_here"
     monkeypatch.setattr(where, lambda architecture: False)
+    own = {**ENTRIES["vgg16"].settings, "precision": native_precision()}
     assert settings_of(ENTRIES["vgg16"], "full") == {
-        **ENTRIES["vgg16"].settings,
+        **own,
         **{"weights": "none", "mode": "scratch", "body_rate": 1.0},
     }
     monkeypatch.setattr(where, lambda architecture: True)
-    assert settings_of(ENTRIES["vgg16"], "full") == ENTRIES["vgg16"].settings
+    assert settings_of(ENTRIES["vgg16"], "full") == own
     assert not weights_here("no such network")
 
 

@@ -50,6 +50,15 @@ def has_bf16_instructions(device: torch.device) -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
+def native_precision() -> str:
+    """Lightning Fabric's name of bf16 where this machine has instructions for it, else of float32.
+
+    As it is not measured, it is the same whatever else the machine does: for trainings that are compared.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return "bf16-mixed" if has_bf16_instructions(device) else "32-true"
+
+
 @contextmanager
 def computing_threads(count: int) -> Iterator[None]:
     """Compute with so many threads; another number gives other bits."""

@@ -23,6 +23,7 @@ What differs from the source, and why:
 * "linear" and the measurements of one region only are ours, for scale: a linear layer on the features of
   EfficientNet-Lite0, which needs no download.
 * Its table's 813 superficial-intermediate cells should be 831; only that adds up to 4,049.
+* Networks train in bfloat16 where the processor has instructions for it, about twice as fast.
 * Steps: 4,000 of 64 images for the basic CNN, 400 of 32 for the three large networks (about 6 times each
   cell), so that two cores can afford it in two hours. From random weights that is short.
 
@@ -44,6 +45,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from cytoforge.core.device import native_precision
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.executors import Executor
 from cytoforge.core.files import write_atomic, write_json
@@ -274,6 +276,8 @@ def settings_of(entry: Entry, scale: Scale) -> dict[str, Any]:
     recipe = RECIPES[entry.recipe]
     if recipe.mode != "scratch" and not weights_here(recipe.architecture):
         settings |= {"weights": "none", "mode": "scratch", "body_rate": 1.0}
+    if recipe.mode != "linear":
+        settings["precision"] = native_precision()
     return {**settings, **(_SMOKE_NETWORK if scale == "smoke" else {})}
 
 

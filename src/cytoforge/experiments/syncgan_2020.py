@@ -38,6 +38,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
+from cytoforge.core.device import native_precision
 from cytoforge.core.errors import DataError
 from cytoforge.core.executors import Executor
 from cytoforge.core.files import write_atomic, write_json
@@ -87,7 +88,10 @@ class Budget:
     plan: Mapping[str, Any]
 
 
-_SCRATCH = {"mode": "scratch", "weights": "none", "resolution": 64, "steps": 100, "batch": 16}
+_SCRATCH = {
+    **{"mode": "scratch", "weights": "none", "resolution": 64, "steps": 100, "batch": 16},
+    "precision": native_precision(),
+}
 _VANILLA = {
     **{"loss": "non-saturating", "r1": 0.0, "r2": 0.0, "betas": (0.5, 0.999), "augment": ""},
     **{"label_smoothing": 0.1, "label_flips": 0.05},
