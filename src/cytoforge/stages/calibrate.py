@@ -21,8 +21,8 @@ from cytoforge.core.progress import progress
 from cytoforge.core.run import Run
 from cytoforge.data.cache import CachedCells, open_cache
 from cytoforge.data.cells import CellSet, Part
-from cytoforge.data.folder import open_cells, read_image
-from cytoforge.data.split import Split
+from cytoforge.data.folder import read_image
+from cytoforge.data.split import Split, check_split
 from cytoforge.data.transform import Preparation
 from cytoforge.evaluation.calibration import abstention
 from cytoforge.evaluation.classifiers import open_classifier
@@ -33,6 +33,7 @@ from cytoforge.evaluation.trust import calibrate as learn
 from cytoforge.masks.unsupervised import unsupervised_masks
 from cytoforge.report.calibration import calibration_picture
 from cytoforge.stages.engines import Engine, FastClassifier, fast_classifier
+from cytoforge.stages.trained_cells import cells_of
 
 FOLDER = "calibration"
 _REFERENCE, _NAMES, _PICTURE = "reference.safetensors", "reference.json", "calibration.png"
@@ -115,7 +116,9 @@ def calibrate(
     """
     _check(part, judged_on, coverages, false_alarm)
     trusted = open_plain(run, checkpoint, engine)
-    cells, cached, split = _data(trusted, data)
+    cells, split = cells_of(trusted.run, data), Split.load(trusted.run.split_path)
+    check_split(split, cells)
+    cached = open_cache(cells, trusted.preparation).without_masks()
     train = _held(trusted, cached, split, "train", features_only=True)
     held = _held(trusted, cached, split, part)
     known = learn_known(train.features, train.labels, novelty)
@@ -190,25 +193,6 @@ def open_trusted(run: Path, checkpoint: str = "best", engine: Engine = "auto") -
     return replace(plain, calibration=calibration, known=known, names=tuple(names), labels=labels)
 
 
-def data_of(run: Run, data: Path | None = None) -> CellSet:
-    """The cells that a run was trained on.
-
-    Raises:
-        DataError: its folder is not there any more.
-    """
-    source = run.config["data"]
-    root = Path(source["root"]) if data is None else data
-    if not root.exists():
-        raise DataError(f"{root}, which {run.path} was trained on, is not there; give its new place: --data.")
-    cells = open_cells(root, source["layout"])
-    if list(cells.classes) != list(run.config["classes"]):
-        raise DataError(
-            f"{root} has the classes {', '.join(cells.classes)}, the run was trained on "
-            f"{', '.join(run.config['classes'])}; give the folder that it was trained on."
-        )
-    return cells
-
-
 def _check(part: str, judged_on: str, coverages: Sequence[float], false_alarm: float) -> None:
     for name in (part, judged_on):
         if name not in ("train", "val", "test"):
@@ -226,21 +210,6 @@ def _check(part: str, judged_on: str, coverages: Sequence[float], false_alarm: f
         raise ConfigError(f"--coverages must lie between 0 and 1, got {', '.join(map(str, coverages))}.")
     if not 0 < false_alarm < 0.5:
         raise ConfigError(f"--false-alarm must lie between 0 and 0.5, got {false_alarm}.")
-
-
-def _data(trusted: Trusted, data: Path | None) -> tuple[CellSet, CachedCells, Split]:
-    cells = data_of(trusted.run, data)
-    split = Split.load(trusted.run.split_path)
-    cached = open_cache(cells, trusted.preparation).without_masks()
-    hashes = dict(zip(cached.names, cached.hashes, strict=True))
-    changed = [name for name in split.parts if name in hashes and hashes[name] != split.hashes[name]]
-    missing = sorted(split.parts.keys() - hashes.keys())
-    if changed or missing:
-        raise DataError(
-            f"{cells.root} is not what {trusted.run.path} was trained on: {len(missing)} cells are missing, "
-            f"{len(changed)} changed (first: {(missing + changed)[0]}). Restore the files or train again."
-        )
-    return cells, cached, split
 
 
 def _held(

@@ -25,8 +25,9 @@ from cytoforge.report.explanation import Explained, Neighbour, Sanity, build_exp
 from cytoforge.report.plots import picture
 from cytoforge.report.teaching import teaching
 from cytoforge.sampling.pictures import labelled_rows
-from cytoforge.stages.calibrate import Trusted, data_of, open_trusted
+from cytoforge.stages.calibrate import Trusted, open_trusted
 from cytoforge.stages.predict import answered, pictures_in, prepared
+from cytoforge.stages.trained_cells import cells_of
 
 NEIGHBOURS = 5
 _SANITY_IMAGES = 12
@@ -158,7 +159,7 @@ def _neighbours(
 def _training_cells(trusted: Trusted, data: Path | None) -> dict[str, Cell]:
     """Name -> cell; empty where the data are not at hand and nobody said where they are."""
     try:
-        return {cell.name: cell for cell in data_of(trusted.run, data).cells}
+        return {cell.name: cell for cell in cells_of(trusted.run, data).cells}
     except DataError:
         if data is not None:
             raise

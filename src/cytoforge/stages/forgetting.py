@@ -10,15 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cytoforge.core.errors import ConfigError, DataError
+from cytoforge.core.errors import ConfigError
 from cytoforge.core.files import write_atomic, write_json
 from cytoforge.core.mask import UNKNOWN
 from cytoforge.core.png import encode_png
 from cytoforge.core.run import Run, require_empty
-from cytoforge.data.cache import CachedCells, cache_directory, mask_channels, open_cache
-from cytoforge.data.folder import open_cells
-from cytoforge.data.split import Split, check_split
-from cytoforge.data.transform import Preparation
+from cytoforge.data.cache import CachedCells, cache_directory, mask_channels
+from cytoforge.data.split import Split
 from cytoforge.evaluation.classes import train_classifier
 from cytoforge.evaluation.distances import unit_length
 from cytoforge.evaluation.diversity import pairwise_distance
@@ -27,6 +25,7 @@ from cytoforge.evaluation.fidelity import kernel_distance_interval
 from cytoforge.masks.unsupervised import unsupervised_mask
 from cytoforge.sampling.generator import Generator, open_generator
 from cytoforge.sampling.pictures import labelled_rows
+from cytoforge.stages.trained_cells import cached_cells_of
 
 _COLUMNS = 10
 _FEWEST = 10
@@ -108,7 +107,7 @@ def forgetting(
             f"{run} was not started from another run; give the one to compare with: --base RUN."
         )
     first = Run.open(base or Path(refined.config["base"]))
-    cells, split = _cells(first, real), Split.load(first.split_path)
+    cells, split = cached_cells_of(first, real), Split.load(first.split_path)
     generators = open_generator(first), open_generator(refined)
     if generators[0].shape.resolution != generators[1].shape.resolution:
         raise ConfigError("the two runs make images of different sizes, which cannot be compared.")
@@ -176,16 +175,6 @@ class _Judge:
         recognised = self.classifier.predict(fake) == label
         spread = pairwise_distance(fake) / pairwise_distance(real)
         return fake, Remembered(value, low, high, spread, float(recognised.mean()))
-
-
-def _cells(first: Run, real: Path | None) -> CachedCells:
-    data = first.config["data"]
-    root = real or Path(data["root"])
-    if not root.is_dir():
-        raise DataError(f"{root} is gone; give the cells that {first.path} was trained on: --real DATA.")
-    cells = open_cells(root, data["layout"], data.get("group"))
-    check_split(Split.load(first.split_path), cells)
-    return open_cache(cells, Preparation.model_validate(first.config["preparation"]))
 
 
 def _drawn(generator: Generator, held: CachedCells, name: str, count: int) -> NDArray[np.uint8] | None:

@@ -19,6 +19,7 @@ from cytoforge.data.transform import Preparation
 from cytoforge.sampling.generator import Generator, open_generator
 from cytoforge.sampling.pictures import labelled_rows
 from cytoforge.sampling.reconstruction import codes, decoded, way_between
+from cytoforge.stages.trained_cells import cached_cells_of
 
 SHOWN = 10
 _NOTE = "rows in pairs: real cells, and below them what the autoencoder makes of their codes"
@@ -81,16 +82,12 @@ def reconstruct(
 
 def _held_out(run: Run, data: Path | None) -> CachedCells:
     """Validation cells of the run's own data, or all cells of another folder."""
-    source, preparation = run.config["data"], Preparation.model_validate(run.config["preparation"])
-    root = Path(source["root"]) if data is None else data
-    own = root.resolve() == Path(source["root"]).resolve()
-    cached = open_cache(open_cells(root, source["layout"] if own else "auto"), preparation)
-    if not own:
-        return cached
+    if data is not None and data.resolve() != Path(run.config["data"]["root"]).resolve():
+        return open_cache(open_cells(data), Preparation.model_validate(run.config["preparation"]))
     names = Split.load(run.split_path).names("val")
     if not names:
         raise DataError(f"{run.split_path} has no validation cells; give --data FOLDER with other cells.")
-    return cached.select(names)
+    return cached_cells_of(run).select(names)
 
 
 def _compared(
