@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
 from cytoforge.core.errors import ConfigError
+from cytoforge.core.record import Record
 from cytoforge.core.settings import checked
 
 MOST_BYTES = 64 * 1024
@@ -21,10 +22,8 @@ MOST_ALIASES = 16
 MOST_DEPTH = 16
 
 
-class TrainFile(BaseModel):
+class TrainFile(Record):
     """What `cytoforge train --config` may say; each key is the option of that name, which overrides it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     method: str | None = None
     data: Path | None = None
@@ -37,7 +36,7 @@ class TrainFile(BaseModel):
     split: Path | None = None
     layout: str | None = None
     group: str | None = None
-    settings: dict[str, str | int | float | bool | list[float] | dict[str, str] | None] = {}
+    settings: dict[str, str | int | float | bool | list[float] | dict[str, str] | None] = Field({})
 
 
 def read_train_file(path: Path) -> TrainFile:

@@ -13,17 +13,15 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from cytoforge.core.batch import Batch, DataShape
+from cytoforge.core.record import Record
 
 
-class MethodConfig(BaseModel):
+class MethodConfig(Record):
     """Settings of one method; each method has its own subclass."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 @dataclass(frozen=True)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
+
+from cytoforge.core.record import Record
 
 Tone = Literal["good", "bad", "unsure", "note"]
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Shown(_Record):
+class Shown(Record):
     """One example of a finding.
 
     Attributes:
@@ -27,7 +25,7 @@ class Shown(_Record):
     cells: bool = True
 
 
-class Finding(_Record):
+class Finding(Record):
     """What one check found.
 
     Attributes:
@@ -47,11 +45,11 @@ class Finding(_Record):
     because: str = ""
     advice: str = ""
     blocking: bool = False
-    numbers: dict[str, float] = {}
+    numbers: dict[str, float] = Field({})
     shown: tuple[Shown, ...] = ()
 
 
-class Verdict(_Record):
+class Verdict(Record):
     """A finding in one line, as reports show it."""
 
     tone: Tone
@@ -59,7 +57,7 @@ class Verdict(_Record):
     because: str
 
 
-class ClassCount(_Record):
+class ClassCount(Record):
     """What there is of one class."""
 
     label: str
@@ -69,7 +67,7 @@ class ClassCount(_Record):
     height: float
 
 
-class Probe(_Record):
+class Probe(Record):
     """How well a linear classifier on frozen features does, by the way the cells are divided.
 
     Attributes:
@@ -87,7 +85,7 @@ class Probe(_Record):
     chance: float
 
 
-class Audit(_Record):
+class Audit(Record):
     """All that was found.
 
     Attributes:

@@ -9,11 +9,12 @@ from typing import Annotated, Any, Final, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from cytoforge.core.errors import ConfigError, DataError
 from cytoforge.core.files import read_json, sha256_bytes, sha256_file, write_json
 from cytoforge.core.randomness import derive
+from cytoforge.core.record import Record
 from cytoforge.data.cells import Cell, CellSet, Part
 from cytoforge.data.folder import read_image
 
@@ -22,7 +23,7 @@ _STRICTEST: Final[tuple[Part, ...]] = ("test", "val", "train")
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
-class Split(BaseModel):
+class Split(Record):
     """One division of a data set, with what is needed to prove later that nothing moved.
 
     Attributes:
@@ -37,8 +38,6 @@ class Split(BaseModel):
             group is also in a stricter part.
         warnings: what a reader of results must know.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[1] = 1
     seed: int

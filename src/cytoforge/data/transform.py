@@ -7,11 +7,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from skimage.restoration import denoise_nl_means
 
+from cytoforge.core.record import Record
 
-class Preparation(BaseModel):
+
+class Preparation(Record):
     """How a picture becomes network input.
 
     Attributes:
@@ -21,8 +23,6 @@ class Preparation(BaseModel):
         denoise: strength of the noise reduction before resizing; 0 leaves the picture as it is, 0.5 takes
             noise and keeps the texture of nuclei.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     resolution: int = Field(64, ge=8, le=1024, description="side of the square images, in pixels")
     fit: Literal["pad", "crop", "stretch"] = Field("crop", description="how a picture becomes square")

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 from scipy import optimize, special
 
 from cytoforge.core.errors import DataError
 from cytoforge.core.randomness import derive
+from cytoforge.core.record import Record
 from cytoforge.evaluation.distances import Floats
 from cytoforge.evaluation.statistics import wilson
 
@@ -22,7 +22,7 @@ COLDEST, HOTTEST = 0.05, 20.0
 """Temperatures are sought between these."""
 
 
-class Bin(BaseModel):
+class Bin(Record):
     """The images whose highest probability lies in one range.
 
     Attributes:
@@ -35,8 +35,6 @@ class Bin(BaseModel):
         accuracy_high: upper end.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     low: float
     high: float
     count: int
@@ -46,7 +44,7 @@ class Bin(BaseModel):
     accuracy_high: float
 
 
-class Reliability(BaseModel):
+class Reliability(Record):
     """How far probabilities are from what happens.
 
     Attributes:
@@ -60,8 +58,6 @@ class Reliability(BaseModel):
         confidence: mean of the highest probabilities.
         bins: the reliability diagram.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     images: int
     error: float

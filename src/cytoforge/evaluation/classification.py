@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from cytoforge.core.errors import DataError
 from cytoforge.core.randomness import derive
+from cytoforge.core.record import Record
 from cytoforge.evaluation.classes import confusion
 
 Floats = NDArray[np.float64]
@@ -17,11 +17,7 @@ Floats = NDArray[np.float64]
 _CHUNK = 128
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Estimate(_Record):
+class Estimate(Record):
     """A number and its percentile interval over bootstrap samples of whole groups.
 
     Attributes:
@@ -35,7 +31,7 @@ class Estimate(_Record):
     high: float
 
 
-class ClassScores(_Record):
+class ClassScores(Record):
     """How well one class is found.
 
     Attributes:
@@ -53,7 +49,7 @@ class ClassScores(_Record):
     auc: Estimate
 
 
-class Scores(_Record):
+class Scores(Record):
     """How well a classifier does on images it has not seen.
 
     Attributes:

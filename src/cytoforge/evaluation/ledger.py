@@ -7,13 +7,13 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from cytoforge.core.errors import DataError
 from cytoforge.core.files import sha256_bytes
+from cytoforge.core.record import Record
 
 
-class Entry(BaseModel):
+class Entry(Record):
     """What one piece of work was shown.
 
     Attributes:
@@ -24,8 +24,6 @@ class Entry(BaseModel):
         groups: their groups.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     job: str
     role: str
     repeat: int
@@ -33,7 +31,7 @@ class Entry(BaseModel):
     groups: tuple[str, ...]
 
 
-class Held(BaseModel):
+class Held(Record):
     """The test part of one outer division.
 
     Attributes:
@@ -41,8 +39,6 @@ class Held(BaseModel):
         cells: content hash of each test cell.
         groups: their groups.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     repeat: int
     cells: tuple[str, ...]

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.impute import SimpleImputer
@@ -25,6 +25,7 @@ from sklearn.svm import SVC
 
 from cytoforge.core.errors import ConfigError, DataError
 from cytoforge.core.randomness import derive
+from cytoforge.core.record import Record
 from cytoforge.core.settings import checked, suggestion
 from cytoforge.data.folds import grouped_folds
 from cytoforge.evaluation.measurements import MEASUREMENTS, Masks
@@ -33,10 +34,8 @@ _RANKS, _BATCH = 200, 32
 _LEAST = 1e-6
 
 
-class MeasurementRecipe(BaseModel):
+class MeasurementRecipe(Record):
     """How a classifier on measurements is made."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["svm", "mlp"] = Field(description="svm with a radial basis function, or mlp")
     regions: Literal["both", "nucleus", "cytoplasm"] = Field(

@@ -10,20 +10,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.files import write_json
+from cytoforge.core.record import Record
 
 SIZE_FREE = ("kernel_distance", "pairwise_distance")
 """Numbers whose expectation does not depend on how many images there are."""
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Number(_Record):
+class Number(Record):
     """One score.
 
     Attributes:
@@ -45,7 +42,7 @@ class Number(_Record):
     floor_repeats: int = 0
 
 
-class Collapse(_Record):
+class Collapse(Record):
     """Whether images are too much alike, by repetition or blur; the rule is `Metrics.rules["collapse"]`.
 
     Attributes:
@@ -65,7 +62,7 @@ class Collapse(_Record):
     real_repeated: float = 0.0
 
 
-class Comparison(_Record):
+class Comparison(Record):
     """Real holdout cells against synthetic ones, overall or in one class.
 
     Attributes:
@@ -82,11 +79,11 @@ class Comparison(_Record):
     count: int
     n_real: int
     n_fake: int
-    numbers: dict[str, Number] = {}
+    numbers: dict[str, Number] = Field({})
     collapse: Collapse | None = None
 
 
-class Closest(_Record):
+class Closest(Record):
     """A synthetic image with the training cell it resembles most.
 
     Attributes:
@@ -110,14 +107,14 @@ class Closest(_Record):
     flagged: bool
 
 
-class ClassCopies(_Record):
+class ClassCopies(Record):
     """Flagged images of one class."""
 
     flagged: int
     checked: int
 
 
-class Copies(_Record):
+class Copies(Record):
     """Copies of training cells, each image tested against the holdout.
 
     Attributes:
@@ -178,7 +175,7 @@ class Copies(_Record):
     closest: tuple[Closest, ...]
 
 
-class Share(_Record):
+class Share(Record):
     """A share with its 95 % interval (Wilson) and the number of images behind it."""
 
     value: float
@@ -187,7 +184,7 @@ class Share(_Record):
     count: int
 
 
-class ClassCorrectness(_Record):
+class ClassCorrectness(Record):
     """Whether images show the class asked for, by a classifier that learned from real training cells.
 
     Attributes:
@@ -217,7 +214,7 @@ class ClassCorrectness(_Record):
     holdout_classes: dict[str, Share]
 
 
-class Measurement(_Record):
+class Measurement(Record):
     """One measurement of the cells of one class, synthetic against unseen real ones.
 
     Attributes:
@@ -245,7 +242,7 @@ class Measurement(_Record):
     differs: bool
 
 
-class Morphometry(_Record):
+class Morphometry(Record):
     """Measurements of cells by their masks.
 
     Attributes:
@@ -258,7 +255,7 @@ class Morphometry(_Record):
     classes: dict[str, dict[str, Measurement]]
 
 
-class Verdict(_Record):
+class Verdict(Record):
     """One line in plain language, computed by a fixed rule.
 
     Attributes:
@@ -274,7 +271,7 @@ class Verdict(_Record):
     because: str
 
 
-class Counts(_Record):
+class Counts(Record):
     """How many images there are of each kind."""
 
     synthetic: int
@@ -283,7 +280,7 @@ class Counts(_Record):
     real: int
 
 
-class Metrics(_Record):
+class Metrics(Record):
     """What an evaluation found; the content of metrics.json.
 
     Attributes:
@@ -323,8 +320,8 @@ class Metrics(_Record):
     morphometry: Morphometry | None = None
     verdicts: tuple[Verdict, ...] = ()
     warnings: tuple[str, ...] = ()
-    rules: dict[str, str] = {}
-    seconds: dict[str, float] = {}
+    rules: dict[str, str] = Field({})
+    seconds: dict[str, float] = Field({})
 
     def save(self, path: Path) -> None:
         """Write as JSON, atomically."""

@@ -12,10 +12,11 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import Field, ValidationError
 
 from cytoforge.core.errors import CheckpointError, ConfigError, DataError
 from cytoforge.core.files import read_json
+from cytoforge.core.record import Record
 from cytoforge.evaluation.calibration import Reliability, fit_temperature, reliability, softmax
 from cytoforge.evaluation.conformal import (
     Score,
@@ -39,11 +40,7 @@ FEWEST = 20
 """Held-out cells below which nothing is calibrated."""
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ClassCoverage(_Record):
+class ClassCoverage(Record):
     """How often sets hold the class of cells of one class, where each class has thresholds of its own.
 
     Attributes:
@@ -59,7 +56,7 @@ class ClassCoverage(_Record):
     kept: bool
 
 
-class Coverage(_Record):
+class Coverage(Record):
     """How often sets of one stated coverage hold the true class, on groups that nothing was fitted on.
 
     Attributes:
@@ -89,12 +86,12 @@ class Coverage(_Record):
     single: float
     empty: float
     classes: dict[str, float]
-    by_class: dict[str, ClassCoverage] = {}
+    by_class: dict[str, ClassCoverage] = Field({})
     answered: Share | None = None
     accuracy_answered: Share | None = None
 
 
-class Judged(_Record):
+class Judged(Record):
     """What the calibration gives on cells that it was not fitted on.
 
     Attributes:
@@ -116,7 +113,7 @@ class Judged(_Record):
     false_alarms: float
 
 
-class Calibration(_Record):
+class Calibration(Record):
     """The content of calibration.json.
 
     Attributes:
@@ -147,7 +144,7 @@ class Calibration(_Record):
     part: str
     cells: int
     groups: tuple[str, ...]
-    class_groups: dict[str, int] = {}
+    class_groups: dict[str, int] = Field({})
     temperature: float
     score: Score
     by_class: bool

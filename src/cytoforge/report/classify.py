@@ -13,9 +13,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from cytoforge.core.files import write_atomic
+from cytoforge.core.record import Record
 from cytoforge.evaluation.classification import Estimate, Scores, roc
 from cytoforge.evaluation.published import Published
 from cytoforge.report.pages import render
@@ -24,11 +24,7 @@ from cytoforge.report.plots import EOSIN, HEMATOXYLIN, PLOT_STYLE, SOFT, plain, 
 _COLOURS = (HEMATOXYLIN, EOSIN, "#2f7a58", "#946a12", "#3f7ea6", "#7f5145", "#6b8e23")
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Curve(_Record):
+class Curve(Record):
     """One training.
 
     Attributes:
@@ -46,7 +42,7 @@ class Curve(_Record):
     unseen_loss: tuple[float, ...]
 
 
-class Search(_Record):
+class Search(Record):
     """Settings that one fold's training cells chose.
 
     Attributes:
@@ -58,7 +54,7 @@ class Search(_Record):
     inner_accuracy: float
 
 
-class Measuring(_Record):
+class Measuring(Record):
     """How cells became measurements; medians of training cells stand in for what is missing.
 
     Attributes:
@@ -72,7 +68,7 @@ class Measuring(_Record):
     incomplete: int
 
 
-class Protocol(_Record):
+class Protocol(Record):
     """Results of one way of dividing.
 
     Attributes:
@@ -96,7 +92,7 @@ class Protocol(_Record):
     searches: tuple[Search, ...] = ()
 
 
-class Judged(_Record):
+class Judged(Record):
     """The content of classify.json.
 
     Attributes:

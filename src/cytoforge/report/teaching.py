@@ -7,12 +7,13 @@ from importlib.resources import files
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from cytoforge.core.record import Record
 from cytoforge.core.settings import checked
 
 
-class Meaning(BaseModel):
+class Meaning(Record):
     """Of one class.
 
     Attributes:
@@ -22,23 +23,19 @@ class Meaning(BaseModel):
         follow_up: what usually follows.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     names: tuple[str, ...] = Field(min_length=1, max_length=50)
     kind: Literal["normal", "benign", "abnormal", "other"]
     meaning: str = Field(max_length=1000)
     follow_up: str = Field(max_length=1000)
 
 
-class Teaching(BaseModel):
+class Teaching(Record):
     """The whole text.
 
     Attributes:
         note: what a reader must know before anything else.
         classes: the meanings.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     note: str = Field(max_length=2000)
     classes: tuple[Meaning, ...] = Field(max_length=500)

@@ -23,11 +23,12 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from cytoforge.core.errors import DataError
 from cytoforge.core.files import sha256_bytes, write_atomic
 from cytoforge.core.png import PIXELS, decode_png, pixel_hash
+from cytoforge.core.record import Record
 
 MANIFEST = "manifest.jsonl"
 CARD = "CARD.md"
@@ -40,7 +41,7 @@ _DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt"
 _TAKEN = {"masks", MANIFEST, CARD.lower(), CONTACT, INTERPOLATION}
 
 
-class Header(BaseModel):
+class Header(Record):
     """Who made a set: everything that decides the pixels besides class and seed.
 
     Attributes:
@@ -62,8 +63,6 @@ class Header(BaseModel):
         masks_sha256: hash of the masks that were given to draw from, None where there were none.
         edges_sha256: hash of the images whose edges were, likewise.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[1] = 1
     kind: Literal["header"] = "header"
@@ -87,7 +86,7 @@ class Header(BaseModel):
     edges_sha256: str | None = None
 
 
-class Entry(BaseModel):
+class Entry(Record):
     """One synthetic image.
 
     Attributes:
@@ -100,7 +99,7 @@ class Entry(BaseModel):
         mask_sha256: hash of that file.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     kind: Literal["image"] = "image"
     file: str
@@ -112,10 +111,8 @@ class Entry(BaseModel):
     mask_sha256: str | None = None
 
 
-class Companion(BaseModel):
+class Companion(Record):
     """A file of the set that is not one of its images: the card, the contact sheet, the interpolation."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["companion"] = "companion"
     file: str

@@ -16,17 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.files import read_json, write_json
+from cytoforge.core.record import Record
 from cytoforge.core.settings import checked
 
 
-class DemoSettings(BaseModel):
+class DemoSettings(Record):
     """How large the demonstration is; the defaults take less than ten minutes on two cores."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     per_class: int = Field(200, ge=20, description="simulated cells of each of the five classes")
     size: int = Field(96, ge=32, description="side of a simulated cell, in pixels")

@@ -10,11 +10,12 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from cytoforge.core.batch import DataShape
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.jobs import Job
+from cytoforge.core.record import Record
 from cytoforge.data.augment import Policy, parse_policy
 from cytoforge.evaluation.features import DEFAULT_EXTRACTOR
 from cytoforge.evaluation.recipes import Recipe, recipe_of
@@ -45,7 +46,7 @@ Score = Literal["balanced_accuracy", "accuracy", "macro_f1"]
 Settings = Mapping[str, Mapping[str, Any]]
 
 
-class Plan(BaseModel):
+class Plan(Record):
     """A study, wholly named before it begins.
 
     Attributes:
@@ -69,8 +70,6 @@ class Plan(BaseModel):
         settings: generator or classifier -> its settings.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     generators: tuple[str, ...]
     control: str | None = None
     classifiers: tuple[str, ...] = ("linear",)
@@ -88,7 +87,7 @@ class Plan(BaseModel):
     extractor: str = DEFAULT_EXTRACTOR
     share: float = Field(0.05, gt=0, lt=0.5)
     seed: int = 0
-    settings: dict[str, dict[str, Any]] = {}
+    settings: dict[str, dict[str, Any]] = Field({})
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from cytoforge.core.batch import Batch, DataShape, to_uint8
@@ -29,6 +29,7 @@ from cytoforge.core.method import Method, Turn
 from cytoforge.core.png import encode_png
 from cytoforge.core.progress import progress
 from cytoforge.core.randomness import derive, image_seeds
+from cytoforge.core.record import Record
 from cytoforge.core.run import Run
 from cytoforge.data.augment import Policy, augment, augment_masks
 from cytoforge.data.sampler import Sampler
@@ -42,10 +43,8 @@ COLLAPSED = 0.05
 """Images of one class that differ less than this share of what real ones do have collapsed."""
 
 
-class LoopConfig(BaseModel):
+class LoopConfig(Record):
     """Settings of the loop; every duration is a number of images seen."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     batch: int = Field(64, ge=1, description="images in one step, over all processes")
     accumulate: int = Field(1, ge=1, description="parts in which a step's images are worked through")
