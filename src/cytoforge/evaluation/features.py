@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from cytoforge.core.errors import ConfigError, DataError
 from cytoforge.core.files import sha256_bytes, sha256_file, write_atomic, write_json
+from cytoforge.core.onnx_session import open_session
 from cytoforge.core.png import pixel_hash
 from cytoforge.core.progress import progress
 from cytoforge.networks.efficientnet_lite import (
@@ -280,20 +281,7 @@ def _ready(network: nn.Module) -> nn.Module:
 
 
 def _onnx(path: Path, size: int | None) -> Extractor:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ConfigError("an onnx: extractor needs onnxruntime: pip install 'cytoforge[onnx]'.") from error
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"cannot read the ONNX file {path}: {error.strerror}.") from error
-    if b"\x0a\x08location" in content:
-        raise ConfigError(f"{path} keeps weights in other files, which is refused; save it as a single file.")
-    try:
-        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise ConfigError(f"{path} is not a usable ONNX network: {error}.") from error
+    session = open_session(path)
     entry = session.get_inputs()[0]
     side = size or (entry.shape[-1] if isinstance(entry.shape[-1], int) else 224)
 

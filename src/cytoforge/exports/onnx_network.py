@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from cytoforge.core.errors import CheckpointError, ConfigError
 from cytoforge.core.files import write_atomic
+from cytoforge.core.onnx_session import open_session
 
 OPSET = 18
 """Version of ONNX's operators; onnxruntime 1.14 of 2023 and later know it."""
@@ -88,15 +89,13 @@ def write_onnx(graph: Graph, path: Path, batches: Sequence[int] = (1, 3, 8)) -> 
 
 
 def run_onnx(path: Path, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-    """The outputs of an ONNX file on one processor core.
+    """The outputs of an ONNX file.
 
     Args:
         path: of the file.
         inputs: name -> (N, ...).
     """
-    _, onnxruntime = _libraries()
-    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
-    return [np.asarray(output) for output in session.run(None, dict(inputs))]
+    return [np.asarray(output) for output in open_session(path).run(None, dict(inputs))]
 
 
 def external_tensors(onnx: ModuleType, model: Any) -> list[str]:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cytoforge.core.errors import CheckpointError, ConfigError, DataError
+from cytoforge.core.onnx_session import open_session
 from cytoforge.data.augment import square_views
 from cytoforge.evaluation.classifiers import Fitted
 from cytoforge.exports.onnx_network import Graph, write_onnx
@@ -122,26 +123,13 @@ def _torch(fitted: Fitted) -> Answers:
 
 
 def _onnx(fitted: Fitted, cache: Path | None) -> Answers:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ConfigError("the engine onnx needs onnxruntime: pip install 'cytoforge[export]'.") from error
     if cache is None:
         with tempfile.TemporaryDirectory() as folder:
             return _onnx(fitted, Path(folder))
     path = cache / f"{_digest(fitted)}.onnx"
     if not path.is_file():
         write_onnx(classifier_graph(fitted), path)
-    content = path.read_bytes()
-    if b"\x0a\x08location" in content:
-        raise ConfigError(f"{path} keeps weights in other files, which is refused; remove it.")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3
-    try:
-        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise ConfigError(f"ONNX Runtime cannot read {path}: {error}; remove it.") from error
+    session = open_session(path)
 
     def answers(images: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         logits, features = session.run([_LOGITS, _FEATURES], {_INPUT: images.contiguous().numpy()})
