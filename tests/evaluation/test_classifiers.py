@@ -11,6 +11,7 @@ from cytoforge.core.errors import CheckpointError, ConfigError, DataError, Train
 from cytoforge.core.run import Run
 from cytoforge.evaluation.classifiers import fit, open_classifier
 from cytoforge.evaluation.recipes import RECIPES, Recipe, recipe_of
+from cytoforge.networks.efficientnet_lite import efficientnet_lite0
 from cytoforge.training.loop import Loop
 
 CLASSES = ("a", "b", "c")
@@ -115,12 +116,25 @@ def test_recipes_hold_together() -> None:
             recipe_of(name, settings)
 
 
+def test_frozen_stages_do_not_learn(tmp_path: Path) -> None:
+    settings = {"steps": 3, "batch": 4, "resolution": 32, "views": 1, "frozen_stages": 3}
+    fitted = fit(recipe_of("lite0", settings), pictures(), LABELS, CLASSES, folder=tmp_path / "run")
+    published = efficientnet_lite0().state_dict()
+    body: Any = open_classifier(tmp_path / "run").network.body
+    moved = {name for name, value in body.state_dict().items() if not torch.equal(value, published[name])}
+    assert not any(name.startswith(("conv_stem", "bn1", "blocks.0", "blocks.1")) for name in moved)
+    assert {"blocks.2", "blocks.6"} <= {name[:8] for name in moved}
+    assert fitted.recipe.frozen_stages == 3
+
+
 @pytest.mark.parametrize(
     ("name", "settings", "words"),
     [
         ("linear", {"mixup": "0.2"}, "mixup=0.2 does nothing with mode=linear"),
         ("linear", {"dropout": 0.5, "hold": 0.1}, "dropout=0.5, hold=0.1 does nothing"),
         ("linear", {"frozen_norm": "true"}, "frozen_norm=True"),
+        ("linear", {"frozen_stages": "3"}, "frozen_stages=3"),
+        ("lite0", {"mode": "scratch", "frozen_stages": 1}, "frozen_stages=1"),
         ("linear", {"body_rate": 0.5}, "body_rate=0.5"),
         ("linear", {"precision": "bf16-mixed"}, "precision=bf16-mixed"),
         ("lite0", {"mode": "scratch", "weights": "a.safetensors"}, "weights=a.safetensors .* mode=scratch"),

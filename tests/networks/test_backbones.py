@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,20 @@ def test_batch_norm_stays_where_it_is_told_to() -> None:
         before = network.body.bn1.running_mean.clone()  # type: ignore[union-attr,operator]
         network(images)
         assert torch.equal(before, network.body.bn1.running_mean) == frozen  # type: ignore[arg-type,union-attr]
+
+
+def test_frozen_stages_keep_weights_and_statistics() -> None:
+    network = Backbone("resnet18", 2, 32, "none", frozen_stages=2).train()
+    assert {name.split(".")[1] for name in network.frozen} == {"conv1", "bn1", "layer1"}
+    before = copy.deepcopy(network.body.state_dict())
+    network(torch.randn(4, 3, 32, 32))
+    moved = {
+        name for name, value in network.body.state_dict().items() if not torch.equal(value, before[name])
+    }
+    assert moved and {name.split(".")[0] for name in moved} == {"layer2", "layer3", "layer4"}
+    assert Backbone("resnet18", 2, 32, "none").frozen == frozenset()
+    with pytest.raises(ConfigError, match="choose 0 to 4"):
+        Backbone("resnet18", 2, 32, "none", frozen_stages=5)
 
 
 def test_weights_come_from_a_file_and_must_fit(tmp_path: Any) -> None:

@@ -178,7 +178,8 @@ def fit_run(
         return Fitted(recipe, cells.shape.classes, _ready(method.network))
     watch = None if watched is None else _Watch(recipe, watched)
     settings = LoopConfig.model_validate(run.config["loop"])
-    loop = Loop(method, cells, settings, run, seed, _fabric(), watch)
+    frozen = frozenset(f"classifier/{name}" for name in method.network.frozen)
+    loop = Loop(method, cells, settings, run, seed, _fabric(), watch, frozen)
     if watch is not None:
         watch.loop = loop
     if any(run.checkpoints.glob("[0-9]*")):

@@ -69,11 +69,13 @@ RECIPES: dict[str, Recipe] = {
 """Recipes by name. Those of source 001 keep its heads, those of source 002 the architectures' own."""
 
 _IDLE: dict[tuple[str, str], frozenset[str]] = {
-    ("mode", "linear"): frozenset({"mixup", "dropout", "frozen_norm", "body_rate", "hold", "precision"}),
+    ("mode", "linear"): frozenset(
+        {"mixup", "dropout", "frozen_norm", "frozen_stages", "body_rate", "hold", "precision"}
+    ),
     ("mode", "staged"): frozenset({"copies"}),
     ("mode", "full"): frozenset({"copies", "hold"}),
-    ("mode", "scratch"): frozenset({"copies", "hold", "weights"}),
-    ("architecture", BASIC_CNN): frozenset({"weights", "head", "frozen_norm"}),
+    ("mode", "scratch"): frozenset({"copies", "hold", "weights", "frozen_stages"}),
+    ("architecture", BASIC_CNN): frozenset({"weights", "head", "frozen_norm", "frozen_stages"}),
 }
 """Settings that do nothing where another one has a value."""
 _HARMLESS = {"weights": "none", "precision": "32-true"}

@@ -41,9 +41,12 @@ class Backbone(ImageClassifier):
         head: see `Head`.
         dropout: share of features dropped before the last layer.
         frozen_norm: batch norm keeps its statistics while training.
+        frozen_stages: how many of the first stages stay as they are, counted as timm groups the layers: stem,
+            then stage by stage.
 
     Raises:
-        ConfigError: the architecture is unknown, too deep for the resolution, or its weights cannot be had.
+        ConfigError: the architecture is unknown, too deep for the resolution or has fewer stages, or its
+            weights cannot be had.
     """
 
     mean: Tensor
@@ -58,10 +61,12 @@ class Backbone(ImageClassifier):
         head: Head = "native",
         dropout: float = 0.0,
         frozen_norm: bool = False,
+        frozen_stages: int = 0,
     ) -> None:
         super().__init__()
         self.frozen_norm = frozen_norm
         self.body = _body(architecture, weights)
+        self.frozen = _first_stages(self.body, architecture, frozen_stages)
         mean, deviation = _input_range(architecture, self.body)
         self.register_buffer("mean", torch.tensor(mean).reshape(1, 3, 1, 1), persistent=False)
         self.register_buffer("deviation", torch.tensor(deviation).reshape(1, 3, 1, 1), persistent=False)
@@ -139,10 +144,10 @@ class Backbone(ImageClassifier):
     def train(self, mode: bool = True) -> Backbone:
         """Switch dropout and batch norm to training, the latter unless it is frozen."""
         super().train(mode)
-        if self.frozen_norm:
-            for module in self.body.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
+        for name, module in self.named_modules():
+            still = self.frozen_norm or f"{name}.weight" in self.frozen
+            if still and isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
         return self
 
 
@@ -166,6 +171,21 @@ def _body(architecture: str, weights: str) -> nn.Module:
     if weights != "none":
         _load_file(body, architecture, Path(weights))
     return body
+
+
+def _first_stages(body: nn.Module, architecture: str, count: int) -> frozenset[str]:
+    """Names of the parameters in the first stages of a timm network, as `Backbone` has them."""
+    if not count:
+        return frozenset()
+    from timm.models import group_parameters
+
+    stages = group_parameters(body, body.group_matcher(coarse=True))  # type: ignore[operator]
+    if count >= len(stages):
+        raise ConfigError(
+            f"frozen_stages={count}: {architecture} has {len(stages)} stages, and the last must learn; "
+            f"choose 0 to {len(stages) - 1}."
+        )
+    return frozenset(f"body.{name}" for stage in sorted(stages)[:count] for name in stages[stage])
 
 
 def _published(architecture: str) -> nn.Module:

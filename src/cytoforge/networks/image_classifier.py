@@ -19,10 +19,12 @@ class ImageClassifier(nn.Module, ABC):
     Attributes:
         head: last layer, from features (N, D) to logits (N, K).
         width: D.
+        frozen: names of the parameters that training leaves as they are.
     """
 
     head: nn.Module
     width: int
+    frozen: frozenset[str] = frozenset()
 
     @abstractmethod
     def maps(self, images: Tensor) -> Tensor:

@@ -53,6 +53,9 @@ class ClassifierConfig(MethodConfig):
     augment: Policy = Field("stain,color,noise", description="changes of colour and place while training")
     strength: float = Field(1.0, ge=0, le=1, description="of these changes")
     frozen_norm: bool = Field(False, description="batch norm keeps its statistics")
+    frozen_stages: int = Field(
+        0, ge=0, description="stem and first stages that keep their weights and statistics; saves time"
+    )
 
 
 class Classifier(Method):
@@ -206,6 +209,7 @@ def build_network(config: ClassifierConfig, shape: DataShape) -> ImageClassifier
         config.head,
         config.dropout,
         config.frozen_norm,
+        config.frozen_stages,
     )
 
 
