@@ -1,8 +1,9 @@
 """Finished reports of classifiers become docs/results/classification.md (PAGE) with confusion matrices.
 
-    python benchmarks/classification.py PAGE OUT [OUT ...] --machine "one core of ..."
+    python benchmarks/classification.py PAGE OUT [OUT ...] --machine "one core of ..." [--notes NOTES]
 
-Each OUT is the --out folder of `cytoforge classify report`. No picture of a cell goes into the page.
+Each OUT is the --out folder of `cytoforge classify report`; its name becomes part of a picture's name. No
+picture of a cell goes into the page. How settings were chosen is written by hand in the notes.
 """
 
 from __future__ import annotations
@@ -19,8 +20,7 @@ INTRODUCTION = """# Classifiers, by random and by grouped folds
 
 Every cell is tested once by folds that divide cells at random and once by folds that keep together what
 comes from one photo or slide; only the second says what to expect of a new photo. In brackets: 95 % interval
-over groups drawn anew, the trained networks held fixed. Nothing is chosen while training, and no setting of
-a recipe was chosen by a score on these cells.
+over groups drawn anew, the trained networks held fixed. Nothing is chosen while training.
 
 For scale: a linear probe on features of EfficientNet-Lite0, not trained further, is in [Audit](audit.md), by
 the same two divisions.
@@ -32,15 +32,15 @@ the same two divisions.
 def chapter(folder: Path, page: Path) -> list[str]:
     """All numbers of one classifier on one data set; its confusion matrices are copied beside the page."""
     judged = Judged.model_validate(read_json(folder / "classify.json"))
-    picture = f"{page.stem}-{judged.data}-{judged.recipe}-confusion.png".replace(":", "-")
+    picture = f"{page.stem}-{folder.name}-confusion.png"
     shutil.copyfile(folder / "confusion.png", page.parent / picture)
     lines = [
-        f"## {judged.data}: {judged.recipe}",
+        f"## {judged.data}: {judged.recipe}{_changed(judged)}",
         "",
         sentence(judged),
         "",
         f"{judged.cells} cells in {judged.groups} groups, {judged.folds} folds, seed {judged.seed}; "
-        f"{judged.parameters:,} parameters{_changed(judged)}.",
+        f"{judged.parameters:,} parameters.",
         "",
         "| division | accuracy | balanced accuracy | macro F1 | macro AUC | sibling in training | minutes |",
         "|---|---|---|---|---|---|---|",
@@ -70,7 +70,7 @@ def _changed(judged: Judged) -> str:
     recipe = RECIPES.get(judged.recipe)
     own = {} if recipe is None else recipe.model_dump(mode="json")
     changed = [f"{name}={value}" for name, value in judged.settings.items() if own.get(name, value) != value]
-    return f"; {', '.join(changed)}" if changed else ""
+    return f" with {', '.join(changed)}" if changed else ""
 
 
 def _row(name: str, protocol: Protocol) -> str:
@@ -89,11 +89,12 @@ def main() -> None:
     parser.add_argument("page", type=Path)
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--machine", default="", help="a sentence on where it was computed")
+    parser.add_argument("--notes", type=Path, help="Markdown that ends the introduction")
     arguments = parser.parse_args()
     chapters = [line for folder in arguments.folders for line in chapter(folder, arguments.page)]
-    write_atomic(
-        arguments.page, "\n".join([INTRODUCTION.format(machine=arguments.machine), *chapters]).rstrip() + "\n"
-    )
+    notes = [] if arguments.notes is None else [arguments.notes.read_text(encoding="utf-8")]
+    parts = [INTRODUCTION.format(machine=arguments.machine), *notes, *chapters]
+    write_atomic(arguments.page, "\n".join(parts).rstrip() + "\n")
 
 
 if __name__ == "__main__":
