@@ -83,6 +83,8 @@ def test_the_card_quotes_calibration_and_report(trained, calibration, tmp_path) 
     evaluation = card.text.partition("## Evaluation")[2].partition("## Limits")[0]
     assert TO_FILL not in evaluation
     assert "secret-clinic" not in card.text
+    assert "| architecture | basic-cnn |" in card.text
+    assert "| weights |" not in card.text, "a network that has no trained weights"
 
 
 def test_the_checklist_answers_from_both(trained, calibration) -> None:

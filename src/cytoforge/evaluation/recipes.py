@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from pydantic import Field
@@ -110,6 +110,21 @@ def recipe_of(name: str, settings: dict[str, Any] | None = None) -> Recipe:
         )
     _refuse_idle(name, recipe, settings or {})
     return recipe
+
+
+def effective(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A classifier's settings without those that do nothing beside the others.
+
+    Args:
+        settings: field -> value, of a `Recipe` or a `ClassifierConfig`.
+
+    Example:
+        >>> effective({"architecture": "basic-cnn", "mode": "scratch", "weights": "imagenet"})
+        {'architecture': 'basic-cnn', 'mode': 'scratch'}
+    """
+    own = (idle for (field, value), idle in _IDLE.items() if settings.get(field) == value)
+    idle = frozenset[str]().union(*own)
+    return {name: value for name, value in settings.items() if name not in idle}
 
 
 def _refuse_idle(name: str, recipe: Recipe, given: Iterable[str]) -> None:

@@ -14,6 +14,7 @@ from cytoforge.core.errors import ConfigError
 from cytoforge.core.files import write_atomic
 from cytoforge.core.run import Run
 from cytoforge.evaluation.metrics import Metrics, Number
+from cytoforge.evaluation.recipes import effective
 from cytoforge.exports import classifier_scores
 from cytoforge.exports.classifier_scores import ClassifierScores, read_scores
 from cytoforge.exports.synthetic_set import SyntheticSet
@@ -275,7 +276,9 @@ def _settings(run: Run) -> str:
         **run.config.get("loop", {}),
         **run.config.get("preparation", {}),
     }
-    rows = "\n".join(f"| {plain(name)} | {plain(_safe(value))} |" for name, value in sorted(shown.items()))
+    rows = "\n".join(
+        f"| {plain(name)} | {plain(_safe(value))} |" for name, value in sorted(effective(shown).items())
+    )
     return f"| setting | value |\n|---|---|\n{rows}"
 
 

@@ -24,6 +24,7 @@ from cytoforge.core.files import read_json, write_atomic, write_json
 from cytoforge.core.run import Run
 from cytoforge.evaluation.classifiers import METHOD
 from cytoforge.evaluation.metrics import Metrics
+from cytoforge.evaluation.recipes import effective
 from cytoforge.evaluation.regimes import QUESTIONS, REGIMES
 from cytoforge.exports import classifier_scores
 from cytoforge.exports.cards import LIMITS, NOT_FOR, TO_FILL
@@ -32,7 +33,6 @@ from cytoforge.exports.synthetic_set import SyntheticSet
 from cytoforge.report.pages import render
 from cytoforge.report.study import points, visible
 from cytoforge.sampling.card import plain
-from cytoforge.tasks.classify import BASIC_CNN
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ def _run_answers(run: Run) -> dict[str, str]:
             f'Cells made square by "{preparation.get("fit")}" and resized with antialiasing to '
             f"{preparation.get('resolution')} px, RGB; denoising strength {preparation.get('denoise')}."
         ),
-        "model": f"{config['method']}. Settings: {_listing(config.get('settings', {}))}.",
+        "model": f"{config['method']}. Settings: {_listing(effective(config.get('settings', {})))}.",
         "software": _listing(config.get("versions", {})),
         "initialisation": _initialisation(config),
         "training": ". ".join(filter(None, [_listing(loop), _course(run)])),
@@ -199,8 +199,7 @@ def _pretrained(config: Mapping[str, Any]) -> str:
     settings = config.get("settings", {})
     if config["method"] != METHOD:
         return f"; pretrained model ({Path(settings['checkpoint']).name})" if "checkpoint" in settings else ""
-    untrained = settings["architecture"] == BASIC_CNN or settings["mode"] == "scratch"
-    weights = "none" if untrained else settings["weights"]
+    weights = effective(settings).get("weights", "none")
     return "" if weights == "none" else f"; pretrained body ({Path(weights).name})"
 
 
