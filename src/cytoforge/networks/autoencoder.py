@@ -48,7 +48,7 @@ class Autoencoder(nn.Module):
         return self.decoder(code, labels), mean, log_variance
 
 
-class ConvolutionalEncoder(nn.Module):
+class ConditionalEncoder(nn.Module):
     """Strided convolutions without normalisation; the class is a linear shift of the first features.
 
     Args:
@@ -154,7 +154,7 @@ def convolutional_autoencoder(
 ) -> Autoencoder:
     """Neither half mixes the images of a batch; the decoder is the generator of `wgan-gp`."""
     return Autoencoder(
-        ConvolutionalEncoder(resolution, classes, latent, channels, most_channels),
+        ConditionalEncoder(resolution, classes, latent, channels, most_channels),
         ConvolutionalGenerator(resolution, classes, latent, channels, most_channels),
     )
 
