@@ -116,6 +116,18 @@ def test_more_comparisons_need_larger_effects_and_more_repeats_smaller_ones() ->
     assert smallest_effect(0.01, 10, TRAIN, TEST) < sizes[0]
 
 
+@pytest.mark.parametrize(("count", "comparisons"), [(2, 1), (5, 27), (5, 36), (5, 81), (10, 108)])
+def test_smallest_effect_holds_among_many_comparisons(count: int, comparisons: int) -> None:
+    """scipy's noncentral t has no digits there: its share of found differences is drawn instead."""
+    error = standard_error(0.01, count, TRAIN, TEST)
+    shift = smallest_effect(0.01, count, TRAIN, TEST, comparisons=comparisons) / error
+    rng = np.random.default_rng(0)
+    scale = np.sqrt(rng.chisquare(count - 1, 200_000) / (count - 1))
+    limit = stats.t.ppf(1 - 0.05 / (2 * comparisons), count - 1)
+    found = np.abs(rng.normal(shift, 1, 200_000) / scale) > limit
+    assert found.mean() == pytest.approx(0.8, abs=0.005)
+
+
 def test_scores_are_not_believed_beyond_one_test_cell() -> None:
     """Three times the same difference of one cell in ten has no spread, and is no evidence all the same."""
     found = compare_paired([0.1, 0.1, 0.1], 20, 10)

@@ -35,7 +35,7 @@ def audit(
         data: folder with one subfolder of images per class, or another layout that is recognised.
         out: folder to write.
         layout: how the data lies on disk; auto recognises it.
-        group: regular expression with one (capture) that finds the photo, slide or patient in a file's name.
+        group: regular expression with one (bracket) that finds the photo, slide or patient in a file's path.
         extractor: network whose features the classifier checks use; none leaves these checks out.
         seed: of the division into folds.
         pictures: show the cells in audit.html; without them the page holds no image of the data.

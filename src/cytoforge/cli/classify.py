@@ -35,7 +35,7 @@ def train(
         seed: seed of split, weights, order and augmentation.
         split: a split.json; made where missing.
         layout: how the folder is laid out; recognised where not given.
-        group: regular expression with one bracket that finds a cell's slide or photo in its path.
+        group: regular expression with one (bracket) that finds the photo, slide or patient in a file's path.
         set_: settings of the recipe as key=value, such as steps=500 or weights=FILE.safetensors.
         resume: go on with the run in --run where there is one.
     """
@@ -85,7 +85,7 @@ def report(
         folds: into how many parts the cells are divided.
         seed: seed of folds, weights, order and augmentation.
         layout: how the folder is laid out; recognised where not given.
-        group: regular expression with one bracket that finds a cell's slide or photo in its path.
+        group: regular expression with one (bracket) that finds the photo, slide or patient in a file's path.
         set_: settings of the recipe as key=value.
         executor: where folds are computed.
         workers: how many folds at once; as many as the executor offers where not given.

@@ -16,7 +16,7 @@ def forgetting(
     real: Path | None = None,
     base: Path | None = None,
     per_class: int = 100,
-    extractor: str = "efficientnet-lite0@128",
+    extractor: str | None = None,
 ) -> Outcome:
     """Compare a refined run with the run that it started from, class by class.
 
@@ -26,7 +26,8 @@ def forgetting(
         real: cells that the first run was trained on; where it found them if not given.
         base: the first run; as the refined run names it if not given.
         per_class: images of each class from each model.
-        extractor: network whose features are compared, see `evaluate`.
+        extractor: network whose features are compared, see `evaluate`; where not given, another than the one
+            that the models were trained against, if it is installed.
     """
     from cytoforge.stages.forgetting import forgetting as measure
 

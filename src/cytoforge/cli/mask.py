@@ -25,7 +25,7 @@ def mask(
         data: folder with one subfolder of images per class, or another layout that is recognised.
         out: folder to write, missing or empty.
         layout: how the data lies on disk; auto recognises it.
-        group: regular expression with one (capture) that finds the photo, slide or patient in a file's name.
+        group: regular expression with one (bracket) that finds the photo, slide or patient in a file's path.
         fields: images are fields with many nuclei instead of crops with one cell in the middle.
     """
     from cytoforge.stages.mask import SUMMARY

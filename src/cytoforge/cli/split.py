@@ -29,7 +29,7 @@ def split(
         fractions: shares of train, val and test.
         seed: another seed gives another division.
         layout: how the data lies on disk; auto recognises it.
-        group: regular expression with one (capture) that finds the photo, slide or patient in a file's name.
+        group: regular expression with one (bracket) that finds the photo, slide or patient in a file's path.
     """
     from cytoforge.data.folder import open_cells
     from cytoforge.data.split import split_summary

@@ -63,7 +63,7 @@ def study(
         level: 1 - level is the rate of false alarms within a question.
         set_: settings of a generator or classifier as NAME.key=value. May be repeated.
         layout: how the folder is laid out; recognised where not given.
-        group: regular expression with one bracket that finds a cell's slide or photo in its path.
+        group: regular expression with one (bracket) that finds the photo, slide or patient in a file's path.
         seed: of everything.
         executor: serial or loky on this machine, ray or dask on a cluster.
         workers: jobs at once.

@@ -50,7 +50,7 @@ def train(
         preset: named settings of the method.
         split: a split.json; made where missing.
         layout: how the folder is laid out; recognised where not given.
-        group: regular expression with one bracket that finds a cell's slide or photo in its path.
+        group: regular expression with one (bracket) that finds the photo, slide or patient in a file's path.
         set_: settings as key=value; `cytoforge methods` lists them. May be repeated.
         config: YAML file with these options; options given here win.
         resume: go on with the run in --run where there is one.

@@ -91,13 +91,13 @@ class Question:
 
 QUESTIONS: Final[tuple[Question, ...]] = (
     Question("+prop", "orig", "Do synthetic cells help where nothing else is done?"),
-    Question("+trad+prop", "+trad", "Do they help on top of ordinary augmentation?"),
-    Question("+prop", "+trad", "Are they better than ordinary augmentation?"),
+    Question("+trad+prop", "+trad", "Do synthetic cells help on top of ordinary augmentation?"),
+    Question("+prop", "+trad", "Are synthetic cells better than ordinary augmentation?"),
     Question("+selected", "orig", "Do selected synthetic cells help where nothing else is done?"),
-    Question("+trad+selected", "+trad", "Do selected ones help on top of ordinary augmentation?"),
+    Question("+trad+selected", "+trad", "Do selected synthetic cells help on top of ordinary augmentation?"),
     Question("+trad+selected", "+trad+prop", "Does selection help?"),
     Question("pretrain", "orig", "Does it help to train on synthetic cells first?"),
-    Question("+trad+pretrain", "+trad", "And with ordinary augmentation?"),
+    Question("+trad+pretrain", "+trad", "Does synthetic pretraining help on top of ordinary augmentation?"),
     Question("prop", "orig", "Can synthetic cells stand in for the real ones?"),
     Question("selected", "prop", "Are selected synthetic cells better alone?"),
     Question("orig+gan", "orig", "Do the control generator's cells help?"),

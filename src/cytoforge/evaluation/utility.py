@@ -221,9 +221,10 @@ def verdict(comparison: Comparison, adjusted_p: float, level: float = LEVEL) -> 
 def _power(shift: float, repeats: int, level: float, comparisons: int) -> float:
     """`power` of a difference of `shift` standard errors."""
     limit = stats.t.ppf(1 - (1 - level) / (2 * comparisons), repeats - 1)
-    found = stats.nct.sf(limit, repeats - 1, shift) + stats.nct.cdf(-limit, repeats - 1, shift)
-    # far from 0 scipy's distribution loses its digits, and the probability is 1
-    return float(np.clip(np.nan_to_num(found, nan=1.0), 0, 1))
+    above = stats.nct.sf(limit, repeats - 1, shift)
+    below = stats.nct.cdf(-limit, repeats - 1, shift)
+    # far from 0 scipy's distribution loses its digits: the upper tail is then 1, the lower one 0
+    return float(np.clip(np.nan_to_num(above, nan=1.0) + np.nan_to_num(below, nan=0.0), 0, 1))
 
 
 @lru_cache(maxsize=256)

@@ -85,9 +85,14 @@ def run_of(synthetic: Path, header: Header) -> Run | None:
     return Run.open(path) if (path / "config.json").is_file() else None
 
 
-def opponent_of(header: Header, run: Run | None) -> str | None:
-    """The extractor that the set's generator was trained against, see `Method.opponent`."""
-    kind = METHODS.get(header.method)
+def opponent_of(method: str, run: Run | None) -> str | None:
+    """The extractor that a generator was trained against, see `Method.opponent`.
+
+    Args:
+        method: name of its method.
+        run: of its training; None takes the method's usual settings.
+    """
+    kind = METHODS.get(method)
     if kind is None:
         return None
     config = kind.config_type()

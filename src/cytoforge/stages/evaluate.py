@@ -131,7 +131,7 @@ def evaluate(
         rules={**RULES, **VERDICT_RULES, "copies": COPY_RULE, **(MORPHOMETRY_RULES if measured else {})},
         seconds=clock.seconds,
     )
-    partial = _partial(network, opponent_of(manifest.header, run))
+    partial = _partial(network, opponent_of(manifest.header.method, run))
     lines = {"verdicts": verdicts(metrics), "warnings": (*partial, *notes, *warnings(metrics, alpha))}
     metrics = metrics.model_copy(update=lines)
     metrics.save(out / "metrics.json")

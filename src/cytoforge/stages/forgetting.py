@@ -20,11 +20,12 @@ from cytoforge.data.split import Split
 from cytoforge.evaluation.classes import train_classifier
 from cytoforge.evaluation.distances import unit_length
 from cytoforge.evaluation.diversity import pairwise_distance
-from cytoforge.evaluation.features import DEFAULT_EXTRACTOR, Extractor, extract, open_extractor
+from cytoforge.evaluation.features import Extractor, extract, fair_extractor, open_extractor
 from cytoforge.evaluation.fidelity import kernel_distance_interval
 from cytoforge.masks.unsupervised import unsupervised_mask
 from cytoforge.sampling.generator import Generator, open_generator
 from cytoforge.sampling.pictures import labelled_rows
+from cytoforge.stages.compared import opponent_of
 from cytoforge.stages.trained_cells import cached_cells_of
 
 _COLUMNS = 10
@@ -75,7 +76,7 @@ def forgetting(
     real: Path | None = None,
     base: Path | None = None,
     per_class: int = 100,
-    extractor: str = DEFAULT_EXTRACTOR,
+    extractor: str | None = None,
 ) -> dict[str, Forgetting]:
     """Draw the same seeds with both models and write `out`/forgetting.json and `out`/forgetting.png.
 
@@ -88,7 +89,8 @@ def forgetting(
         real: cells that the first run was trained on; where it found them if not given.
         base: the first run; as `run` names it if not given.
         per_class: images of each class from each model.
-        extractor: name of the network whose features are compared.
+        extractor: name of the network whose features are compared; where not given the default, or
+            MobileNetV2 where the method trains against the default and it is installed.
 
     Returns:
         Class of the first run -> what became of it. Classes with fewer than ten unseen real cells are left
@@ -111,7 +113,8 @@ def forgetting(
     generators = open_generator(first), open_generator(refined)
     if generators[0].shape.resolution != generators[1].shape.resolution:
         raise ConfigError("the two runs make images of different sizes, which cannot be compared.")
-    network = open_extractor(extractor)
+    opponent = opponent_of(first.config["method"], first)
+    network = fair_extractor(opponent) if extractor is None else open_extractor(extractor)
     held = cells.select([*split.names("val"), *split.names("test")])
     judge = _Judge(cells.select(split.names("train")), held, split, network)
     found: dict[str, Forgetting] = {}
