@@ -1,7 +1,7 @@
 import pytest
 
 from cytoforge.core.errors import CheckpointError, ConfigError
-from cytoforge.core.run import Run, require_empty
+from cytoforge.core.run import ANOTHER_OUT, Run, require_empty
 
 
 def test_create_open_and_refuse(tmp_path):
@@ -23,6 +23,12 @@ def test_a_run_that_was_killed_while_it_began_can_be_begun(tmp_path):
     with pytest.raises(ConfigError, match="--resume"):
         require_empty(tmp_path)
     assert Run.create(tmp_path, {"x": 1}).config["x"] == 1
+
+
+def test_what_cannot_go_on_does_not_speak_of_resume(tmp_path):
+    (tmp_path / "set").write_text("")
+    with pytest.raises(ConfigError, match=r"is not an empty folder\. Choose another --out\.$"):
+        require_empty(tmp_path, advice=ANOTHER_OUT)
 
 
 def test_log_survives_a_line_cut_short_and_rewinds(tmp_path):

@@ -42,7 +42,9 @@ def test_only_the_same_call_goes_on(tmp_path, capsys):
     assert cytoforge(call) == 0
     assert cytoforge(call) == 0
     assert cytoforge([*call, "--scale", "full"]) == 2
-    assert "not an empty folder" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "not an empty folder. Repeat the call" in " ".join(told.split())
+    assert "--resume" not in told
 
 
 def test_numbers_of_a_budget_can_be_changed(tmp_path, monkeypatch, capsys):

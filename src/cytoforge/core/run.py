@@ -22,6 +22,9 @@ from cytoforge.core.files import read_json, sha256_bytes, write_atomic, write_js
 
 FORMAT = 1
 SPLIT = "split.json"
+ANOTHER_OUT = "Choose another --out."
+"""Advice of what cannot go on in a folder that holds something."""
+_RESUME = "Go on with the run in it with --resume, or choose another --run."
 _VOLATILE = ("versions", "threads", "format")
 """Parts of config.json in which a run that goes on may differ."""
 
@@ -162,16 +165,19 @@ def _differences(name: str, before: Any, now: Any) -> list[tuple[str, Any, Any]]
     return [(name, before, now)]
 
 
-def require_empty(path: Path, besides: Collection[str] = ()) -> None:
-    """Refuse a place for a new run that holds something other than hidden files and `besides`.
+def require_empty(path: Path, besides: Collection[str] = (), advice: str = _RESUME) -> None:
+    """Refuse a place for a new run or other results that holds something already.
+
+    Args:
+        path: folder, there or not.
+        besides: names that may be there; hidden files may be there too.
+        advice: sentence on what to do, as the caller's options allow; that of a run where not given.
 
     Raises:
-        ConfigError: it does.
+        ConfigError: it holds something else.
     """
     if path.exists() and (
         not path.is_dir()
         or any(not entry.name.startswith(".") and entry.name not in besides for entry in path.iterdir())
     ):
-        raise ConfigError(
-            f"{path} is not an empty folder. Go on with the run in it with --resume, or choose another --run."
-        )
+        raise ConfigError(f"{path} is not an empty folder. {advice}")

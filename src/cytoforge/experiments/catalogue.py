@@ -108,7 +108,7 @@ def begin(
     asked |= {"settings": dict(settings)} if settings else {}
     note = out / "experiment.json"
     if not (note.is_file() and read_json(note) == asked):
-        require_empty(out)
+        require_empty(out, advice="Repeat the call that began it to go on, or choose another --out.")
         write_json(note, asked)
 
 

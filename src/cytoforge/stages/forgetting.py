@@ -14,7 +14,7 @@ from cytoforge.core.errors import ConfigError
 from cytoforge.core.files import write_atomic, write_json
 from cytoforge.core.mask import UNKNOWN
 from cytoforge.core.png import encode_png
-from cytoforge.core.run import Run, require_empty
+from cytoforge.core.run import ANOTHER_OUT, Run, require_empty
 from cytoforge.data.cache import CachedCells, cache_directory, mask_channels
 from cytoforge.data.split import Split
 from cytoforge.evaluation.classes import train_classifier
@@ -102,7 +102,7 @@ def forgetting(
     """
     if per_class < _FEWEST:
         raise ConfigError(f"--per-class: give {_FEWEST} or more images, not {per_class}.")
-    require_empty(out)
+    require_empty(out, advice=ANOTHER_OUT)
     refined = Run.open(run)
     if base is None and "base" not in refined.config:
         raise ConfigError(

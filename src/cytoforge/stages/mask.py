@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cytoforge.core.errors import ConfigError, DataError
+from cytoforge.core.errors import DataError
 from cytoforge.core.files import write_atomic, write_json
 from cytoforge.core.mask import NUCLEUS, UNKNOWN
 from cytoforge.core.png import encode_png
-from cytoforge.core.run import require_empty
+from cytoforge.core.run import ANOTHER_OUT, require_empty
 from cytoforge.data.cells import Cell
 from cytoforge.data.folder import open_cells, read_image, read_mask
 from cytoforge.evaluation.statistics import bootstrap_mean
@@ -59,10 +59,7 @@ def mask(
         ConfigError: `out` holds something already, or no such layout.
         DataError: the data cannot be used, or `out` cannot be written.
     """
-    try:
-        require_empty(out)
-    except ConfigError as error:
-        raise ConfigError(f"{out} is not an empty folder; choose another --out.") from error
+    require_empty(out, advice=ANOTHER_OUT)
     cells = open_cells(data, layout, group)
     places = dict(zip(cells.names, paired_names(cells.cells), strict=True))
     faults: dict[str, str] = {}
