@@ -5,10 +5,12 @@ import json
 import pytest
 import yaml
 
+from cytoforge.core.errors import ConfigError
 from cytoforge.evaluation.metrics import Counts, Metrics, Number, Verdict
 from cytoforge.exports.cards import classifier_card, data_card, generator_card, write_cards
 from cytoforge.exports.checklist import Known, fill, write_checklists
 from cytoforge.exports.image_folder import write_image_folder
+from cytoforge.stages.export import export
 
 hub = pytest.importorskip("huggingface_hub")
 
@@ -74,6 +76,24 @@ def test_cards_of_sets_and_runs_are_written(run, opened, tmp_path) -> None:
         (path,) = write_cards(source, tmp_path / name)
         head = path.read_text(encoding="utf-8").split("---\n")[1]
         assert "synthetic" in yaml.safe_load(head)["tags"]
+
+
+def test_the_evaluation_of_this_set_or_training_is_quoted_and_no_other(
+    run, opened, metrics, tmp_path
+) -> None:
+    own = metrics.model_copy(update={"manifest_sha256": opened.sha256, "split_sha256": "7" * 64})
+    metrics.save(tmp_path / "other set" / "metrics.json")
+    own.save(tmp_path / "other split" / "metrics.json")
+    for format in ("cards", "checklist"):
+        out = tmp_path / format
+        export(opened.folder, out / "set", format, evaluation=tmp_path / "other split")
+        export(run.path, out / "run", format, evaluation=tmp_path / "other set")
+        with pytest.raises(ConfigError, match=r"another set .*666666666666.*cytoforge evaluate"):
+            export(opened.folder, out / "no", format, evaluation=tmp_path / "other set")
+        with pytest.raises(ConfigError, match=r"another training .*777777777777.*cytoforge generate"):
+            export(run.path, out / "no", format, evaluation=tmp_path / "other split")
+        assert not (out / "no").exists()
+    assert "0.012" in (tmp_path / "cards" / "set" / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_checklists_say_what_is_known_and_leave_the_rest_open(run, opened, metrics) -> None:

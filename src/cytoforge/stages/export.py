@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cytoforge.core.errors import ConfigError
-from cytoforge.core.run import Run, require_empty
+from cytoforge.core.run import ANOTHER_OUT, Run, require_empty
 from cytoforge.core.settings import suggestion
 from cytoforge.evaluation.classifiers import METHOD as CLASSIFIER
 from cytoforge.evaluation.metrics import Metrics
@@ -75,7 +75,7 @@ def export(
 
     Raises:
         ConfigError: the format does not exist, does not fit the source, or needs a package that is missing;
-            evaluation or study do not fit source or format.
+            evaluation or study do not fit source or format, or the evaluation is of another set or training.
         DataError: the set is not as its manifest says.
         CheckpointError: the run cannot be used, its calibration is broken, or its ONNX form computes
             something else.
@@ -84,7 +84,7 @@ def export(
         raise ConfigError(
             f"--format: there is no {format!r}.{suggestion(format, FORMATS)} Formats: {', '.join(FORMATS)}."
         )
-    require_empty(out)
+    require_empty(out, advice=ANOTHER_OUT)
     _check_asked(format, evaluation, study)
     studied = None if study is None else read_study(_file(study, "study.json"))
     opened = open_set(source) if (source / MANIFEST).is_file() else None
@@ -93,7 +93,7 @@ def export(
     if run is not None and _classifies(run) and format in QUOTING:
         scores = read_scores(run, None if evaluation is None else _file(evaluation, REPORT))
     elif evaluation is not None:
-        metrics = Metrics.load(_file(evaluation, "metrics.json"))
+        metrics = _metrics_of(source, opened or _some(run), _file(evaluation, "metrics.json"))
     if format in SET_FORMATS:
         if opened is None:
             raise ConfigError(
@@ -130,6 +130,30 @@ def _some(run: Run | None) -> Run:
 
 def _classifies(run: Run) -> bool:
     return run.config.get("method") == CLASSIFIER
+
+
+def _metrics_of(place: Path, source: SyntheticSet | Run, file: Path) -> Metrics:
+    """The evaluation of this set, or of one by a training on the run's split.
+
+    Raises:
+        ConfigError: it is of another.
+    """
+    metrics = Metrics.load(file)
+    if isinstance(source, SyntheticSet):
+        if metrics.manifest_sha256 != source.sha256:
+            raise ConfigError(
+                f"{file} is the evaluation of another set (manifest {metrics.manifest_sha256[:12]}, {place} "
+                f"has {source.sha256[:12]}). Evaluate this one: cytoforge evaluate {place} --real DATA "
+                "--out DIR."
+            )
+    elif metrics.split_sha256 != source.config.get("split_sha256"):
+        own = source.config.get("split_sha256")
+        raise ConfigError(
+            f"{file} is the evaluation of another training (split {metrics.split_sha256[:12]}, {place} has "
+            f"{own[:12] if own else 'none'}). Make a set with this one and evaluate it: cytoforge generate "
+            f"{place} --out SET --per-class 200, then cytoforge evaluate SET --real DATA --out DIR."
+        )
+    return metrics
 
 
 def _check_asked(format: str, evaluation: Path | None, study: Path | None) -> None:
