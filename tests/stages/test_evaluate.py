@@ -10,13 +10,14 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from cytoforge.core.errors import ConfigError, DataError
-from cytoforge.core.files import sha256_bytes
+from cytoforge.core.files import sha256_bytes, sha256_file, write_json
 from cytoforge.core.png import encode_png
 from cytoforge.data.folder import open_cells
 from cytoforge.data.split import Split, split_cells
 from cytoforge.evaluation.features import Extractor
 from cytoforge.evaluation.metrics import Metrics
 from cytoforge.sampling.provenance import (
+    MANIFEST,
     Entry,
     Header,
     Manifest,
@@ -137,6 +138,22 @@ def test_flipped_training_cells_are_found_and_named(data, split, classes, tmp_pa
     flagged = {(closest.label, closest.seed) for closest in copies_found.closest if closest.flagged}
     assert {(label, seed) for label in classes for seed in range(20, 30)} <= flagged
     assert {closest.view for closest in copies_found.closest[:20]} == {"mirrored"}
+
+
+@pytest.mark.parametrize(
+    ("rules", "same", "warned"),
+    [(("region", "copies"), True, True), (("region",), True, False), (("copies",), False, False)],
+)
+def test_a_set_that_the_copies_rule_chose_is_told(
+    data, split, classes, tmp_path, rules, same, warned
+) -> None:
+    made = write_set(tmp_path / "set", split[1], classes, honest)
+    kept = sha256_file(made / MANIFEST) if same else "0" * 64
+    told = {"kept_manifest_sha256": kept, "rules": dict.fromkeys(rules, ""), "kept": 60, "images": 70}
+    write_json(tmp_path / "selection.json", told)
+    metrics = stage.evaluate(made, data, tmp_path / "out", split=split[0], masks="none")
+    words = "chosen by the copies rule (60 of 70 were kept)"
+    assert any(words in line for line in metrics.warnings) == warned
 
 
 def test_another_split_is_refused(data, split, classes, tmp_path) -> None:

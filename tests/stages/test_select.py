@@ -9,13 +9,17 @@ import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from cytoforge.core.errors import ConfigError
+from cytoforge.core.errors import ConfigError, DataError
 from cytoforge.core.files import sha256_bytes
 from cytoforge.core.png import encode_png
 from cytoforge.data.folder import open_cells
 from cytoforge.data.split import Split, split_cells
 from cytoforge.evaluation.features import Extractor
 from cytoforge.sampling.provenance import (
+    CARD,
+    CONTACT,
+    INTERPOLATION,
+    Companion,
     Entry,
     Header,
     Manifest,
@@ -23,9 +27,12 @@ from cytoforge.sampling.provenance import (
     image_file,
     image_marks,
     read_manifest,
+    set_marks,
+    verify,
     write_manifest,
 )
 from cytoforge.stages import select as stage
+from cytoforge.stages.compared import looks_at
 
 CLASSES = ("bright", "dark")
 SIDE = 32
@@ -117,10 +124,52 @@ def test_doubtful_images_go_honest_ones_stay_and_the_effects_are_written(data, m
         assert sha256_bytes((done.folder / entry.file).read_bytes()) == entry.sha256
     effects = written["effects"]
     assert list(effects) == ["none", "class", "region", "copies", "all", "random"]
+    assert written["false_alarm_rate"] == 0.05
     assert effects["all"]["kept"] == effects["random"]["kept"]
     assert effects["all"]["class_correct"] > effects["none"]["class_correct"]
     assert effects["all"]["kernel_distance"]["value"] < effects["random"]["kernel_distance"]["value"]
     assert (tmp_path / "out" / "dropped.png").is_file()
+
+
+def test_copies_are_told_by_validation_cells_at_the_rate_that_they_allow(
+    data, made, tmp_path, monkeypatch
+) -> None:
+    asked = []
+
+    def watch(train, unseen, fake, network):
+        asked.append(unseen.names)
+        return looks_at(train, unseen, fake, network)
+
+    monkeypatch.setattr(stage, "looks_at", watch)
+    stage.select(made, data, tmp_path / "out", rules=("copies",), split=data.parent / "split.json")
+    held = Split.load(data.parent / "split.json").names("val")
+    assert sorted(asked[0]) == sorted(held)
+    written = json.loads((tmp_path / "out" / "selection.json").read_text(encoding="utf-8"))
+    assert written["false_alarm_rate"] == pytest.approx(1 / (len(held) + 1))
+
+
+def test_too_few_validation_cells_are_told(data, made, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(stage, "FEWEST", 100)
+    with pytest.raises(DataError, match=r"100 validation cells, .*--rules class --rules region"):
+        stage.select(made, data, tmp_path / "out", split=data.parent / "split.json")
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_its_run_a_set_keeps_its_card(data, made, tmp_path) -> None:
+    manifest = read_manifest(made)
+    shown = encode_png(picture(0, 0), set_marks(manifest.header))
+    contents = {CARD: b"# All 60 were computed\n", CONTACT: shown, INTERPOLATION: shown}
+    for name, content in contents.items():
+        (made / name).write_bytes(content)
+    companions = [Companion(file=name, sha256=sha256_bytes(content)) for name, content in contents.items()]
+    write_manifest(made, Manifest(manifest.header, manifest.images, tuple(companions)))
+    assert not verify(made)
+    done = stage.select(made, data, tmp_path / "out", rules=("region",), split=data.parent / "split.json")
+    assert not verify(done.folder)
+    text = (done.folder / CARD).read_text(encoding="utf-8")
+    assert text.startswith("# All 60 were computed\n")
+    assert f"{60 - done.kept} of 60 images were dropped" in text
+    assert f"lists the {done.kept} that are left" in text
 
 
 @pytest.mark.parametrize(
@@ -134,5 +183,5 @@ def test_options_without_sense_are_refused(data, made, tmp_path, options, says) 
 
 
 def test_an_occupied_folder_is_refused(data, made) -> None:
-    with pytest.raises(ConfigError, match="not an empty folder"):
+    with pytest.raises(ConfigError, match=r"not an empty folder\. Choose another --out"):
         stage.select(made, data, made, split=data.parent / "split.json")

@@ -1,7 +1,8 @@
 """Which synthetic images to drop: those of doubtful class and those unlike any real cell of their class.
 
-Each rule is calibrated on real training cells that it has not seen: it would lose a stated share of them. So
-a rule drops an image because real cells of its class hardly ever look so, not because it is rare.
+The first two rules are calibrated on real training cells that they have not seen: each would lose a stated
+share of them. So a rule drops an image because real cells of its class hardly ever look so, not because it is
+rare.
 """
 
 from __future__ import annotations
@@ -32,8 +33,14 @@ RULES = {
         "over that cell's distance to its fifth nearest, smallest over all cells, is larger than for the "
         "stated share of real cells of other photos."
     ),
-    "copies": "The copy test flags the image, see the rule of the evaluation.",
+    "copies": (
+        "The copy test flags the image, see the rule of the evaluation; its unseen cells are those of the "
+        "validation part."
+    ),
 }
+
+SELECTION = "selection.json"
+"""Name of the file beside a set that was selected, with what was dropped and why."""
 
 
 def obstacle(labels: NDArray[np.int64], groups: Sequence[str], classes: Sequence[str]) -> str | None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from cytoforge.core.errors import ConfigError
-from cytoforge.core.files import sha256_file
+from cytoforge.core.errors import ConfigError, DataError
+from cytoforge.core.files import read_json, sha256_file
 from cytoforge.evaluation.classes import confusion, shares_recognised, train_classifier
 from cytoforge.evaluation.comparison import RULES, FeatureSet, K, compare
 from cytoforge.evaluation.copies import CLOSEST, EXTRACTOR, FEWEST, Search, judge, search
@@ -26,6 +26,7 @@ from cytoforge.evaluation.features import (
 from cytoforge.evaluation.memorisation import VIEWS
 from cytoforge.evaluation.metrics import ClassCorrectness, Comparison, Copies, Counts, Metrics
 from cytoforge.evaluation.morphometry import RULES as MORPHOMETRY_RULES
+from cytoforge.evaluation.selection import SELECTION
 from cytoforge.evaluation.statistics import bootstrap_mean, wilson
 from cytoforge.evaluation.verdicts import RULES as VERDICT_RULES
 from cytoforge.evaluation.verdicts import verdicts, warnings
@@ -132,6 +133,7 @@ def evaluate(
         seconds=clock.seconds,
     )
     partial = _partial(network, opponent_of(manifest.header.method, run))
+    partial += _chosen(synthetic, metrics.manifest_sha256)
     lines = {"verdicts": verdicts(metrics), "warnings": (*partial, *notes, *warnings(metrics, alpha))}
     metrics = metrics.model_copy(update=lines)
     metrics.save(out / "metrics.json")
@@ -155,6 +157,22 @@ def _partial(network: Extractor, opponent: str | None) -> list[str]:
     return [
         f"The generator was trained against {opponent}, the network that measures here: distances and shares "
         f"flatter it. Judge it by another one: --extractor {SECOND_EXTRACTOR.partition('@')[0]}."
+    ]
+
+
+def _chosen(synthetic: Path, manifest_sha256: str) -> list[str]:
+    """A warning where `select` left out what its copy test flagged, by its file beside the set."""
+    told = None
+    with suppress(DataError):
+        told = read_json(synthetic.resolve().parent / SELECTION)
+    if not isinstance(told, dict) or told.get("kept_manifest_sha256") != manifest_sha256:
+        return []
+    if "copies" not in told.get("rules", ()):
+        return []
+    return [
+        f"These images were chosen by the copies rule ({told.get('kept')} of {told.get('images')} were "
+        "kept), so finding no copies among them says little about the generator: evaluate the set as it was "
+        "before."
     ]
 
 

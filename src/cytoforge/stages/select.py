@@ -14,7 +14,7 @@ from cytoforge.core.errors import ConfigError, DataError
 from cytoforge.core.files import sha256_bytes, sha256_file, write_atomic, write_json
 from cytoforge.core.png import encode_png
 from cytoforge.core.randomness import derive
-from cytoforge.core.run import Run, require_empty
+from cytoforge.core.run import ANOTHER_OUT, Run, require_empty
 from cytoforge.core.settings import suggestion
 from cytoforge.data.cells import Part
 from cytoforge.evaluation.classes import train_classifier
@@ -23,7 +23,7 @@ from cytoforge.evaluation.copies import EXTRACTOR, FEWEST, search
 from cytoforge.evaluation.features import DEFAULT_EXTRACTOR, Extractor, open_extractor
 from cytoforge.evaluation.memorisation import copy_test
 from cytoforge.evaluation.metrics import Comparison
-from cytoforge.evaluation.selection import RULES, class_rejections, region_rejections
+from cytoforge.evaluation.selection import RULES, SELECTION, class_rejections, region_rejections
 from cytoforge.sampling.card import card
 from cytoforge.sampling.pictures import labelled_rows
 from cytoforge.sampling.provenance import (
@@ -96,8 +96,9 @@ def select(
 ) -> Selected:
     """Write `out`/set without the dropped images, `out`/selection.json and `out`/dropped.png.
 
-    The rules learn from training cells only, and a second network judges their effect on holdout cells: a set
-    that was chosen by one network's features always looks better to that network.
+    The rules learn from training cells, "copies" also from those of the validation part, none from the test
+    part: on it a second network judges their effect. A set that was chosen by one network's features always
+    looks better to that network.
 
     Args:
         synthetic: set made by generate.
@@ -105,7 +106,8 @@ def select(
         out: new or empty folder.
         rules: some of "class", "region", "copies".
         share: of real cells that each of the first two rules would lose.
-        alpha: false-alarm rate of the copy test for one image.
+        alpha: false-alarm rate of the copy test for one image; with fewer than 1 / alpha - 1 validation cells
+            (V) it is 1 / (V + 1), as selection.json says.
         extractor: network whose features the rules see.
         judge: network whose features the effects are measured in.
         split: as for `evaluate`.
@@ -114,10 +116,11 @@ def select(
 
     Raises:
         ConfigError: an option makes no sense, a network cannot be had, or nothing would be left.
-        DataError: the set or the real cells cannot be used, or `out` cannot be written.
+        DataError: the set or the real cells cannot be used, the validation part is too small for "copies", or
+            `out` cannot be written.
     """
     _check(rules, share, alpha)
-    require_empty(out)
+    require_empty(out, advice=ANOTHER_OUT)
     opened = open_set(synthetic, real, split, layout)
     manifest, pixels = opened.manifest, opened.pixels
     networks = [open_extractor(name) for name in (extractor, judge)]
@@ -131,13 +134,13 @@ def select(
     _write_set(synthetic, out / "set", manifest, kept, pixels[keep], opened.run)
     _write_dropped(out, seen, rejected, manifest)
     write_json(
-        out / "selection.json",
+        out / SELECTION,
         {
             "manifest_sha256": sha256_file(synthetic / MANIFEST),
             "kept_manifest_sha256": sha256_file(out / "set" / MANIFEST),
             "rules": {name: RULES[name] for name in rules},
             "share": share,
-            "false_alarm_rate": alpha,
+            "false_alarm_rate": max(alpha, 1 / (len(seen.val) + 1)) if "copies" in rules else alpha,
             "extractor": networks[0].name,
             "judge": networks[1].name,
             "images": len(keep),
@@ -188,22 +191,14 @@ def _rejected(sets: _Sets, rules: Sequence[str], share: float, alpha: float) -> 
 
 
 def _copies(sets: _Sets, alpha: float) -> NDArray[np.bool_]:
-    unseen = _both(sets.val, sets.test)
-    if min(len(sets.train), len(unseen)) < FEWEST:
+    """By cells of the validation part: those of the test part judge the result."""
+    if min(len(sets.train), len(sets.val)) < FEWEST:
         raise DataError(
-            f"the copy test needs {FEWEST} training and {FEWEST} unseen cells, the split has "
-            f"{len(sets.train)} and {len(unseen)}; leave it out with --rules class --rules region."
+            f"the copy test needs {FEWEST} training and {FEWEST} validation cells, the split has "
+            f"{len(sets.train)} and {len(sets.val)}; leave it out with --rules class --rules region."
         )
-    found = search(looks_at(sets.train, unseen, sets.fake, open_extractor(EXTRACTOR)))
+    found = search(looks_at(sets.train, sets.val, sets.fake, open_extractor(EXTRACTOR)))
     return copy_test(found.fake, found.holdout, found.exchanged, alpha).flagged
-
-
-def _both(first: Images, second: Images) -> Images:
-    return Images(
-        np.concatenate([first.pixels, second.pixels]),
-        (*first.names, *second.names),
-        joined([first.features, second.features]),
-    )
 
 
 def _effects(
@@ -291,19 +286,32 @@ def _write_set(
     contents = {CONTACT: encode_png(labelled_rows(rows), set_marks(header))}
     if (source / INTERPOLATION).is_file():
         contents[INTERPOLATION] = (source / INTERPOLATION).read_bytes()
-    dropped = len(manifest.images) - len(kept)
-    if run is not None:
-        note = (
-            f"\n## Selection\n{dropped} of {len(manifest.images)} images were dropped by `cytoforge select`: "
-            "frequencies and variety are no longer those of the generator.\n"
-        )
-        contents[CARD] = (card(smaller, run) + note).encode()
+    text = _card(source, smaller, len(manifest.images), run)
+    if text is not None:
+        contents[CARD] = text.encode()
     for name, content in contents.items():
         write_atomic(out / name, content)
     companions = tuple(
         Companion(file=name, sha256=sha256_bytes(content)) for name, content in contents.items()
     )
     write_manifest(out, Manifest(header, kept, companions))
+
+
+def _card(source: Path, smaller: Manifest, before: int, run: Run | None) -> str | None:
+    """Card of the kept images; where the run is gone that of all, None where there is none, with a note."""
+    note = (
+        f"\n## Selection\n{before - len(smaller.images)} of {before} images were dropped by "
+        "`cytoforge select`: frequencies and variety are no longer those of the generator.\n"
+    )
+    if run is not None:
+        return card(smaller, run) + note
+    if not (source / CARD).is_file():
+        return None
+    earlier = (
+        f"What stands above was written before that, for all {before}; `{MANIFEST}` lists the "
+        f"{len(smaller.images)} that are left.\n"
+    )
+    return (source / CARD).read_text(encoding="utf-8") + note + earlier
 
 
 def _write_dropped(out: Path, sets: _Sets, rejected: Rejected, manifest: Manifest) -> None:
