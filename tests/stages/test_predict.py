@@ -95,6 +95,7 @@ def test_a_folder_becomes_a_table_a_file_and_a_picture(trained, calibrated, cell
     assert content["calibrated"]
     assert "Not for diagnosis" in content["notice"]
     assert "not an official guideline" in content["note"]
+    assert content["caveat"] == calibrated.caveat
     assert content["cells"][0]["probabilities"].keys() == {"=blue", "red"}
     names = [row["image"] for row in rows]
     assert content["annotated"] == dict.fromkeys(names[:60], "annotated.png")
@@ -127,6 +128,8 @@ def test_predictions_say_which_photo_is_drawn_where(trained, calibrated, tmp_pat
     assert content["annotated"] == {
         "b.png": "annotated-0001.png", "c.png": "annotated-0002.png", "d.png": "annotated-0003.png",
     }  # fmt: skip
+    assert content["caveat"].startswith(calibrated.caveat)
+    assert "not promised in photos" in content["caveat"]
     for name, file in content["annotated"].items():
         with Image.open(tmp_path / "in" / name) as photo, Image.open(tmp_path / "out" / file) as drawn:
             assert photo.size == drawn.size

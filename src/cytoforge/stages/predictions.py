@@ -18,6 +18,13 @@ from cytoforge.stages.calibrate import Trusted
 SHOWN = 60
 """Single cells that are drawn."""
 
+_FRAMED = (
+    "The stated coverage and share of false alarms are not promised in photos: they were learned with one "
+    "framing of each cell, and here each nucleus takes, of those tried, the framing nearest to training "
+    "cells, which makes an unknown kind harder to notice."
+)
+"""Caveat of answers in whole photos."""
+
 _RESEARCH = "For research and teaching. Not for diagnosis."
 
 
@@ -107,7 +114,7 @@ def write_predictions(
             "engine": found.engine,
             "calibrated": found.calibrated,
             "coverage": coverage if found.calibrated else None,
-            "caveat": None if calibration is None else calibration.caveat,
+            "caveat": None if calibration is None else _caveat(calibration.caveat, photos),
             "meanings": {
                 name: meaning.model_dump(mode="json", exclude={"names"}) for name, meaning in known.items()
             },
@@ -116,6 +123,10 @@ def write_predictions(
             "cells": cells,
         },
     )
+
+
+def _caveat(promise: str, photos: bool) -> str:
+    return f"{promise} {_FRAMED}" if photos else promise
 
 
 def _note(cell: Mapping[str, Any], classes: Sequence[str], calibrated: bool) -> Note:
