@@ -32,6 +32,8 @@ def square(parameters: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     if parameters.get("fails") == "once" and len((folder / "begun.txt").read_text().splitlines()) == 1:
         (folder / "done.txt").write_text("\n".join(done(folder.parent)))
         os._exit(9)
+    if parameters.get("fails") == "stopped" and len((folder / "begun.txt").read_text().splitlines()) == 1:
+        raise KeyboardInterrupt  # as the training loop does where its process gets SIGTERM
     with (folder / "finished.txt").open("a") as file:
         file.write(f"{os.getpid()}\n")
     noise = torch.randn(8, generator=torch.Generator().manual_seed(number))

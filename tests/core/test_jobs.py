@@ -142,6 +142,14 @@ def test_jobs_of_a_dead_worker_are_done_by_others_and_none_twice(square: Any, tm
     assert {begun[key] for key in before} == {1}
 
 
+def test_the_job_of_a_worker_that_is_told_to_stop_is_dealt_out_again(square: Any, tmp_path: Path) -> None:
+    jobs = [Job({"n": 0}), Job({"n": 1, "fails": "stopped"}), Job({"n": 2})]
+    results = run_jobs(square, jobs, tmp_path, "loky", workers=2)
+    assert [result["square"] for result in results] == [0, 1, 4]
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs(square, [Job({"n": 3, "fails": "stopped"})], tmp_path)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("cluster", ["ray_cluster", "dask_workers"])
 def test_a_cluster_that_loses_a_worker_gives_the_serial_table(

@@ -13,12 +13,14 @@ from cytoforge.data.cells import Cell, CellSet
 from cytoforge.data.folder import open_cells
 from cytoforge.data.split import (
     Split,
-    check_groups,
+    check_groups_and_masks,
     check_split,
     fingerprints,
     require_trainable,
     split_cells,
 )
+
+HASHES = {f"{number:05d}.png": str(number) for number in range(3)}
 
 
 def cell_set(rows: list[tuple[str, str, str | None]]) -> CellSet:
@@ -158,9 +160,41 @@ def test_merged_groups_are_listed():
 def test_other_groups_than_those_of_the_split_are_noticed():
     cells = cell_set([("a", "p1", None), ("b", "p2", None), ("a", "p3", None)])
     split = divide(cells, merge=[("00001.png", "00000.png")])
-    check_groups(split, cells)
+    check_groups_and_masks(split, cells)
     with pytest.raises(DataError, match=r"1 cells have other groups.*00002.png.*--group"):
-        check_groups(split, cell_set([("a", "p1", None), ("b", "p2", None), ("a", "p1", None)]))
+        check_groups_and_masks(split, cell_set([("a", "p1", None), ("b", "p2", None), ("a", "p1", None)]))
+
+
+def test_other_labels_are_noticed_where_files_stay_the_same():
+    cells = cell_set([("a", "p1", None), ("b", "p2", None), ("a", "p3", None)])
+    split = split_cells(cells, hashes=HASHES)
+    relabelled = cell_set([("b", "p1", None), ("b", "p2", None), ("a", "p3", None)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cytoforge.data.split.fingerprints", lambda _: HASHES)
+        check_split(split, cells)
+        with pytest.raises(DataError, match="other labels"):
+            check_split(split, relabelled)
+        check_split(
+            split.model_copy(update={"labels_sha256": None}), relabelled
+        )  # as first versions wrote it
+
+
+def test_other_masks_are_noticed(tmp_path):
+    for label in ("a", "b"):
+        for number in range(2):
+            for folder, shape in (("images", (12, 12, 3)), ("masks", (12, 12))):
+                (tmp_path / folder / label).mkdir(parents=True, exist_ok=True)
+                Image.fromarray(np.full(shape, number, np.uint8)).save(
+                    tmp_path / folder / label / f"{number}.png"
+                )
+    cells = open_cells(tmp_path)
+    split = split_cells(cells)
+    assert split.masks_sha256 is not None
+    check_groups_and_masks(split, cells)
+    Image.fromarray(np.full((12, 12), 2, np.uint8)).save(tmp_path / "masks" / "a" / "0.png")
+    check_split(split, cells)
+    with pytest.raises(DataError, match=r"masks .* another --out"):
+        check_groups_and_masks(split, cells)
 
 
 @pytest.mark.parametrize(

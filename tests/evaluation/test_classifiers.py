@@ -116,6 +116,11 @@ def test_recipes_hold_together() -> None:
             recipe_of(name, settings)
 
 
+def test_a_class_may_be_without_images(tmp_path: Path) -> None:
+    fitted = fit(basic(steps=4), pictures(), LABELS % 2, CLASSES, folder=tmp_path / "run")
+    assert fitted.probabilities(pictures()).shape == (36, 3)
+
+
 def test_frozen_stages_do_not_learn(tmp_path: Path) -> None:
     settings = {"steps": 3, "batch": 4, "resolution": 32, "views": 1, "frozen_stages": 3}
     fitted = fit(recipe_of("lite0", settings), pictures(), LABELS, CLASSES, folder=tmp_path / "run")

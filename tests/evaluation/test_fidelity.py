@@ -103,6 +103,12 @@ def test_cells_of_one_photo_widen_the_interval() -> None:
     assert grouped_high - grouped_low > 1.15 * (high - low)
 
 
+def test_one_photo_does_not_make_the_interval_narrower() -> None:
+    rng = np.random.default_rng(5)
+    real, fake = rng.normal(size=(40, 8)), rng.normal(size=(60, 8))
+    assert kernel_distance_interval(real, fake, ["p"] * 40) == kernel_distance_interval(real, fake)
+
+
 def test_a_shift_raises_both_distances(fixed_features) -> None:
     real, _ = fixed_features
     for distance in (frechet_distance, kernel_distance):

@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
+import torch
 from PIL import Image
 from pydantic import ValidationError
 
 from cytoforge.cli.main import run as command
 from cytoforge.core.errors import ConfigError, DataError
 from cytoforge.evaluation.classifiers import open_classifier
+from cytoforge.networks.backbones import Backbone
 from cytoforge.report.classify import Judged
 from cytoforge.stages.classify import report, train
 
@@ -53,6 +56,27 @@ def test_a_report_says_everything_twice_and_goes_on(tiny_cells: Path, tmp_path: 
     with pytest.raises(DataError, match="--group"):
         report(tiny_cells, out, recipe="basic-cnn", settings=TINY, folds=2)
     assert [path.stat().st_mtime_ns for path in done][1:] == before[1:], "finished folds are only read"
+
+
+def test_another_file_of_weights_under_one_name_is_another_job(tiny_cells: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "weights.safetensors"
+    asked = {"resolution": 32, "steps": 1, "batch": 4, "views": 1, "weights": str(weights)}
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        body: Any = Backbone("resnet18", 2, 32, "none").body
+        safetensors.torch.save_file(body.state_dict(), weights)
+        report(tiny_cells, tmp_path / "out", recipe="timm:resnet18", settings=asked, folds=2)
+        assert len(list(tmp_path.glob("out/folds/*/DONE"))) == 4 * (seed + 1)
+
+
+def test_classes_of_one_coarse_kind_have_no_coarse_score(tiny_cells: Path, tmp_path: Path) -> None:
+    for old, new in (("blue", "Dyskeratotic"), ("red", "Koilocytotic")):
+        folder = tmp_path / "cells" / f"im_{new}" / f"im_{new}" / "CROPPED"
+        shutil.copytree(tiny_cells / old, folder)
+    judged = report(tmp_path / "cells", tmp_path / "out", recipe="basic-cnn", settings=TINY, folds=2)
+    assert judged.layout == "sipakmed"
+    assert judged.grouped.coarse is None
+    assert judged.published == (), "others' figures are of five classes"
 
 
 def test_workers_give_the_tables_of_one_process(tiny_cells: Path, tmp_path: Path) -> None:

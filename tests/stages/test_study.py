@@ -379,6 +379,32 @@ def test_a_classifier_that_is_given_test_cells_stops(
         study(tiny_cells, out, PLAN.model_copy(update={"regimes": ("orig", "+trad")}), group=PHOTO)
 
 
+def test_what_was_made_from_a_removed_generator_is_made_again(
+    finished: Path, tiny_cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = copied(finished, tmp_path)
+    asked = {path.parent: read_json(path) for path in out.glob("jobs/*/parameters.json")}
+    gone = next(folder for folder, values in asked.items() if values["kind"] == "generator")
+    made = next(folder for folder, values in asked.items() if values.get("trained") == gone.name)
+    using = {
+        folder
+        for folder, values in asked.items()
+        if made.name in (values.get("set"), *values.get("judged", ()))
+    }
+    assert len(using) > 2
+    others = set(asked) - using - {gone, made}
+    before = {folder: (folder / "DONE").stat().st_mtime_ns for folder in others}
+    shutil.rmtree(gone)
+    study(tiny_cells, out, PLAN, group=PHOTO)
+    assert {folder: (folder / "DONE").stat().st_mtime_ns for folder in others} == before
+    marks = {
+        (folder / "DONE").read_bytes() == (finished / "jobs" / folder.name / "DONE").read_bytes()
+        for folder in using
+    }
+    assert marks == {False}
+    assert read_json(out / "study.json")["scores"] == read_json(finished / "study.json")["scores"]
+
+
 def test_a_changed_plan_is_remembered(finished: Path, tiny_cells: Path, tmp_path: Path) -> None:
     out = copied(finished, tmp_path)
     fewer = PLAN.model_copy(update={"regimes": ("orig", "+prop", "selected")})

@@ -173,6 +173,14 @@ def perform(work: Work, place: Path, threads: int) -> CytoforgeError | RuntimeEr
     return None
 
 
+def _in_worker(work: Work, place: Path, threads: int) -> CytoforgeError | RuntimeError | None:
+    """`perform` where a worker that is told to stop does not stop the command: its job is dealt out again."""
+    try:
+        return perform(work, place, threads)
+    except KeyboardInterrupt:
+        raise RuntimeError(f"the worker of {place} was told to stop") from None
+
+
 def _finish(work: Work, place: Path) -> None:
     start, clock = time.time(), time.monotonic()
     (place / DONE).unlink(missing_ok=True)
@@ -239,9 +247,9 @@ def _spread(
     while True:
         parallel = _Watched(advance, n_jobs=offered(), batch_size=1)
         try:
-            found = parallel(joblib.delayed(perform)(work, place, threads) for place in waiting)
+            found = parallel(joblib.delayed(_in_worker)(work, place, threads) for place in waiting)
             return [failure for failure in found if failure is not None]
-        except Exception as error:  # `perform` raises nothing: this is the executor, its workers died
+        except Exception as error:  # `perform` raises nothing: workers died, or were told to stop
             left = [place for place in waiting if _finished(place) is None]
             advance(len(waiting) - len(left) - parallel.told)
             fruitless = fruitless + 1 if len(left) == len(waiting) else 0
@@ -270,10 +278,14 @@ class _Watched(joblib.Parallel):  # type: ignore[misc]
 
 @contextmanager
 def _backend(executor: Executor, workers: int | None, threads: int) -> Iterator[Callable[[], int]]:
-    """Make joblib use the executor; yields a function that says how many jobs it can do at once now."""
+    """Make joblib use the executor; yields a function that says how many jobs it can do at once now.
+
+    Of a cluster that is two at least: one job at once joblib does in this process, not on the cluster.
+    """
     place = {"loky": _loky, "ray": _ray, "dask": _dask}[executor]
+    least = 1 if executor == "loky" else 2
     with place(workers) as offered, joblib.parallel_config(backend=executor):
-        yield lambda: max(1, offered() // (threads if workers is None else 1))
+        yield lambda: max(least, offered() // (threads if workers is None else 1))
 
 
 @contextmanager
@@ -319,7 +331,7 @@ def _dask(workers: int | None) -> Iterator[Callable[[], int]]:
                 LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
             )
         client = stack.enter_context(Client(address))
-        yield lambda: workers or max(2, sum(client.nthreads().values()))
+        yield lambda: workers or sum(client.nthreads().values())
 
 
 def _missing(executor: str) -> ConfigError:

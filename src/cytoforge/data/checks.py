@@ -10,7 +10,7 @@ import numpy as np
 
 from cytoforge.data.duplicates import Repeat, Repeats
 from cytoforge.data.findings import Finding, Shown, Tone, some
-from cytoforge.data.scan import MOST_COMPARED, Scan
+from cytoforge.data.scan import MOST_COMPARED, NOT_SEARCHED, Scan
 
 NO_NUCLEUS: Final = 0.0022
 """Share of the picture below which a mask has almost no nucleus."""
@@ -86,8 +86,15 @@ def published_leaks(scan: Scan, repeats: Repeats) -> Finding:
             parts_of.setdefault(cell.group, {}).setdefault(cell.split, []).append(cell.name)
     torn = {group: parts for group, parts in parts_of.items() if len(parts) > 1}
     if not crossing and not torn:
-        return Finding(check="leaks between parts", tone="good", headline="The published split is tight.",
-                       because="No cell and no group is in two of its parts.")  # fmt: skip
+        whole = _fully_compared(scan)
+        return Finding(
+            check="leaks between parts",
+            tone="good" if whole else "note",
+            headline="The published split is tight." if whole else "No leak was found.",
+            because="No cell and no group is in two of its parts." if whole else NOT_SEARCHED,
+        )
+    doubtful = not torn and all(p.kind == "recurring" for p in crossing)
+    doubtful &= len(crossing) <= repeats.false_alarms * len(scan.cells)
     shown = [
         Shown(names=(p.first, p.second), caption=f"{part[p.first]} and {part[p.second]}: {_described(p)}")
         for p in crossing
@@ -101,11 +108,13 @@ def published_leaks(scan: Scan, repeats: Repeats) -> Finding:
     ]
     return Finding(
         check="leaks between parts",
-        tone="bad",
-        blocking=True,
-        headline="The published split leaks: scores on its test part are too good.",
+        tone="unsure" if doubtful else "bad",
+        blocking=not doubtful,
+        headline="The published split may leak: look at these pairs."
+        if doubtful
+        else "The published split leaks: scores on its test part are too good.",
         because=f"{some(len(crossing), 'pair')} of pictures of one cell and {some(len(torn), 'group')} "
-        "lie in two parts.",
+        f"lie in two parts.{' The search raises as many false alarms.' if doubtful else ''}",
         advice="Take the training copies out, or give the data without a split and use cytoforge split.",
         numbers={"pairs": float(len(crossing)), "groups": float(len(torn))},
         shown=tuple(shown),
@@ -139,11 +148,15 @@ def copies(scan: Scan, repeats: Repeats) -> Finding:
     found = [pair for pair in repeats.pairs if pair.kind != "recurring"]
     counts = Counter(pair.kind for pair in found)
     numbers = {"exact": float(counts["exact"]), "near": float(counts["near"])}
-    limited = len(scan.cells) > MOST_COMPARED
-    limit = f" Above {MOST_COMPARED} cells only exact copies are searched." if limited else ""
+    limit = "" if _fully_compared(scan) else f" {NOT_SEARCHED}"
     if not found:
-        return Finding(check="copies", tone="good", headline="No copies.", numbers=numbers,
-                       because="Searched as they are, mirrored, turned and recoloured." + limit)  # fmt: skip
+        return Finding(
+            check="copies",
+            tone="note" if limit else "good",
+            headline="No copies.",
+            because=limit.strip() or "Searched as they are, mirrored, turned and recoloured.",
+            numbers=numbers,
+        )
     return Finding(
         check="copies",
         tone="bad",
@@ -169,6 +182,14 @@ def recurring(scan: Scan, repeats: Repeats) -> Finding:
         "false alarms, share of cells": round(repeats.false_alarms, 5),
         "threshold": round(repeats.threshold, 4),
     }
+    if not _fully_compared(scan):
+        return Finding(
+            check="recurring cells",
+            tone="note",
+            headline="Recurring cells were not searched.",
+            because=NOT_SEARCHED,
+            advice="Give --group so that cells of one photo stay together.",
+        )
     if not found:
         return Finding(check="recurring cells", tone="good", headline="No cell recurs in another photo.",
                        numbers=numbers)  # fmt: skip
@@ -219,6 +240,10 @@ def _fault(scan: Scan, path: Path, reason: str) -> Shown:
     inside = path.is_relative_to(scan.cells.root)
     return Shown(names=((path.relative_to(scan.cells.root) if inside else path).as_posix(),), caption=reason,
                  cells=False)  # fmt: skip
+
+
+def _fully_compared(scan: Scan) -> bool:
+    return len(scan.cells) <= MOST_COMPARED
 
 
 def _described(pair: Repeat) -> str:

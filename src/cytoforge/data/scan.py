@@ -33,6 +33,10 @@ MEASURES: Final = (
 """Columns of `Scan.measures`."""
 MOST_COMPARED: Final = 20_000
 """Above so many cells only exact copies are searched: the time of the full search grows with the square."""
+NOT_SEARCHED: Final = (
+    f"Above {MOST_COMPARED:,} cells only exact copies are searched: altered copies and cells that recur in "
+    "other photos are not found."
+)
 
 _GREY: Final = GREY.astype(np.float32)
 _FORMAT: Final = 7

@@ -16,7 +16,7 @@ from cytoforge.core.files import read_json, sha256_bytes, sha256_file, write_jso
 from cytoforge.core.randomness import derive
 from cytoforge.core.record import Record
 from cytoforge.data.cells import Cell, CellSet, Part
-from cytoforge.data.folder import read_image
+from cytoforge.data.folder import mask_files, read_image
 
 PARTS: Final[tuple[Part, ...]] = ("train", "val", "test")
 _STRICTEST: Final[tuple[Part, ...]] = ("test", "val", "train")
@@ -33,6 +33,8 @@ class Split(Record):
         parts: name of a cell -> its part.
         groups: name of a cell -> its group after merging; no group lies in two parts.
         hashes: name of a cell -> SHA-256 of its file (of its pixels where many share a file).
+        labels_sha256: of all names and labels; None in files of the first versions.
+        masks_sha256: of the files of all masks; None where there are none, and in those first files.
         merged: pairs of groups that were made one, because they show the same cell.
         left_out: cells in no part: those that cannot be used, and training cells of a published split whose
             group is also in a stricter part.
@@ -46,6 +48,8 @@ class Split(Record):
     parts: dict[str, Part]
     groups: dict[str, str]
     hashes: dict[str, str]
+    labels_sha256: str | None = None
+    masks_sha256: str | None = None
     merged: tuple[tuple[str, str], ...] = ()
     left_out: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -57,12 +61,15 @@ class Split(Record):
     @property
     def sha256(self) -> str:
         """SHA-256 of everything in the split; equal splits have equal hashes on every machine."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        text = json.dumps(self._content(), sort_keys=True, separators=(",", ":"))
         return sha256_bytes(text.encode())
+
+    def _content(self) -> dict[str, Any]:
+        return self.model_dump(mode="json", exclude_none=True)
 
     def save(self, path: Path) -> None:
         """Write the split with its own hash as JSON."""
-        write_json(path, {"sha256": self.sha256, **self.model_dump(mode="json")})
+        write_json(path, {"sha256": self.sha256, **self._content()})
 
     @staticmethod
     def load(path: Path) -> Split:
@@ -138,6 +145,8 @@ def split_cells(
         parts=parts,
         groups=groups,
         hashes=dict(hashes) if hashes is not None else fingerprints(cells),
+        labels_sha256=_labels_sha256(cells),
+        masks_sha256=_masks_sha256(cells),
         merged=merged_pairs,
         left_out=tuple(sorted(left_out)),
         warnings=warnings,
@@ -157,7 +166,7 @@ def check_split(split: Split, cells: CellSet) -> None:
         cells: the data set as it is now.
 
     Raises:
-        DataError: cells are missing, new, or have other content.
+        DataError: cells are missing, new, or have other content or labels.
     """
     now = fingerprints(cells)
     missing, added = sorted(split.hashes.keys() - now.keys()), sorted(now.keys() - split.hashes.keys())
@@ -172,14 +181,24 @@ def check_split(split: Split, cells: CellSet) -> None:
             f"the split does not belong to the cells in {cells.root}: {', '.join(found)}. Restore the files, "
             "or make a new split with `cytoforge split DATA --out DIR` and train again."
         )
+    if split.labels_sha256 not in (None, _labels_sha256(cells)):
+        raise DataError(
+            f"the cells in {cells.root} have other labels than when the split was made. Restore them, or "
+            "begin again with a new split and another --out or --run: what is there was learned from the old."
+        )
 
 
-def check_groups(split: Split, cells: CellSet) -> None:
-    """Make sure that `split` was made with the groups that the cells have now.
+def check_groups_and_masks(split: Split, cells: CellSet) -> None:
+    """Make sure that `split` was made with the groups and masks that the cells have now.
 
     Raises:
-        DataError: it was not, for instance because another --group was given.
+        DataError: it was not, for instance because another --group was given, or masks were redrawn.
     """
+    if split.masks_sha256 is not None and split.masks_sha256 != _masks_sha256(cells):
+        raise DataError(
+            f"the masks in {cells.root} are others than when this was begun. Restore them, or choose another "
+            "--out: what is there was made with the old ones."
+        )
     own = {cell.name: cell.group for cell in cells.cells}
     items = {*own.values(), *(group for pair in split.merged for group in pair)}
     root = merge_sets(split.merged, sorted(items))
@@ -190,6 +209,17 @@ def check_groups(split: Split, cells: CellSet) -> None:
             f"in {split.groups.get(other[0])}, now in {root[own[other[0]]]}). Give the same --group and "
             "--layout, or another --out."
         )
+
+
+def _labels_sha256(cells: CellSet) -> str:
+    lines = sorted(f"{cell.name}\t{cell.label}" for cell in cells.cells)
+    return sha256_bytes("\n".join(lines).encode())
+
+
+def _masks_sha256(cells: CellSet) -> str | None:
+    files = [(cell.name, path) for cell in cells.cells for path in mask_files(cell)]
+    lines = sorted(f"{name}\t{path.name}\t{sha256_file(path)}" for name, path in files)
+    return sha256_bytes("\n".join(lines).encode()) if lines else None
 
 
 def keep_parts(split: Split, before: Split) -> Split:

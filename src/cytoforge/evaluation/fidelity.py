@@ -98,8 +98,9 @@ def kernel_distance_interval(
 ) -> tuple[float, float, float]:
     """`kernel_distance` with its interval by the jackknife: each real group and fake row is left out once.
 
-    Cells of one photo resemble each other, so a photo, not a cell, counts as one observation. The jackknife
-    errs on the wide side where the true distance is near 0.
+    Cells of one photo resemble each other, so a photo, not a cell, counts as one observation; where there is
+    but one photo its cells do, for want of better. The jackknife errs on the wide side where the true
+    distance is near 0.
 
     Args:
         real: (N, D).
@@ -128,7 +129,10 @@ def jackknife(
         groups: (N,) the photo or patient of each real row; None where each row stands for itself.
         level: coverage.
     """
-    variance = _jackknife_variance(_without_real(real, sums, _members(groups, len(real))))
+    parts = _members(groups, len(real))
+    if len(parts) < 2:
+        parts = _members(None, len(real))
+    variance = _jackknife_variance(_without_real(real, sums, parts))
     variance += _jackknife_variance(_without_fake(sums))
     half = float(stats.norm.ppf(0.5 + level / 2) * np.sqrt(variance))
     value = sums.distance()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
 from cytoforge.core.errors import ConfigError
+from cytoforge.core.files import sha256_file
 from cytoforge.core.settings import checked, suggestion
 from cytoforge.data.augment import Policy
 from cytoforge.tasks.classify import BASIC_CNN, ClassifierConfig
@@ -110,6 +112,21 @@ def recipe_of(name: str, settings: dict[str, Any] | None = None) -> Recipe:
         )
     _refuse_idle(name, recipe, settings or {})
     return recipe
+
+
+def weights_sha256(recipe: Recipe) -> dict[str, str]:
+    """What tells apart files of starting weights under one name, for the parameters of a job; else nothing.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    named = effective(recipe.model_dump()).get("weights", "none")
+    if named in ("imagenet", "none"):
+        return {}
+    try:
+        return {"weights_sha256": sha256_file(Path(named))}
+    except OSError as error:
+        raise ConfigError(f"the weights in {named} cannot be read: {error.strerror}.") from error
 
 
 def effective(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from cytoforge.data.cache import CachedCells, open_cache
 from cytoforge.data.cells import CellSet
 from cytoforge.data.folder import open_cells
 from cytoforge.data.folds import Fold, grouped_folds, random_folds
-from cytoforge.data.split import Split, check_groups, check_split, require_trainable
+from cytoforge.data.split import Split, check_groups_and_masks, check_split, require_trainable
 from cytoforge.data.transform import Preparation
 from cytoforge.evaluation.classification import Scores, score
 from cytoforge.evaluation.classifiers import Fitted, Pictures, fit_run, run_config
@@ -34,8 +34,8 @@ from cytoforge.evaluation.measurement_classifiers import (
     MeasurementRecipe,
     measurement_recipe_of,
 )
-from cytoforge.evaluation.published import COARSE, PUBLISHED
-from cytoforge.evaluation.recipes import RECIPES, Recipe, recipe_of
+from cytoforge.evaluation.published import COARSE, PUBLISHED, Published
+from cytoforge.evaluation.recipes import RECIPES, Recipe, recipe_of, weights_sha256
 from cytoforge.report.classify import Curve, Judged, Protocol, Search, build_classify
 from cytoforge.stages.measured_folds import measured_fold, measurements_beside, measuring
 from cytoforge.stages.split import split as split_folder
@@ -142,7 +142,7 @@ def report(
     cells = open_cells(data, layout, group)
     known = out / SPLIT
     parts = _parts(cells, known if known.is_file() else None, seed)
-    check_groups(parts, cells)
+    check_groups_and_masks(parts, cells)
     out.mkdir(parents=True, exist_ok=True)
     parts.save(known)
     shared: dict[str, Any] = {
@@ -152,6 +152,7 @@ def report(
         "group": group,
         "split_sha256": parts.sha256,
         "recipe": chosen.model_dump(mode="json"),
+        **({} if isinstance(chosen, MeasurementRecipe) else weights_sha256(chosen)),
         "folds": folds,
         "seed": seed,
     }
@@ -190,7 +191,7 @@ def report(
         ),
         measuring=measured,
         faults=_left_out(cells, cached),
-        published=PUBLISHED.get(cells.layout, ()),
+        published=_published(cells),
     )
     write_json(out / "classify.json", judged.model_dump(mode="json"))
     write_atomic(out / "predictions.csv", _table(cached, groups, probabilities))
@@ -358,6 +359,12 @@ def _protocol(
     )
 
 
+def _published(cells: CellSet) -> tuple[Published, ...]:
+    """Others' figures, where the classes are those of the published data set."""
+    same = set(cells.classes) == set(COARSE.get(cells.layout, {}))
+    return PUBLISHED.get(cells.layout, ()) if same else ()
+
+
 def _coarse(
     cached: CachedCells, probabilities: NDArray[np.float64], groups: Sequence[str], layout: str, seed: int
 ) -> Scores | None:
@@ -367,6 +374,8 @@ def _coarse(
     if set(classes) - set(kinds):
         return None
     names = tuple(dict.fromkeys(kinds[name] for name in classes))
+    if len(names) < 2:
+        return None
     member = np.array([names.index(kinds[name]) for name in classes])
     summed = probabilities @ np.eye(len(names))[member]
     return score(member[cached.labels], summed, names, groups, seed)

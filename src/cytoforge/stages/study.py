@@ -12,7 +12,8 @@ out/plan.json       what is compared and by which rule, written before anything 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -22,12 +23,12 @@ import numpy as np
 
 from cytoforge.core.executors import Executor
 from cytoforge.core.files import read_json, sha256_bytes, write_atomic, write_json
-from cytoforge.core.jobs import Job, Work, run_jobs
+from cytoforge.core.jobs import DONE, Job, Work, run_jobs
 from cytoforge.core.png import encode_png
 from cytoforge.core.progress import progress
 from cytoforge.core.table import csv_text
 from cytoforge.data.folder import open_cells
-from cytoforge.data.split import Split, check_groups, check_split
+from cytoforge.data.split import Split, check_groups_and_masks, check_split
 from cytoforge.evaluation.ledger import check_unseen
 from cytoforge.evaluation.regimes import questions_of
 from cytoforge.evaluation.utility import rule
@@ -105,6 +106,7 @@ def study(
         return dict(zip(once, found, strict=True))
 
     generators = generator_jobs(plan, material)
+    _remove_followers(place, generators.values())
     trained = run(train_generator, list(generators.values()), "generators")
     sets = set_jobs(plan, material, place, generators)
     drawn = run(draw_set, list(sets.values()), "synthetic sets")
@@ -120,6 +122,20 @@ def study(
     return content
 
 
+def _remove_followers(place: Place, generators: Iterable[Job]) -> None:
+    """Remove sets and classifiers of generators whose folders were removed: they would be read as theirs.
+
+    What a user removes to have it done again is done again with all that was made from it.
+    """
+    gone = {job.key for job in generators if not (place.jobs / job.key / DONE).is_file()}
+    found = {path.parent: read_json(path) for path in place.jobs.glob("*/parameters.json")} if gone else {}
+    sets = {folder.name for folder, asked in found.items() if asked.get("trained") in gone}
+    for folder, asked in found.items():
+        used = {asked.get("set"), *asked.get("judged", ())}
+        if folder.name in sets or used & sets:
+            shutil.rmtree(folder)
+
+
 def _begin(place: Place, plan: Plan) -> None:
     """Find the groups once, and write the plan before anything is trained."""
     out, path = Path(place.out), Path(place.out) / GROUPS
@@ -127,7 +143,7 @@ def _begin(place: Place, plan: Plan) -> None:
     if path.is_file():
         division = Split.load(path)
         check_split(division, cells)
-        check_groups(division, cells)
+        check_groups_and_masks(division, cells)
     else:
         division = split_folder(cells)
         division.save(path)

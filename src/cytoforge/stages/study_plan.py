@@ -18,7 +18,7 @@ from cytoforge.core.jobs import Job
 from cytoforge.core.record import Record
 from cytoforge.data.augment import Policy, parse_policy
 from cytoforge.evaluation.features import DEFAULT_EXTRACTOR
-from cytoforge.evaluation.recipes import Recipe, recipe_of
+from cytoforge.evaluation.recipes import Recipe, recipe_of, weights_sha256
 from cytoforge.evaluation.regimes import (
     DEFAULT_REGIMES,
     REGIMES,
@@ -316,6 +316,7 @@ def trials_of(
                     recipe = regime_recipe(classifier_recipe(plan, classifier), regime, plan.traditional)
                     flags = {**asdict(regime), "title": "", "control": False}
                     own = {**base, "regime": flags, "recipe": recipe.model_dump(mode="json")}
+                    own |= weights_sha256(recipe)
                     own["judged"] = judges if word == "orig" else []
                     if not regime.synthetic:
                         trials.append(Trial(classifier, real, word, None, None, repeat, Job(own)))

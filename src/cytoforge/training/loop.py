@@ -343,8 +343,7 @@ class Loop:
         """Draw the sample grid, measure, and stop when the images of a class have become one image."""
         alarm = None
         if self.fabric.is_global_zero:
-            classes = len(self.data.shape.classes)
-            labels = np.repeat(np.arange(classes), COLUMNS)
+            labels = np.repeat(self._present, COLUMNS)
             images = self.draw(labels, np.arange(len(labels)))
             marks = {"Synthetic": "true", "Generator": self.method.name}
             sheet = encode_png(grid(images, COLUMNS), marks)
@@ -356,10 +355,15 @@ class Loop:
         if float(self._over_processes(torch.tensor(float(alarm is not None)))) > 0:
             self._alarm(alarm or "another process stopped")
 
+    @property
+    def _present(self) -> NDArray[np.int64]:
+        """The classes that have cells."""
+        return np.unique(self.data.labels)
+
     def _numbers(self) -> dict[str, float]:
         if self.measure is None:
             return {}
-        labels = np.arange(self.config.measure_images) % len(self.data.shape.classes)
+        labels = np.resize(self._present, self.config.measure_images)
         numbers = self.measure(self.draw(labels, np.arange(len(labels))), labels)
         return {name: float(number) for name, number in numbers.items() if math.isfinite(number)}
 
