@@ -79,8 +79,9 @@ def test_learns_with_the_large_model_frozen(model):
     assert all(value.any() for value in saved.values())
 
 
-def test_noise_prompt_mask_and_image_steer_the_picture(model):
-    method = make(model, condition="masks", guidance=6.0)
+@pytest.mark.parametrize("weights", ["32-true", "bf16"])
+def test_noise_prompt_mask_and_image_steer_the_picture(model, weights):
+    method = make(model, condition="masks", guidance=6.0, weights=weights)
     shaken(method.networks["control"])
     noise, labels = method.noise(torch.arange(2)), torch.zeros(2, dtype=torch.long)
     masks = batch(2).masks
@@ -298,6 +299,8 @@ def test_faults_say_what_to_do(tmp_path, monkeypatch):
         make(str(tmp_path))
     with pytest.raises(ConfigError, match="On a machine with network: hf download"):
         make("nobody/nothing")
+    with pytest.raises(ConfigError, match="condition=none would not be used"):
+        make("nobody/nothing", controlnet="place")
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "AudioLDMPipeline"}))
     with pytest.raises(ConfigError, match="supported are StableDiffusionPipeline"):
         make(str(tmp_path))

@@ -8,11 +8,15 @@ import torch
 from PIL import Image
 
 from cytoforge.cli.main import run as cytoforge
+from cytoforge.core.batch import to_float
 from cytoforge.core.checkpoint import load_checkpoint
 from cytoforge.core.errors import ConfigError, DataError
 from cytoforge.core.png import decode_png
+from cytoforge.data.folder import decode
+from cytoforge.data.transform import Preparation, prepare
 from cytoforge.diffusion.pretrained import open_backbone
-from cytoforge.methods.text_to_image import TextToImageConfig
+from cytoforge.methods.text_to_image import TextToImage, TextToImageConfig
+from cytoforge.networks.unet import edges as outlines
 from cytoforge.stages.generate import generate
 from cytoforge.stages.phantom import phantom
 from cytoforge.stages.text_to_image import Sketch, draw
@@ -91,6 +95,28 @@ def test_edges_of_a_picture_steer_what_was_trained_on_edges(tiny_flux, tiny_cell
     }
     assert not np.array_equal(pixels(pictures[0]), pixels(pictures[1]))
     assert not np.array_equal(pixels(pictures[1]), pixels(pictures[2]))
+
+
+def test_outlines_of_a_picture_are_those_of_training(
+    tiny_stable_diffusion, tiny_cells, tmp_path, monkeypatch
+):
+    """A run hears outlines at its own resolution, enlarged; a published control network at full size."""
+    model, picture = str(tiny_stable_diffusion), min((tiny_cells / "red").iterdir())
+    run = trained(model, tiny_cells, tmp_path / "run", condition="edges")
+    seen, drawn = [], TextToImage.draw
+
+    def watched(self, noise, prompts, free, condition=None, *rest):
+        seen.append(condition)
+        return drawn(self, noise, prompts, free, condition, *rest)
+
+    monkeypatch.setattr(TextToImage, "draw", watched)
+    draw(model, "a cell", tmp_path / "a", "0", run=run.path, sketch=Sketch(control=picture))
+    cell = prepare(decode(picture), Preparation.model_validate(run.config["preparation"]))
+    assert torch.equal(seen[0], outlines(to_float(np.stack([cell]))))
+    open_backbone(model, 32, "32-true").new_control().save_pretrained(tmp_path / "control")
+    sketch = Sketch(control=picture, controlnet=str(tmp_path / "control"), edges=True)
+    draw(model, "a cell", tmp_path / "b", "0", run=run.path, sketch=sketch)
+    assert (seen[0].shape, seen[1].shape) == ((1, 1, 16, 16), (1, 1, 32, 32))
 
 
 def test_masks_of_this_package_steer(tiny_stable_diffusion, tmp_path):

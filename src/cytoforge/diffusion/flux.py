@@ -108,7 +108,13 @@ class Flux(Backbone):
         hint = _folded(self.encode(picture * 2 - 1))
         inputs = self._inputs(noisy, coded, prompts, control)
         dtype = inputs["hidden_states"].dtype
-        return control(**inputs, controlnet_cond=hint.to(dtype), return_dict=False)  # type: ignore[no-any-return]
+        blocks, single = control(**inputs, controlnet_cond=hint.to(dtype), return_dict=False)
+        return self._cast(blocks), self._cast(single)
+
+    def _cast(self, features: Sequence[Tensor] | None) -> list[Tensor] | None:
+        """In the number format of the denoiser, which may be coarser than the control network's."""
+        dtype: torch.dtype = next(self.denoiser.parameters()).dtype
+        return None if features is None else [feature.to(dtype) for feature in features]
 
     def _inputs(self, noisy: Tensor, coded: Tensor, prompts: Prompts, network: nn.Module) -> dict[str, Any]:
         dtype: torch.dtype = next(network.parameters()).dtype

@@ -94,6 +94,11 @@ class TextToImage(Method):
                 "text-to-image starts from a pretrained model: --set checkpoint=FOLDER (or a hub name such "
                 "as owner/model)."
             )
+        if config.controlnet and config.condition == "none":
+            raise ConfigError(
+                f"controlnet={config.controlnet} with condition=none would not be used; add condition=masks "
+                "or condition=edges, whichever it was trained on."
+            )
         self.config = config
         self.resolution, self.classes = shape.resolution, len(shape.classes)
         prepare_torchvision()  # diffusers imports it

@@ -23,6 +23,7 @@ from cytoforge.core.run import Run
 from cytoforge.core.settings import checked
 from cytoforge.data.cache import mask_channels
 from cytoforge.data.folder import decode, read_mask_file
+from cytoforge.data.transform import Preparation, prepare
 from cytoforge.methods.text_to_image import TextToImage, TextToImageConfig
 from cytoforge.networks.unet import edges as outlines
 from cytoforge.sampling.seeds import parse_seeds
@@ -83,10 +84,12 @@ def draw(
     """
     sketch = sketch or Sketch()
     wanted = parse_seeds(seeds)
-    method = _opened(model, run, sketch, dict(settings or {})).on(torch.device(device))
+    trained = None if run is None else Run.open(run)
+    method = _opened(model, trained, sketch, dict(settings or {})).on(torch.device(device))
     heard, free = method.hear([prompt]), method.hear([avoid])
     start = None if sketch.image is None else _picture(sketch.image, method.config.size).to(device)
-    condition = _condition(sketch.control, method.config)
+    own = None if trained is None or sketch.controlnet else trained.config["preparation"]
+    condition = _condition(sketch.control, method.config, own)
     marks = {
         "Synthetic": "true",
         "Generator": method.name,
@@ -110,13 +113,13 @@ def draw(
     return files
 
 
-def _opened(model: str, run: Path | None, sketch: Sketch, settings: dict[str, Any]) -> TextToImage:
+def _opened(model: str, trained: Run | None, sketch: Sketch, settings: dict[str, Any]) -> TextToImage:
     """The model with the additions of a run, or as it is."""
     if not 0 < sketch.strength <= 1:
         raise ConfigError(f"--strength: expected more than 0 and at most 1, got {sketch.strength}.")
-    trained = None if run is None else Run.open(run)
     if trained is not None and trained.config["method"] != TextToImage.name:
-        raise ConfigError(f"{run} is a training of {trained.config['method']}, not of {TextToImage.name}.")
+        kind = trained.config["method"]
+        raise ConfigError(f"{trained.path} is a training of {kind}, not of {TextToImage.name}.")
     values = {**(trained.config["settings"] if trained else {}), **settings, "checkpoint": model}
     if sketch.controlnet:
         values |= {"controlnet": sketch.controlnet, "condition": "edges" if sketch.edges else "masks"}
@@ -137,10 +140,22 @@ def _opened(model: str, run: Path | None, sketch: Sketch, settings: dict[str, An
     return method
 
 
-def _condition(control: Path | None, config: TextToImageConfig) -> Tensor | None:
-    """Masks (1, 2, S, S), or edges (1, 1, S, S) where the control network hears these."""
+def _condition(
+    control: Path | None, config: TextToImageConfig, preparation: Mapping[str, Any] | None
+) -> Tensor | None:
+    """Masks (1, 2, S, S), or edges (1, 1, S, S) where the control network hears these.
+
+    Args:
+        control: file.
+        config: of the method.
+        preparation: of the run that trained the control network, which heard edges of cells prepared so;
+            None where it comes from elsewhere and hears edges at full size.
+    """
     if control is None:
         return None
+    if config.condition == "edges" and preparation is not None:
+        cell = prepare(decode(control), Preparation.model_validate(preparation))
+        return outlines(to_float(np.stack([cell])))
     if config.condition == "edges":
         return outlines(_picture(control, config.size))
     return mask_channels(_square(read_mask_file(control))[None])
