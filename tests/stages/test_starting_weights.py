@@ -64,6 +64,28 @@ def test_the_same_parts_start_a_refinement(trained, tmp_path):
     assert starting_tensors(method, every).keys() == starting_tensors(method, kept).keys()
 
 
+def test_images_of_a_cycle_and_the_run_before_are_left_out(tiny_cells, tmp_path):
+    settings = {"source": "red", "channels": 4, "blocks": 1, "discriminator_channels": 4, "halvings": 2}
+    options = {"images": 16, "extractor": "", "group": GROUP}
+    first = train(
+        "cyclegan", tiny_cells, tmp_path / "first", resolution=32, preset="default",
+        settings={**settings, "batch": 8}, **options,
+    )  # fmt: skip
+    run = train("cyclegan", tiny_cells, tmp_path / "run", start=first.path, **options)
+    assert load_checkpoint(run.checkpoints).tensors["network/target_buffer/images"].any()
+    out = tmp_path / "weights"
+    write_starting_weights(run.path, out, "simulated cells", "No patient's cell was used.")
+    kept = load_checkpoint(Run.open(out).checkpoints).tensors
+    for name in ("source_buffer", "target_buffer"):
+        assert kept[f"network/{name}/images"].shape[1:] == (3, 32, 32)
+        assert not kept[f"network/{name}/images"].any()
+        assert not kept[f"network/{name}/filled"]
+    config = json.loads((out / "config.json").read_text())
+    assert not {"base", "frozen"} & config.keys()
+    assert str(tmp_path) not in json.dumps(config)
+    train("cyclegan", tiny_cells, tmp_path / "begun", start=out, **options)
+
+
 def test_larger_ones_are_refused(trained, tmp_path):
     with pytest.raises(ConfigError, match=r"more than 0\.0 MB"):
         write_starting_weights(trained.path, tmp_path / "weights", "cells", "Ours.", largest=1000)

@@ -2,8 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
+
+
+def emptied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same weights by name, with zeros for what an `ImageBuffer` holds.
+
+    Example:
+        >>> names = ["b/images", "b/filled", "g/filled"]
+        >>> {name: int(tensor) for name, tensor in emptied(dict.fromkeys(names, torch.tensor(7))).items()}
+        {'b/images': 0, 'b/filled': 0, 'g/filled': 7}
+    """
+    places = {name.rpartition("/")[0] for name in tensors}
+    fields = ("images", "filled")
+    buffers = {
+        f"{place}/{field}"
+        for place in places
+        if all(f"{place}/{each}" in tensors for each in fields)
+        for field in fields
+    }
+    return {name: torch.zeros_like(tensor) if name in buffers else tensor for name, tensor in tensors.items()}
 
 
 class ImageBuffer(nn.Module):

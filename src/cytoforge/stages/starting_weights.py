@@ -12,9 +12,13 @@ from cytoforge.core.errors import ConfigError
 from cytoforge.core.files import write_atomic
 from cytoforge.core.run import Run, require_empty
 from cytoforge.data.split import Split
+from cytoforge.networks.image_buffer import emptied
 
 LARGEST = 10_000_000
 """Bytes of weights that may ship with the package."""
+
+_LEFT_OUT = ("data", "split_sha256", "base", "frozen")
+"""Of a run's config.json: where its cells and the run before it lie."""
 
 _CARD = """# Starting weights of `{method}`
 
@@ -35,6 +39,8 @@ all. For research; cells drawn from these weights alone look like what they were
 def write_starting_weights(run: Path, out: Path, source: str, origin: str, largest: int = LARGEST) -> Path:
     """Write a run folder that holds weights in half precision and nothing that tells of its cells.
 
+    Images that a discriminator is shown again (`ImageBuffer`) are zeros in it.
+
     Args:
         run: a trained run.
         out: new or empty folder.
@@ -52,14 +58,15 @@ def write_starting_weights(run: Path, out: Path, source: str, origin: str, large
     require_empty(out, advice="Choose another place for the weights.")
     trained = Run.open(run)
     loaded = load_checkpoint(trained.checkpoints, "best")
-    kept = {name: _half(tensor) for name, tensor in loaded.tensors.items() if _needed(name, loaded.tensors)}
+    tensors = emptied(loaded.tensors)
+    kept = {name: _half(tensor) for name, tensor in tensors.items() if _needed(name, tensors)}
     size = sum(tensor.numel() * tensor.element_size() for tensor in kept.values())
     if size > largest:
         raise ConfigError(
             f"the weights of {run} take {size / 1e6:.1f} MB, more than {largest / 1e6:.1f} MB; "
             "train narrower networks, for example --set most_channels=128."
         )
-    config = {key: value for key, value in trained.config.items() if key not in ("data", "split_sha256")}
+    config = {key: value for key, value in trained.config.items() if key not in _LEFT_OUT}
     target = Run.create(out, {**config, "data": {"root": source, "layout": "none"}})
     Split(seed=trained.config["seed"], fractions=(1, 0, 0), parts={}, groups={}, hashes={}).save(
         target.split_path
