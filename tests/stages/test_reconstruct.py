@@ -1,12 +1,15 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cytoforge.cli.main import run as cytoforge
-from cytoforge.core.errors import ConfigError
+from cytoforge.core.errors import ConfigError, DataError
 from cytoforge.core.png import decode_png
 from cytoforge.core.run import Run
+from cytoforge.data.split import Split
 from cytoforge.sampling.generator import open_generator
 from cytoforge.sampling.reconstruction import codes, decoded, way_between
 from cytoforge.stages.reconstruct import reconstruct
@@ -37,11 +40,20 @@ def test_writes_pictures_and_numbers_of_held_out_cells(run, tmp_path, capsys):
         assert marks["Contains"] == "real cells and reconstructions"
 
 
-def test_other_cells_are_taken_whole(run, tiny_cells, tmp_path):
-    import shutil
-
-    shutil.copytree(tiny_cells, tmp_path / "other")
-    assert reconstruct(run.path, tmp_path / "out", data=tmp_path / "other").cells == 80
+def test_other_cells_are_taken_but_for_those_that_were_learned_from(run, tiny_cells, tmp_path):
+    copied, trained = tmp_path / "copied", Split.load(run.split_path).names("train")
+    shutil.copytree(tiny_cells, copied)
+    assert reconstruct(run.path, tmp_path / "out", data=copied).cells == 80 - len(trained) > 0
+    for name in trained[1:]:
+        Image.fromarray(255 - np.asarray(Image.open(copied / name))).save(copied / name)
+    assert reconstruct(run.path, tmp_path / "more", data=copied).cells == 79
+    for path in {copied / name for name in Split.load(run.split_path).hashes} - {copied / trained[0]}:
+        path.unlink()
+    shutil.copy(
+        copied / trained[0], copied / ("red/x.png" if trained[0].startswith("blue") else "blue/x.png")
+    )
+    with pytest.raises(DataError, match="trained on all cells"):
+        reconstruct(run.path, tmp_path / "none", data=copied)
 
 
 def test_way_between_starts_and_ends_at_the_cells(run):

@@ -14,7 +14,7 @@ from cytoforge.core.png import encode_png
 from cytoforge.core.run import Run
 from cytoforge.data.cache import CachedCells, open_cache
 from cytoforge.data.folder import open_cells
-from cytoforge.data.split import Split
+from cytoforge.data.split import Split, fingerprints
 from cytoforge.data.transform import Preparation
 from cytoforge.sampling.generator import Generator, open_generator
 from cytoforge.sampling.pictures import labelled_rows
@@ -48,12 +48,13 @@ def reconstruct(
 ) -> Reconstructed:
     """Write reconstructions.png, interpolations.png and reconstructions.json.
 
-    Of the cells that the run was trained on only the validation part is used, so that none was learned from.
+    No cell that the run learned from is used: of its own data set the validation part, of another folder all
+    cells but those whose content was in the training part.
 
     Args:
         run: folder of a training of an autoencoder.
         out: folder for the files.
-        data: cells to reconstruct; the run's own data set where not given.
+        data: cells to reconstruct; validation cells of the run's own data set where not given.
         checkpoint: "best" or "newest".
         device: "cpu" or "cuda".
 
@@ -81,10 +82,16 @@ def reconstruct(
 
 
 def _held_out(run: Run, data: Path | None) -> CachedCells:
-    """Validation cells of the run's own data, or all cells of another folder."""
+    """Validation cells of the run's own data, or those of another folder that were not learned from."""
+    split = Split.load(run.split_path)
     if data is not None and data.resolve() != Path(run.config["data"]["root"]).resolve():
-        return open_cache(open_cells(data), Preparation.model_validate(run.config["preparation"]))
-    names = Split.load(run.split_path).names("val")
+        cells = open_cells(data)
+        learned = {split.hashes[name] for name in split.names("train")}
+        unseen = [name for name, content in fingerprints(cells).items() if content not in learned]
+        if not unseen:
+            raise DataError(f"the run was trained on all cells of {data}; give --data FOLDER with others.")
+        return open_cache(cells, Preparation.model_validate(run.config["preparation"])).select(unseen)
+    names = split.names("val")
     if not names:
         raise DataError(f"{run.split_path} has no validation cells; give --data FOLDER with other cells.")
     return cached_cells_of(run).select(names)
