@@ -127,7 +127,8 @@ def test_frozen_denoiser_stays_and_the_branch_learns_its_mask():
     masks = (torch.rand(16, 2, 16, 16, generator=torch.Generator().manual_seed(2)) > 0.5).float()
     masks = masks[:, :, ::4, ::4].repeat_interleave(4, 2).repeat_interleave(4, 3)
     images = torch.cat([masks, masks[:, :1]], 1) * 2 - 1
-    method = make(condition="masks", branch="control", freeze=True, dropout=0.0, channels=16)
+    settings = {"freeze": True, "dropout": 0.0, "guidance": 1.0, "channels": 16}
+    method = make(condition="masks", branch="control", **settings)
     before = {key: value.clone() for key, value in method.networks["denoiser"].state_dict().items()}
     (turn,), optimizer = method.turns(), method.optimizers()["control"]
     assert turn.network == "control"
@@ -140,13 +141,20 @@ def test_frozen_denoiser_stays_and_the_branch_learns_its_mask():
     assert all(
         torch.equal(before[key], value) for key, value in method.networks["denoiser"].state_dict().items()
     )
-    assert method.networks["control"].started
 
 
-def test_branch_is_added_to_a_trained_denoiser():
+def test_guidance_needs_images_without_class_in_training():
+    with pytest.raises(ConfigError, match="guidance=1"):
+        make(dropout=0.0, guidance=2.0)
+    with pytest.raises(ConfigError, match="guidance=1"):
+        make(dropout=0.0, guidance=0.0)
+
+
+@pytest.mark.parametrize("freeze", [False, True])
+def test_branch_is_added_to_a_trained_denoiser(freeze):
     """`train diffusion --from RUN --set branch=control ...`: weights of the run, a branch of its own."""
     base, method, larger = (
-        make(classes, condition=condition, branch="control", freeze=condition == "masks")
+        make(classes, condition=condition, branch="control", freeze=freeze and condition == "masks")
         for classes, condition in (("a", "none"), ("a", "masks"), ("ab", "masks"))
     )
     for parameter in base.networks["denoiser"].parameters():
@@ -155,11 +163,26 @@ def test_branch_is_added_to_a_trained_denoiser():
     warm_start(method.networks, larger.networks, tensors, "a", "a")
     for key, value in method.networks["denoiser"].state_dict().items():
         assert torch.equal(value, tensors[f"denoiser/{key}"])
+    control = method.networks["control"]
+    assert control.started
+    assert torch.equal(control.encoder.input.weight, tensors["denoiser/encoder.input.weight"])
+
+
+def test_branch_that_was_trained_goes_on_as_it_was():
+    base, method, larger = (
+        make(classes, condition="masks", branch="control", freeze=freeze)
+        for classes, freeze in (("a", False), ("a", True), ("ab", True))
+    )
+    tensors = {
+        f"{name}/{key}": value.clone() + 0.1 * (name == "control") * value.is_floating_point()
+        for name, network in base.networks.items()
+        for key, value in network.state_dict().items()
+    }
+    warm_start(method.networks, larger.networks, tensors, "a", "a")
     data = batch(2)
     method.control_losses(Batch(data.images, data.labels * 0, data.seeds, data.masks))
-    assert torch.equal(
-        method.networks["control"].encoder.input.weight, tensors["denoiser/encoder.input.weight"]
-    )
+    control = method.networks["control"]
+    assert torch.equal(control.encoder.input.weight, tensors["control/encoder.input.weight"])
 
 
 def test_label_dropout_draws_from_the_image_seed():

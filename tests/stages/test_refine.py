@@ -79,6 +79,12 @@ def test_what_cannot_be_refined_is_refused(base, tiny_cells, tmp_path) -> None:
         go(tiny_cells, tmp_path / "a", start=base.path, freeze=("critic/nose",))
     with pytest.raises(ConfigError, match="--from only"):
         go(tiny_cells, tmp_path / "b", freeze=("critic/*",), resolution=32, settings=SMALL)
+    with pytest.raises(ConfigError, match="nothing to learn in generator"):
+        go(tiny_cells, tmp_path / "a", start=base.path, freeze=("generator/*",))
+    with pytest.raises(ConfigError, match="Leave --preset out"):
+        go(tiny_cells, tmp_path / "a", start=base.path, preset="paper")
+    kept = go(tiny_cells, tmp_path / "kept", 16, start=base.path, preset=base.config["preset"])
+    assert kept.config["settings"] == base.config["settings"]
     other = Split.load(base.split_path)
     swapped = {"train": "test", "test": "train", "val": "val"}
     other.model_copy(update={"parts": {name: swapped[part] for name, part in other.parts.items()}}).save(

@@ -4,9 +4,12 @@ import pytest
 import torch
 from torch import nn
 
+from cytoforge.core.batch import DataShape
 from cytoforge.core.errors import CheckpointError, ConfigError
+from cytoforge.methods.diffusion import Diffusion, DiffusionConfig
+from cytoforge.methods.wgan_gp import WGANGP, WGANGPConfig
 from cytoforge.networks.mask_gan import PerClass
-from cytoforge.training.warm_start import frozen_parameters, warm_start
+from cytoforge.training.warm_start import frozen_parameters, require_learning, warm_start
 
 
 def networks(classes: int) -> dict[str, nn.Module]:
@@ -81,3 +84,14 @@ def test_a_pattern_that_matches_nothing_is_refused() -> None:
     assert frozen_parameters(networks(2), ["g/body.*"]) == {"g/body.weight", "g/body.bias"}
     with pytest.raises(ConfigError, match="no parameter"):
         frozen_parameters(networks(2), ["g/nose.*"])
+
+
+def test_a_network_that_has_a_turn_is_not_frozen_as_a_whole() -> None:
+    shape, settings = DataShape(32, ("a", "b")), {"generator_channels": 4, "critic_channels": 4}
+    method = WGANGP(WGANGPConfig(**settings), shape)
+    require_learning(method, frozen_parameters(method.networks, ["critic/body.*"]))
+    with pytest.raises(ConfigError, match="nothing to learn in generator"):
+        require_learning(method, frozen_parameters(method.networks, ["generator/*"]))
+    steered = DiffusionConfig(channels=8, condition="masks", branch="control", freeze=True)
+    frozen = Diffusion(steered, shape)
+    require_learning(frozen, frozen_parameters(frozen.networks, ["denoiser/*"]))

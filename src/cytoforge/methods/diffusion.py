@@ -87,6 +87,11 @@ class Diffusion(Method):
             raise ConfigError(
                 "freeze=true leaves nothing to train; add condition=masks (or edges) and branch=control."
             )
+        if config.dropout == 0 and config.guidance != 1:
+            raise ConfigError(
+                "guidance goes away from images without class, and dropout=0 shows none in training; set "
+                "guidance=1, or a dropout above 0."
+            )
         self.config = config
         self.size = shape.resolution
         self.classes = len(shape.classes)
@@ -149,10 +154,7 @@ class Diffusion(Method):
         return {"denoising": self._error(batch, use_branch)}
 
     def control_losses(self, batch: Batch) -> dict[str, Tensor]:
-        """The same error with the branch, which starts as a copy of the frozen denoiser it steers."""
-        control = self.networks["control"]
-        if self.config.freeze and not control.started:
-            control.start_from(self.networks["denoiser"])  # type: ignore[operator]
+        """The same error with the branch; `training.warm_start` adds it as a copy of a trained denoiser."""
         return {"control": self._error(batch, steered=True)}
 
     def condition(self, cells: Batch) -> Tensor | None:

@@ -29,7 +29,12 @@ from cytoforge.evaluation.monitor import Monitor
 from cytoforge.methods.catalogue import method_type
 from cytoforge.stages.split import split as split_folder
 from cytoforge.training.loop import Loop, LoopConfig, Measure, Until
-from cytoforge.training.warm_start import frozen_parameters, starting_tensors, warm_start
+from cytoforge.training.warm_start import (
+    frozen_parameters,
+    require_learning,
+    starting_tensors,
+    warm_start,
+)
 
 MINUTES = 20.0
 """How long a training lasts where neither images nor minutes are given."""
@@ -134,7 +139,7 @@ def train(
         images: stop after so many training images.
         minutes: stop after so many minutes; `MINUTES` where neither is given.
         seed: of weights, order, noise and augmentation.
-        preset: named settings of the method.
+        preset: named settings of the method; with `start` that run's, or None.
         settings: single settings of method, loop and preparation.
         split: a split.json; one is made where it is missing.
         layout: how `data` is laid out, see data.folder.
@@ -157,7 +162,7 @@ def train(
     wanted = {**(settings or {}), **({"resolution": resolution} if resolution is not None else {})}
     base = _base(start, run, method, resume)
     if base is not None:
-        wanted, preset = {**base.settings, **wanted}, preset or base.preset
+        wanted, preset = {**base.settings, **wanted}, _kept_preset(preset, base)
     chosen = plan(method, preset, wanted)
     _require_start(chosen, base, run, resume)
     if not resume:
@@ -246,6 +251,16 @@ def _base(start: Path | None, run: Path, method: str, resume: bool) -> _Base | N
     return _Base(start.resolve(), config["preset"], settings)
 
 
+def _kept_preset(preset: str | None, base: _Base) -> str:
+    """The base's: its settings, which a refinement keeps, would go before those of any other."""
+    if preset not in (None, base.preset):
+        raise ConfigError(
+            f"--preset {preset} with --from: a refinement keeps all settings of {base.path} (preset "
+            f"{base.preset}). Leave --preset out and change single settings with --set."
+        )
+    return base.preset
+
+
 def _require_start(chosen: Plan, base: _Base | None, run: Path, resume: bool) -> None:
     reason = chosen.method.needs_start(chosen.settings)
     going_on = resume and (run / "config.json").is_file() and "base" in Run.open(run).config
@@ -259,7 +274,7 @@ def _frozen(model: Method, base: _Base | None, freeze: Sequence[str] | None) -> 
             raise ConfigError("--freeze makes sense with --from only: there are no weights to keep.")
         return ()
     patterns = tuple(model.frozen_in_refinement if freeze is None else freeze)
-    frozen_parameters(model.networks, patterns)
+    require_learning(model, frozen_parameters(model.networks, patterns))
     return patterns
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from cytoforge.core.errors import CheckpointError, ConfigError
 from cytoforge.core.method import Method
 from cytoforge.networks.mask_gan import PerClass
+from cytoforge.networks.unet import Control, UNet
 
 
 def starting_tensors(method: Method, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -42,8 +43,8 @@ def warm_start(
     Which axis of a parameter counts classes is seen by comparison with the same networks for one class more.
     The classes' part stands last on that axis (one-hot labels are appended to what they condition). Where
     each class has a network of its own (`PerClass`), these are matched. Known classes keep their weights, new
-    ones start from the mean of all known ones. A network that the weights do not know at all, such as a
-    control branch that is added to a trained model, stays as it is.
+    ones start from the mean of all known ones. A network that the weights do not know at all stays as it is,
+    but a control branch that is added to a trained U-Net starts as a copy of it.
 
     Args:
         networks: for the classes `now`.
@@ -56,6 +57,7 @@ def warm_start(
         CheckpointError: weights are missing, left over, or have other sizes than classes explain.
     """
     known = {key.partition("/")[0] for key in tensors}
+    added = [module for name, module in networks.items() if name not in known]
     networks = {name: module for name, module in networks.items() if name in known}
     own = {f"{name}/{key}": value for name, module in networks.items() for key, value in _state(module)}
     more = {f"{name}/{key}": value for name, module in larger.items() for key, value in _state(module)}
@@ -73,6 +75,9 @@ def warm_start(
         else:
             size = more[key].shape[axis] - target.shape[axis]
             _copy_classes(key, source.movedim(axis, 0), target.movedim(axis, 0), size, before, now)
+    for branch in (module for module in added if isinstance(module, Control)):
+        for unet in (module for module in networks.values() if isinstance(module, UNet)):
+            branch.start_from(unet)
 
 
 def frozen_parameters(networks: Mapping[str, nn.Module], patterns: Iterable[str]) -> frozenset[str]:
@@ -83,7 +88,7 @@ def frozen_parameters(networks: Mapping[str, nn.Module], patterns: Iterable[str]
         patterns: such as "critic/body.0.*".
 
     Raises:
-        ConfigError: a pattern matches nothing, or all parameters of a network that has a turn would match.
+        ConfigError: a pattern matches nothing.
 
     Example:
         >>> sorted(frozen_parameters({"critic": nn.Linear(2, 1)}, ["critic/b*"]))
@@ -99,6 +104,25 @@ def frozen_parameters(networks: Mapping[str, nn.Module], patterns: Iterable[str]
             )
         found |= matching
     return frozenset(found)
+
+
+def require_learning(method: Method, frozen: Collection[str]) -> None:
+    """Make sure that each network that has a turn keeps something to learn.
+
+    Args:
+        method: that is going to be trained.
+        frozen: `<network>/<parameter>` that stay as they are.
+
+    Raises:
+        ConfigError: a network that has a turn would be frozen as a whole.
+    """
+    for turn in method.turns():
+        names = {f"{turn.network}/{key}" for key, _ in method.networks[turn.network].named_parameters()}
+        if names and names <= set(frozen):
+            raise ConfigError(
+                f"--freeze leaves nothing to learn in {turn.network}, which every training moves; freeze a "
+                "part of it, such as its first layers."
+            )
 
 
 def _state(module: nn.Module) -> Iterable[tuple[str, Tensor]]:
