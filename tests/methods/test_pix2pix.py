@@ -105,6 +105,11 @@ def test_mode_seeking_pushes_two_noises_apart():
     assert apart() > 1.5 * before
 
 
+def test_two_noises_are_told_apart_only_where_there_is_one():
+    with pytest.raises(ConfigError, match="add noise_channels=1"):
+        make(mode_seeking=1.0, noise_channels=0)
+
+
 def test_one_pair_is_learned_by_heart():
     """With one pair and no noise to get in the way, the distance goes to a fifth."""
     method, cells = make(crop=False, norm="none", learning_rate=3e-3, reconstruction_weight=10), batch(1)

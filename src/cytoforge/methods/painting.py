@@ -49,11 +49,13 @@ class PaintingConfig(MethodConfig):
     loss: Literal["minimax", "non-saturating", "least-squares", "hinge", "relativistic"] = Field(
         "non-saturating", description="family of the adversarial loss"
     )
-    r1: float = Field(0.0, ge=0, description="weight of the discriminator's squared gradient at real images")
+    r1: float = Field(
+        0.0, ge=0, description="weight of half the discriminator's squared gradient at real images"
+    )
     reconstruction: Literal["l1", "mse"] = Field("l1", description="distance to the image of the mask")
     reconstruction_weight: float = Field(100.0, ge=0, description="weight of that distance")
     mode_seeking: float = Field(
-        0.0, ge=0, description="weight of the pressure on two noises to give two images"
+        0.0, ge=0, description="weight of the pressure on two noises to give two images; needs noise_channels"
     )
     crop: bool = Field(True, description="random crops of 256/286 of the side")
     augment: Policy = Field(
@@ -88,13 +90,19 @@ class Painter:
         """The untrained generator and discriminator.
 
         Raises:
-            ConfigError: the resolution is none that can be halved to one pixel.
+            ConfigError: the resolution is none that can be halved to one pixel, or two noises are to be told
+                apart and there is none.
         """
         config, side = self.config, self.shape.resolution
         if side not in (32, 64, 128, 256, 512):
             raise ConfigError(
                 f"masks are painted at a resolution of 32, 64, 128, 256 or 512 px, not {side}; choose one of "
                 "them with --resolution."
+            )
+        if config.mode_seeking and not config.noise_channels:
+            raise ConfigError(
+                "mode_seeking asks two noises for two images, and noise_channels=0 gives the painter none; "
+                "add noise_channels=1."
             )
         condition = self.shape.mask_channels + (len(self.shape.classes) if config.class_planes else 0)
         generator = PaintingUNet(

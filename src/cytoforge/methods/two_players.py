@@ -41,8 +41,10 @@ class TwoPlayersConfig(AdversarialConfig):
     loss: Family = Field("non-saturating", description="loss family")
     discriminator_steps: int = Field(1, ge=1, description="discriminator steps for each generator step")
     gradient_penalty: float = Field(0.0, ge=0, description="weight of (gradient length - 1)^2, as in WGAN-GP")
-    r1: float = Field(0.0, ge=0, description="weight of the discriminator's squared gradient at real images")
-    r2: float = Field(0.0, ge=0, description="weight of the squared gradient at generated images")
+    r1: float = Field(
+        0.0, ge=0, description="weight of half the discriminator's squared gradient at real images"
+    )
+    r2: float = Field(0.0, ge=0, description="weight of half the squared gradient at generated images")
     penalty_every: int = Field(1, ge=1, description="one image in how many is used for the penalties")
     weight_clip: float | None = Field(None, gt=0, description="bound of each weight of the discriminator")
     label_smoothing: float = Field(0.0, ge=0, le=0.5, description="most that a discriminator label is moved")
