@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from cytoforge.networks.unet import Control, UNet, edges, waves
+from cytoforge.networks.unet import Attention, Control, UNet, edges, waves
 
 
 def woken(network):
@@ -33,6 +33,13 @@ def test_answer_has_the_size_of_the_images(resolution, patch, blocks):
     answer = unet(torch.randn(2, 3, resolution, resolution), torch.rand(2), torch.tensor([0, 2]))
     assert answer.shape == (2, 3, resolution, resolution)
     assert answer.isfinite().all()
+
+
+@pytest.mark.parametrize(("channels", "heads"), [(8, 1), (32, 1), (96, 3), (384, 12), (168, 4), (264, 8)])
+def test_attention_takes_every_width(channels, heads):
+    attention = Attention(channels)
+    assert attention.heads == heads
+    assert attention(torch.randn(1, channels, 4, 4)).shape == (1, channels, 4, 4)
 
 
 def test_level_class_and_hints_change_the_answer_and_neighbours_do_not():

@@ -49,13 +49,18 @@ class Residual(nn.Module):
 class Attention(nn.Module):
     """Every place looks at every other, beside a shortcut; starts as the shortcut alone.
 
+    Args:
+        channels: of the features.
+        head: least channels of a head, if there are so many; more where `channels` is no multiple.
+
     Reference:
         Vaswani et al., Attention is all you need, 2017, equation 1. https://arxiv.org/abs/1706.03762
     """
 
     def __init__(self, channels: int, head: int = 32) -> None:
         super().__init__()
-        self.heads = max(1, channels // head)
+        most = max(1, channels // head)
+        self.heads = max(heads for heads in range(1, most + 1) if channels % heads == 0)
         self.norm = nn.GroupNorm(GROUPS, channels)
         self.project = nn.Conv2d(channels, 3 * channels, 1)
         self.output = _zero(nn.Conv2d(channels, channels, 1))
