@@ -16,3 +16,10 @@ def test_repelling_by_hand():
     assert float(repelling(codes)) == pytest.approx(0.25)
     assert float(repelling(torch.ones(4, 7))) == pytest.approx(1.0)
     torch.testing.assert_close(repelling(codes * 5), repelling(codes))
+
+
+def test_repelling_is_exact_in_a_training_in_bfloat16():
+    codes = torch.randn(16, 7, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = repelling(codes)
+    assert torch.equal(found, repelling(codes))

@@ -116,6 +116,14 @@ def test_soft_and_exchanged_labels_bound_the_discriminator():
     assert float(make(label_flips=0.0)._cross_entropy(scores, batch(), real=True)) > 0.5
 
 
+class Dense(torch.nn.Linear):
+    def __init__(self):
+        super().__init__(256, 256)
+
+    def forward(self, pictures, labels):
+        return super().forward(pictures)
+
+
 class TestPerClass:
     @staticmethod
     def build():
@@ -129,6 +137,15 @@ class TestPerClass:
         for row, label in enumerate(labels.tolist()):
             alone = network.networks[label](pictures[row : row + 1], torch.zeros(1, dtype=torch.long))
             torch.testing.assert_close(output[row : row + 1], alone)
+
+    def test_in_evaluation_the_bits_of_a_picture_do_not_depend_on_the_classes_of_others(self):
+        torch.manual_seed(0)
+
+        network, pictures = PerClass(Dense, 3).eval(), torch.randn(8, 256)
+        own = network(pictures, torch.ones(8, dtype=torch.long))
+        mixed = network(pictures, torch.tensor([1, 0, 2, 1, 2, 0, 0, 2]))
+        assert torch.equal(own[[0, 3]], mixed[[0, 3]])
+        torch.testing.assert_close(mixed[1:2], network.networks[0](pictures[1:2], torch.zeros(1).long()))
 
     def test_a_missing_class_gets_a_gradient_of_zero(self):
         network = PerClass(self.build, 2)

@@ -1,9 +1,12 @@
 import json
+from dataclasses import asdict
 
+import numpy as np
 import pytest
 
 from cytoforge.core.errors import ConfigError, DataError
-from cytoforge.stages.agreement import agreement
+from cytoforge.evaluation.triplets import overlaps, summary
+from cytoforge.stages.agreement import _report, agreement
 from cytoforge.stages.generate import generate
 from cytoforge.stages.phantom import phantom
 from cytoforge.stages.train import train
@@ -46,6 +49,19 @@ def test_triplets_are_compared_with_real_pairs(cells, tmp_path):
     mask.write_bytes(mask.read_bytes() + b"x")
     with pytest.raises(DataError, match="not as its manifest says"):
         agreement(tmp_path / "set", cells, tmp_path / "out", images=16)
+
+
+def test_intervals_by_class_are_over_photos_too():
+    generator = np.random.default_rng(0)
+    masks = (generator.random((12, 8, 8)) < np.linspace(0.1, 0.9, 12)[:, None, None]).astype(np.uint8)
+    images = np.zeros((12, 8, 8, 3), np.uint8)
+    labels, photos = ["a"] * 8 + ["b"] * 4, [*"11112222", *"3344"]
+    found = _report(lambda pictures: np.ones(pictures.shape[:3], np.uint8), images, masks, labels, photos)
+    values = overlaps(np.ones_like(masks), masks)["cell"]
+    for name, rows in {"a": range(8), "b": range(8, 12)}.items():
+        wanted = summary(values[list(rows)], [photos[row] for row in rows])
+        assert found["cell"]["classes"][name] == asdict(wanted)
+        assert wanted != summary(values[list(rows)])
 
 
 def test_sets_without_masks_and_cells_without_masks_are_refused(cells, tiny_cells, tmp_path):

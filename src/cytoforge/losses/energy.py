@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -46,5 +47,6 @@ def repelling(codes: Tensor) -> Tensor:
         Zhao, Mathieu and LeCun, 2017, equation 4 (pulling-away term). https://arxiv.org/abs/1609.03126
     """
     count = len(codes)
-    unit = F.normalize(codes.float(), dim=1)
-    return ((unit @ unit.T).square().sum() - count) / (count * (count - 1))
+    with torch.autocast(codes.device.type, enabled=False):  # in bfloat16 the squares of 1 are not `count`
+        unit = F.normalize(codes.float(), dim=1)
+        return ((unit @ unit.T).square().sum() - count) / (count * (count - 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -92,11 +93,16 @@ def _report(
     """Part -> Dice over all images and by class."""
     values = overlaps(segment(np.asarray(images)), masks)
     classes = sorted(set(labels))
-    rows = {name: np.array([label == name for label in labels]) for name in classes}
+    rows = {name: [row for row, label in enumerate(labels) if label == name] for name in classes}
+
+    def numbers(part: str, chosen: Sequence[int]) -> dict[str, Any]:
+        photos = None if groups is None else [groups[row] for row in chosen]
+        return asdict(summary(values[part][chosen], photos))
+
     return {
         part: {
-            **asdict(summary(values[part], groups)),
-            "classes": {name: asdict(summary(values[part][rows[name]])) for name in classes},
+            **numbers(part, range(len(labels))),
+            "classes": {name: numbers(part, rows[name]) for name in classes},
         }
         for part in PARTS
     }
