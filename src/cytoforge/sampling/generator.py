@@ -41,7 +41,8 @@ class Generator:
     """A trained method, ready to sample.
 
     Attributes:
-        method: with the averaged weights where the run keeps an average, float32, in evaluation mode.
+        method: with the averaged weights where the run keeps an average, in evaluation mode; float32, but for
+            the frozen weights of `text-to-image`, which are bfloat16 unless its settings say otherwise.
         shape: of the images.
         device: where it computes.
     """
