@@ -73,7 +73,9 @@ class CGANConfig(ConditionalGANConfig):
     most_channels: int = Field(256, ge=4, description="upper bound of the width")
     discriminator_learning_rate: float | None = Field(1e-3, gt=0, description="of the discriminator")
     betas: tuple[float, float] = Field((0.0, 0.99), description="Adam's decay rates")
-    r1: float = Field(1.0, ge=0, description="weight of the discriminator's squared gradient at real images")
+    r1: float = Field(
+        1.0, ge=0, description="weight of half the discriminator's squared gradient at real images"
+    )
     augment: Policy = Field("translation,cutout", description="differentiable augmentation")
 
 

@@ -23,8 +23,8 @@ class GANConfig(TwoPlayersConfig):
     generator_channels: int = Field(64, ge=4, description="generator width at full resolution")
     discriminator_channels: int = Field(64, ge=4, description="discriminator width at half resolution")
     most_channels: int = Field(512, ge=4, description="upper bound of the width")
-    r1: float = Field(1.0, ge=0, description="weight of the squared gradient at real images")
-    r2: float = Field(1.0, ge=0, description="weight of the squared gradient at generated images")
+    r1: float = Field(1.0, ge=0, description="weight of half the squared gradient at real images")
+    r2: float = Field(1.0, ge=0, description="weight of half the squared gradient at generated images")
     spectral_norm: bool = Field(False, description="bound how far each discriminator layer stretches")
 
 

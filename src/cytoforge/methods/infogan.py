@@ -32,7 +32,9 @@ class InfoGANConfig(TwoPlayersConfig):
     generator_channels: int = Field(64, ge=4, description="generator width at full resolution")
     discriminator_channels: int = Field(64, ge=4, description="discriminator width at half resolution")
     most_channels: int = Field(512, ge=4, description="upper bound of the width")
-    r1: float = Field(1.0, ge=0, description="weight of the discriminator's squared gradient at real images")
+    r1: float = Field(
+        1.0, ge=0, description="weight of half the discriminator's squared gradient at real images"
+    )
 
 
 class InfoGAN(TwoPlayers):

@@ -56,7 +56,7 @@ class SynCGANConfig(PaintingConfig):
         0.1, ge=0, lt=0.5, description="softness of the mask discriminator's targets"
     )
     label_flips: float = Field(0.05, ge=0, lt=0.5, description="share of its targets that are exchanged")
-    mask_r1: float = Field(0.0, ge=0, description="weight of its squared gradient at real masks")
+    mask_r1: float = Field(0.0, ge=0, description="weight of half its squared gradient at real masks")
     mask_augment: Policy = Field("", description="differentiable augmentation of the masks it sees")
     mask_learning_rate: float = Field(2e-4, gt=0, description="Adam's learning rate of the mask GAN")
     mask_betas: tuple[float, float] = Field((0.5, 0.999), description="Adam's decay rates of the mask GAN")
