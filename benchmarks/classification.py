@@ -37,6 +37,8 @@ def chapter(folder: Path, page: Path) -> list[str]:
     lines = [
         f"## {judged.data}: {judged.recipe}{_changed(judged)}",
         "",
+        f"`cytoforge classify report {judged.data.upper()} --out OUT {_options(judged)}`",
+        "",
         sentence(judged),
         "",
         f"{judged.cells} cells in {judged.groups} groups, {judged.folds} folds, seed {judged.seed}; "
@@ -65,12 +67,20 @@ def chapter(folder: Path, page: Path) -> list[str]:
     return [*lines, f"![Confusion matrices of {judged.recipe} on {judged.data}]({picture})", ""]
 
 
-def _changed(judged: Judged) -> str:
-    """Settings that are not the recipe's own."""
+def _settings(judged: Judged) -> list[str]:
+    """Settings that are not the recipe's own, as name=value."""
     recipe = RECIPES.get(judged.recipe)
     own = {} if recipe is None else recipe.model_dump(mode="json")
-    changed = [f"{name}={value}" for name, value in judged.settings.items() if own.get(name, value) != value]
+    return [f"{name}={value}" for name, value in judged.settings.items() if own.get(name, value) != value]
+
+
+def _changed(judged: Judged) -> str:
+    changed = _settings(judged)
     return f" with {', '.join(changed)}" if changed else ""
+
+
+def _options(judged: Judged) -> str:
+    return " --set ".join([f"--recipe {judged.recipe}", *_settings(judged)])
 
 
 def _row(name: str, protocol: Protocol) -> str:
