@@ -76,7 +76,7 @@ def surroundings() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "versions": {
             "cytoforge": version("cytoforge"),
-            "torch": version("torch"),
+            "torch": str(torch.__version__),
             "python": platform.python_version(),
         },
     }
