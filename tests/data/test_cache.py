@@ -278,7 +278,7 @@ from cytoforge.data.transform import Preparation
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
-cached = open_cache(open_cells(Path(sys.argv[1])), Preparation(resolution=64), Path(sys.argv[2]))
+cached = open_cache(open_cells(Path(sys.argv[1])), Preparation(resolution=128), Path(sys.argv[2]))
 sampler = Sampler(cached.labels, 0)
 highest = 0
 for step in range(int(sys.argv[3])):
@@ -297,7 +297,7 @@ def test_ten_times_the_images_need_no_more_memory(tmp_path: Path) -> None:
         for label in "ab":
             for number in range(4, count):
                 (root / label / f"{number:05d}.png").symlink_to(root / label / f"{number % 4:03d}.png")
-        open_cache(open_cells(root), Preparation(resolution=64), tmp_path / "cache")
+        open_cache(open_cells(root), Preparation(resolution=128), tmp_path / "cache")
         command = [sys.executable, "-c", MEASURE, str(root), str(tmp_path / "cache"), "20"]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         measured.append(json.loads(done.stdout))
