@@ -11,7 +11,7 @@ from cytoforge.core.errors import ConfigError
 
 
 def open_session(path: Path) -> Any:
-    """ONNX Runtime's session of a network file, on the processor, with as many threads as torch.
+    """ONNX Runtime's session of a network file, see `session_of`.
 
     Args:
         path: file that holds its weights itself.
@@ -20,21 +20,34 @@ def open_session(path: Path) -> Any:
         ConfigError: ONNX Runtime is missing, or the file cannot be used or would read others.
     """
     try:
-        import onnxruntime
-    except ImportError as error:
-        raise ConfigError(
-            "ONNX networks need onnxruntime: pip install 'cytoforge[onnx]', or [export] to write them too."
-        ) from error
-    try:
         content = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"cannot read the ONNX file {path}: {error.strerror}.") from error
     if b"\x0a\x08location" in content:
         raise ConfigError(f"{path} keeps weights in other files, which is refused; save it as a single file.")
+    return session_of(content, str(path))
+
+
+def session_of(content: bytes, name: str) -> Any:
+    """ONNX Runtime's session of a network, on the processor, with as many threads as torch.
+
+    Args:
+        content: of the file.
+        name: what a message calls it.
+
+    Raises:
+        ConfigError: ONNX Runtime is missing, or the network cannot be used.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ConfigError(
+            "ONNX networks need onnxruntime: pip install 'cytoforge[onnx]', or [export] to write them too."
+        ) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise ConfigError(f"{path} is not a usable ONNX network: {error}.") from error
+        raise ConfigError(f"{name} is not a usable ONNX network: {error}.") from error

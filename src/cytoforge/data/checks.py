@@ -10,7 +10,7 @@ import numpy as np
 
 from cytoforge.data.duplicates import Repeat, Repeats
 from cytoforge.data.findings import Finding, Shown, Tone, some
-from cytoforge.data.scan import MOST_COMPARED, NOT_SEARCHED, Scan
+from cytoforge.data.scan import NOT_SEARCHED, Scan
 
 NO_NUCLEUS: Final = 0.0022
 """Share of the picture below which a mask has almost no nucleus."""
@@ -86,7 +86,7 @@ def published_leaks(scan: Scan, repeats: Repeats) -> Finding:
             parts_of.setdefault(cell.group, {}).setdefault(cell.split, []).append(cell.name)
     torn = {group: parts for group, parts in parts_of.items() if len(parts) > 1}
     if not crossing and not torn:
-        whole = _fully_compared(scan)
+        whole = scan.fully_compared
         return Finding(
             check="leaks between parts",
             tone="good" if whole else "note",
@@ -148,13 +148,14 @@ def copies(scan: Scan, repeats: Repeats) -> Finding:
     found = [pair for pair in repeats.pairs if pair.kind != "recurring"]
     counts = Counter(pair.kind for pair in found)
     numbers = {"exact": float(counts["exact"]), "near": float(counts["near"])}
-    limit = "" if _fully_compared(scan) else f" {NOT_SEARCHED}"
     if not found:
         return Finding(
             check="copies",
-            tone="note" if limit else "good",
+            tone="good" if scan.fully_compared else "note",
             headline="No copies.",
-            because=limit.strip() or "Searched as they are, mirrored, turned and recoloured.",
+            because="Searched as they are, mirrored, turned and recoloured."
+            if scan.fully_compared
+            else NOT_SEARCHED,
             numbers=numbers,
         )
     return Finding(
@@ -162,7 +163,7 @@ def copies(scan: Scan, repeats: Repeats) -> Finding:
         tone="bad",
         headline=f"{some(len(found), 'pair')} of pictures are copies.",
         because=f"{counts['exact']} exact, {counts['near']} altered (turned, mirrored, recoloured, rescaled, "
-        f"or the same frame from another photo).{limit}",
+        f"or the same frame from another photo).{'' if scan.fully_compared else ' ' + NOT_SEARCHED}",
         advice="cytoforge split keeps them in one part. Delete all but one of each.",
         numbers=numbers,
         shown=tuple(Shown(names=(p.first, p.second), caption=_described(p)) for p in found),
@@ -182,7 +183,7 @@ def recurring(scan: Scan, repeats: Repeats) -> Finding:
         "false alarms, share of cells": round(repeats.false_alarms, 5),
         "threshold": round(repeats.threshold, 4),
     }
-    if not _fully_compared(scan):
+    if not scan.fully_compared:
         return Finding(
             check="recurring cells",
             tone="note",
@@ -240,10 +241,6 @@ def _fault(scan: Scan, path: Path, reason: str) -> Shown:
     inside = path.is_relative_to(scan.cells.root)
     return Shown(names=((path.relative_to(scan.cells.root) if inside else path).as_posix(),), caption=reason,
                  cells=False)  # fmt: skip
-
-
-def _fully_compared(scan: Scan) -> bool:
-    return len(scan.cells) <= MOST_COMPARED
 
 
 def _described(pair: Repeat) -> str:

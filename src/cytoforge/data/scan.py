@@ -67,6 +67,11 @@ class Scan:
     hashes: tuple[str, ...]
     nucleus: NDArray[np.float64]
 
+    @property
+    def fully_compared(self) -> bool:
+        """Whether they are few enough to search for altered copies and recurring cells, see `repeats_of`."""
+        return len(self.cells) <= MOST_COMPARED
+
     def measure(self, name: str) -> NDArray[np.float64]:
         """(N,) one column of the measures."""
         column: NDArray[np.float64] = self.measures[:, MEASURES.index(name)]
@@ -129,7 +134,7 @@ def repeats_of(scan: Scan) -> Repeats:
         return Repeats(
             tuple(Repeat(**pair) for pair in kept["pairs"]), kept["threshold"], kept["false_alarms"]
         )
-    compared = scan.thumbnails if len(scan.cells) <= MOST_COMPARED else scan.thumbnails[:0]
+    compared = scan.thumbnails if scan.fully_compared else scan.thumbnails[:0]
     repeats = find_repeats(compared, scan.cells.names, scan.cells.labels, scan.hashes)
     write_json(path, asdict(repeats))
     return repeats

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from cytoforge.core.errors import CheckpointError, ConfigError
 from cytoforge.core.files import write_atomic
-from cytoforge.core.onnx_session import open_session
+from cytoforge.core.onnx_session import open_session, session_of
 
 OPSET = 18
 """Version of ONNX's operators; onnxruntime 1.14 of 2023 and later know it."""
@@ -76,14 +76,11 @@ def write_onnx(graph: Graph, path: Path, batches: Sequence[int] = (1, 3, 8)) -> 
         ConfigError: onnx, onnxscript or onnxruntime is missing, or torch cannot translate the network.
         CheckpointError: the two do not compute the same; nothing is written.
     """
-    onnx, onnxruntime = _libraries()
+    onnx = _library()
     model = _translated(graph)
     onnx.helper.set_model_props(model, {**graph.marks, "opset": str(OPSET)})
     content = _serialised(onnx, model)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    parity = _parity(graph, session, batches)
+    parity = _parity(graph, session_of(content, str(path)), batches)
     write_atomic(path, content)
     return parity
 
@@ -104,17 +101,18 @@ def external_tensors(onnx: ModuleType, model: Any) -> list[str]:
     return [tensor.name for tensor in stored if onnx.external_data_helper.uses_external_data(tensor)]
 
 
-def _libraries() -> tuple[ModuleType, ModuleType]:
+def _library() -> ModuleType:
     try:
         import onnx
         import onnx.external_data_helper
-        import onnxruntime
+        import onnxruntime  # noqa: F401 - checks what was written
         import onnxscript  # noqa: F401 - torch's translator
     except ImportError as error:
         raise ConfigError(
             f"ONNX needs onnx, onnxscript and onnxruntime ({error}): pip install 'cytoforge[export]'."
         ) from error
-    return onnx, onnxruntime
+    library: ModuleType = onnx
+    return library
 
 
 def _translated(graph: Graph) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cytoforge.data.cells import CellSet
 from cytoforge.data.folder import open_cells
-from cytoforge.data.scan import MOST_COMPARED, NOT_SEARCHED, repeats_of, scan_cells
+from cytoforge.data.scan import NOT_SEARCHED, repeats_of, scan_cells
 from cytoforge.data.split import Split, split_cells
 
 
@@ -42,7 +42,7 @@ def split(
     pairs = [(pair.first, pair.second) for pair in repeats_of(scan).pairs]
     unusable = set(cells.names) - set(scan.cells.names)
     divided = split_cells(cells, fractions, seed, merge=pairs, unusable=unusable)
-    if len(scan.cells) > MOST_COMPARED:
+    if not scan.fully_compared:
         divided = divided.model_copy(update={"warnings": (*divided.warnings, NOT_SEARCHED)})
     if out is not None:
         divided.save(out if out.suffix == ".json" else out / "split.json")
