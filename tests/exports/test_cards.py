@@ -84,6 +84,9 @@ def test_the_evaluation_of_this_set_or_training_is_quoted_and_no_other(
     own = metrics.model_copy(update={"manifest_sha256": opened.sha256, "split_sha256": "7" * 64})
     metrics.save(tmp_path / "other set" / "metrics.json")
     own.save(tmp_path / "other split" / "metrics.json")
+    settings = metrics.model_copy(update={"config_sha256": "8" * 64})
+    settings.save(tmp_path / "other settings" / "metrics.json")
+    metrics.model_copy(update={"config_sha256": run.config_hash}).save(tmp_path / "own" / "metrics.json")
     for format in ("cards", "checklist"):
         out = tmp_path / format
         export(opened.folder, out / "set", format, evaluation=tmp_path / "other split")
@@ -92,6 +95,11 @@ def test_the_evaluation_of_this_set_or_training_is_quoted_and_no_other(
             export(opened.folder, out / "no", format, evaluation=tmp_path / "other set")
         with pytest.raises(ConfigError, match=r"another training .*777777777777.*cytoforge generate"):
             export(run.path, out / "no", format, evaluation=tmp_path / "other split")
+        with pytest.raises(
+            ConfigError, match=r"another training \(settings 888888888888.*cytoforge generate"
+        ):
+            export(run.path, out / "no", format, evaluation=tmp_path / "other settings")
+        export(run.path, out / "own", format, evaluation=tmp_path / "own")
         assert not (out / "no").exists()
     assert "0.012" in (tmp_path / "cards" / "set" / "README.md").read_text(encoding="utf-8")
 

@@ -141,19 +141,31 @@ def test_flipped_training_cells_are_found_and_named(data, split, classes, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("rules", "same", "warned"),
-    [(("region", "copies"), True, True), (("region",), True, False), (("copies",), False, False)],
+    ("rules", "extractor", "same", "warned"),
+    [
+        (("copies",), "grid@128", True, ["copies"]),
+        (("region", "copies"), "mobilenet-v2@128", True, ["copies"]),
+        (("region",), "grid@64", True, ["grid"]),
+        (("class", "copies"), "grid@128", True, ["copies", "grid"]),
+        (("class", "copies"), "grid@128", False, []),
+    ],
 )
-def test_a_set_that_the_copies_rule_chose_is_told(
-    data, split, classes, tmp_path, rules, same, warned
+def test_a_set_that_was_selected_is_told_what_flatters_it(
+    data, split, classes, tmp_path, rules, extractor, same, warned
 ) -> None:
     made = write_set(tmp_path / "set", split[1], classes, honest)
     kept = sha256_file(made / MANIFEST) if same else "0" * 64
     told = {"kept_manifest_sha256": kept, "rules": dict.fromkeys(rules, ""), "kept": 60, "images": 70}
-    write_json(tmp_path / "selection.json", told)
+    write_json(tmp_path / "selection.json", {**told, "extractor": extractor})
     metrics = stage.evaluate(made, data, tmp_path / "out", split=split[0], masks="none")
-    words = "chosen by the copies rule (60 of 70 were kept)"
-    assert any(words in line for line in metrics.warnings) == warned
+    words = {
+        "copies": "chosen by the copies rule (60 of 70 were kept)",
+        "grid": "chosen by the features of grid (60 of 70 were kept)",
+    }
+    found = [key for key, text in words.items() if any(text in line for line in metrics.warnings)]
+    assert found == warned
+    if "grid" in warned:
+        assert any("--extractor mobilenet-v2" in line for line in metrics.warnings)
 
 
 def test_another_split_is_refused(data, split, classes, tmp_path) -> None:

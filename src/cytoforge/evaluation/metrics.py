@@ -289,6 +289,7 @@ class Metrics(Record):
         k: neighbours in precision, recall, density and coverage.
         split_sha256: which division of the real cells was used.
         manifest_sha256: which synthetic set was evaluated.
+        config_sha256: of the training that made it; None in files of older versions.
         counts: of images.
         overall: name -> number, all classes together.
         sizes: how many were compared overall.
@@ -310,6 +311,7 @@ class Metrics(Record):
     k: int
     split_sha256: str
     manifest_sha256: str
+    config_sha256: str | None = None
     counts: Counts
     overall: dict[str, Number]
     sizes: dict[str, int]

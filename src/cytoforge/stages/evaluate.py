@@ -121,6 +121,7 @@ def evaluate(
         k=K,
         split_sha256=division.sha256,
         manifest_sha256=sha256_file(synthetic / MANIFEST),
+        config_sha256=manifest.header.config_sha256,
         counts=Counts(synthetic=len(fake), holdout=len(holdout), train=len(train), real=len(real_features)),
         overall=overall.numbers,
         sizes={"real": overall.n_real, "synthetic": overall.n_fake},
@@ -133,7 +134,7 @@ def evaluate(
         seconds=clock.seconds,
     )
     partial = _partial(network, opponent_of(manifest.header.method, run))
-    partial += _chosen(synthetic, metrics.manifest_sha256)
+    partial += _chosen(synthetic, metrics.manifest_sha256, network)
     lines = {"verdicts": verdicts(metrics), "warnings": (*partial, *notes, *warnings(metrics, alpha))}
     metrics = metrics.model_copy(update=lines)
     metrics.save(out / "metrics.json")
@@ -156,24 +157,35 @@ def _partial(network: Extractor, opponent: str | None) -> list[str]:
         return []
     return [
         f"The generator was trained against {opponent}, the network that measures here: distances and shares "
-        f"flatter it. Judge it by another one: --extractor {SECOND_EXTRACTOR.partition('@')[0]}."
+        f"flatter it. {_another_judge(network)}"
     ]
 
 
-def _chosen(synthetic: Path, manifest_sha256: str) -> list[str]:
-    """A warning where `select` left out what its copy test flagged, by its file beside the set."""
+def _chosen(synthetic: Path, manifest_sha256: str, network: Extractor) -> list[str]:
+    """What flatters a set that `select` chose, by its file beside the set."""
     told = None
     with suppress(DataError):
         told = read_json(synthetic.resolve().parent / SELECTION)
     if not isinstance(told, dict) or told.get("kept_manifest_sha256") != manifest_sha256:
         return []
-    if "copies" not in told.get("rules", ()):
-        return []
-    return [
-        f"These images were chosen by the copies rule ({told.get('kept')} of {told.get('images')} were "
-        "kept), so finding no copies among them says little about the generator: evaluate the set as it was "
-        "before."
-    ]
+    rules, share = told.get("rules", ()), f"{told.get('kept')} of {told.get('images')} were kept"
+    lines = []
+    if "copies" in rules:
+        lines.append(
+            f"These images were chosen by the copies rule ({share}), so finding no copies among them says "
+            "little about the generator: evaluate the set as it was before."
+        )
+    if str(told.get("extractor")).partition("@")[0] == network.network and {"class", "region"} & set(rules):
+        lines.append(
+            f"These images were chosen by the features of {network.network} ({share}), which measure here: "
+            f"distances and the share whose class is recognised flatter them. {_another_judge(network)}"
+        )
+    return lines
+
+
+def _another_judge(network: Extractor) -> str:
+    names = [name.partition("@")[0] for name in (SECOND_EXTRACTOR, DEFAULT_EXTRACTOR)]
+    return f"Judge by another one: --extractor {next(name for name in names if name != network.network)}."
 
 
 def _per_class(

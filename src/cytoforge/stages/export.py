@@ -133,7 +133,7 @@ def _classifies(run: Run) -> bool:
 
 
 def _metrics_of(place: Path, source: SyntheticSet | Run, file: Path) -> Metrics:
-    """The evaluation of this set, or of one by a training on the run's split.
+    """The evaluation of this set, or of one that this run made.
 
     Raises:
         ConfigError: it is of another.
@@ -146,13 +146,18 @@ def _metrics_of(place: Path, source: SyntheticSet | Run, file: Path) -> Metrics:
                 f"has {source.sha256[:12]}). Evaluate this one: cytoforge evaluate {place} --real DATA "
                 "--out DIR."
             )
-    elif metrics.split_sha256 != source.config.get("split_sha256"):
-        own = source.config.get("split_sha256")
-        raise ConfigError(
-            f"{file} is the evaluation of another training (split {metrics.split_sha256[:12]}, {place} has "
-            f"{own[:12] if own else 'none'}). Make a set with this one and evaluate it: cytoforge generate "
-            f"{place} --out SET --per-class 200, then cytoforge evaluate SET --real DATA --out DIR."
-        )
+        return metrics
+    for what, theirs, own in (
+        ("split", metrics.split_sha256, source.config.get("split_sha256")),
+        ("settings", metrics.config_sha256 or source.config_hash, source.config_hash),
+    ):
+        if theirs != own:
+            raise ConfigError(
+                f"{file} is the evaluation of another training ({what} {theirs[:12]}, {place} has "
+                f"{own[:12] if own else 'none'}). Make a set with this one and evaluate it: cytoforge "
+                f"generate {place} --out SET --per-class 200, then cytoforge evaluate SET --real DATA "
+                "--out DIR."
+            )
     return metrics
 
 
