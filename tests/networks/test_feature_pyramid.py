@@ -3,6 +3,7 @@ import torch
 
 from cytoforge.core.errors import ConfigError
 from cytoforge.networks.efficientnet_lite import efficientnet_lite0, standardise
+from cytoforge.networks.feature_discriminator import LiteFeatures
 from cytoforge.networks.feature_pyramid import efficientnet_pyramid, vgg16_pyramid
 from cytoforge.networks.torchvision_cpu import prepare_torchvision
 
@@ -57,3 +58,15 @@ def test_vgg16_without_a_network_says_what_to_do(monkeypatch):
     monkeypatch.setattr(timm, "create_model", offline)
     with pytest.raises(ConfigError, match="perceptual_network=efficientnet-lite0"):
         vgg16_pyramid()
+
+
+def test_larger_images_are_smoothed_before_they_are_shrunk():
+    """Stripes of four pixels at a quarter of their size are grey; two pixels of each alone are black."""
+    stripes = torch.tensor([1.0, -1.0, -1.0, 1.0]).repeat(32).expand(1, 3, 128, 128)
+    features = LiteFeatures(32)
+    with torch.no_grad():
+        seen, grey, black = (
+            features(images)[0].mean(dim=(2, 3))
+            for images in (stripes, torch.zeros(1, 3, 32, 32), torch.full((1, 3, 32, 32), -1.0))
+        )
+    assert (seen - grey).norm() < 0.2 * (seen - black).norm()

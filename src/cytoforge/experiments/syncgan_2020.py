@@ -88,10 +88,7 @@ class Budget:
     plan: Mapping[str, Any]
 
 
-_SCRATCH = {
-    **{"mode": "scratch", "weights": "none", "resolution": 64, "steps": 100, "batch": 16},
-    "precision": native_precision(),
-}
+_SCRATCH = {"mode": "scratch", "weights": "none", "resolution": 64, "steps": 100, "batch": 16}
 _VANILLA = {
     **{"loss": "non-saturating", "r1": 0.0, "r2": 0.0, "betas": (0.5, 0.999), "augment": ""},
     **{"label_smoothing": 0.1, "label_flips": 0.05},
@@ -166,9 +163,13 @@ def run(
     """
     budget = BUDGETS[scale]
     folder = two_sides(cells_for(data, out, 13 if scale == "smoke" else 100, 48), out, budget.per_side)
+    settings = {
+        name: {**own, "precision": native_precision()} if name in SOURCE else own
+        for name, own in budget.plan["settings"].items()
+    }
     plan = Plan(
         generators=("syncgan",), control="gan", real=(budget.real,), ratios=(2.0,), regimes=REGIMES,
-        score="accuracy", **budget.plan,
+        score="accuracy", **{**budget.plan, "settings": settings},
     )  # fmt: skip
     found = study(folder, out / "study", plan, layout="paired", executor=executor, workers=workers)
     table = accuracies(found)

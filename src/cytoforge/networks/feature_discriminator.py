@@ -86,8 +86,12 @@ class LiteFeatures(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Images (N, 3, H, W) in [-1, 1] become features (N, C, h, w) of each scale, differentiable."""
-        if images.shape[-1] != self.side:
-            images = F.interpolate(images, size=(self.side, self.side), mode="bilinear", align_corners=False)
+        width = images.shape[-1]
+        if width != self.side:
+            size = (self.side, self.side)
+            images = F.interpolate(
+                images, size, mode="bilinear", align_corners=False, antialias=width > self.side
+            )
         # float32: depthwise convolutions gain nothing from bfloat16, its casts cost a quarter of the time
         with torch.autocast(images.device.type, enabled=False):
             stages = self.pyramid(images.float())
