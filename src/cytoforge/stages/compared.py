@@ -80,9 +80,10 @@ def open_set(synthetic: Path, real: Path, split: Path | None, layout: str | None
 
 
 def run_of(synthetic: Path, header: Header) -> Run | None:
-    """The run that a set names, None where it is not there any more."""
+    """The run that made a set, None where it is not there any more; another may lie in its place."""
     path = (synthetic / header.run).resolve()
-    return Run.open(path) if (path / "config.json").is_file() else None
+    run = Run.open(path) if (path / "config.json").is_file() else None
+    return run if run is not None and run.config_hash == header.config_sha256 else None
 
 
 def opponent_of(method: str, run: Run | None) -> str | None:
