@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from cytoforge.core.errors import ConfigError, DataError
-from cytoforge.evaluation.features import Extractor, extract, open_extractor, symmetries
+from cytoforge.evaluation import features
+from cytoforge.evaluation.features import Extractor, extract, fair_extractor, open_extractor, symmetries
 
 
 @pytest.fixture
@@ -31,6 +32,21 @@ def test_default_extractor_gives_rows_of_1280_that_do_not_depend_on_the_batch() 
     assert together.shape == (3, 1280)
     assert together.dtype == np.float64
     np.testing.assert_allclose(together[1:2], alone, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("second", [True, False])
+def test_who_trained_or_chose_does_not_judge_where_there_is_another(monkeypatch, second) -> None:
+    def opened(name: str) -> Extractor:
+        if name.startswith("mobilenet") and not second:
+            raise ConfigError("its weights are not installed")
+        return Extractor(name, 8, 1, torch.flatten)
+
+    monkeypatch.setattr(features, "open_extractor", opened)
+    another = "mobilenet-v2" if second else "efficientnet-lite0"
+    assert fair_extractor(None, None).network == "efficientnet-lite0"
+    assert fair_extractor("efficientnet-lite0").network == another
+    assert fair_extractor(None, "efficientnet-lite0").network == another
+    assert fair_extractor("mobilenet-v2", None).network == "efficientnet-lite0"
 
 
 def test_cache_computes_each_picture_once(counting, tmp_path) -> None:

@@ -44,8 +44,17 @@ def embed(levels: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.fixture(autouse=True)
-def _quick_extractor(monkeypatch) -> None:
-    monkeypatch.setattr(stage, "open_extractor", lambda name: Extractor(f"grid@{SIDE}", SIDE, 48, embed))
+def avoided(monkeypatch) -> list[str | None]:
+    """Networks that the evaluation did not want to judge by; features are coarse pictures, for speed."""
+    grid, names = Extractor(f"grid@{SIDE}", SIDE, 48, embed), []
+
+    def fair(*unfair: str | None) -> Extractor:
+        names.extend(unfair)
+        return grid
+
+    monkeypatch.setattr(stage, "open_extractor", lambda name: grid)
+    monkeypatch.setattr(stage, "fair_extractor", fair)
+    return names
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +175,39 @@ def test_a_set_that_was_selected_is_told_what_flatters_it(
     assert found == warned
     if "grid" in warned:
         assert any("--extractor mobilenet-v2" in line for line in metrics.warnings)
+
+
+def test_nothing_is_judged_by_what_it_was_trained_against_or_chosen_by(
+    data, split, classes, tmp_path, avoided
+) -> None:
+    made = write_set(tmp_path / "set", split[1], classes, honest, method="auto")
+    stage.evaluate(made, data, tmp_path / "out", split=split[0], masks="none")
+    assert avoided == ["efficientnet-lite0", None]
+    told = {
+        "kept_manifest_sha256": sha256_file(made / MANIFEST),
+        "rules": {"class": ""},
+        "kept": 6,
+        "images": 7,
+    }
+    write_json(tmp_path / "selection.json", {**told, "extractor": "mobilenet-v2@128"})
+    stage.evaluate(made, data, tmp_path / "out", split=split[0], masks="none")
+    assert avoided[2:] == ["efficientnet-lite0", "mobilenet-v2"]
+    stage.evaluate(made, data, tmp_path / "out", split=split[0], masks="none", extractor="mobilenet-v2")
+    assert len(avoided) == 4
+
+
+def test_who_judges_by_the_network_of_the_training_is_warned(
+    data, split, classes, tmp_path, monkeypatch
+) -> None:
+    judge = Extractor("efficientnet-lite0@16", SIDE, 48, embed)
+    monkeypatch.setattr(stage, "open_extractor", lambda name: judge)
+    made = write_set(tmp_path / "set", split[1], classes, honest, method="auto")
+    options = {"split": split[0], "masks": "none", "extractor": "efficientnet-lite0"}
+    found = stage.evaluate(made, data, tmp_path / "out", **options).warnings
+    assert any("trained against efficientnet-lite0" in line and "mobilenet-v2" in line for line in found)
+    other = write_set(tmp_path / "other", split[1], classes, honest)
+    found = stage.evaluate(other, data, tmp_path / "out", **options).warnings
+    assert not any("trained against" in line for line in found)
 
 
 def test_another_split_is_refused(data, split, classes, tmp_path) -> None:

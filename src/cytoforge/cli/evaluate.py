@@ -16,7 +16,7 @@ def evaluate(
     real: Path,
     out: Path,
     split: Path | None = None,
-    extractor: str = "efficientnet-lite0@128",
+    extractor: str | None = None,
     layout: str | None = None,
     alpha: float = 0.01,
     seed: int = 0,
@@ -32,7 +32,8 @@ def evaluate(
         out: folder for metrics.json and report.html.
         split: split.json of the training; found by itself while the run folder is where it was.
         extractor: efficientnet-lite0, mobilenet-v2, timm:NAME, onnx:PATH or torch-fidelity:inception; @SIZE
-            may follow.
+            may follow. Where not given efficientnet-lite0, or mobilenet-v2 for what was trained against the
+            former or chosen by it.
         layout: layout of the real folder; as in training where not given.
         alpha: false-alarm rate of the copy test, for one image.
         seed: of random divisions and thinning.

@@ -109,14 +109,15 @@ def open_extractor(name: str = DEFAULT_EXTRACTOR) -> Extractor:
     raise ConfigError(f"there is no extractor {name!r}; use {_KINDS}.")
 
 
-def fair_extractor(opponent: str | None) -> Extractor:
-    """The default extractor, or the second where training uses the first's features and there is another.
+def fair_extractor(*avoided: str | None) -> Extractor:
+    """The default extractor, or the second where the first is to be avoided and there is another.
 
     Args:
-        opponent: network whose features training uses, see `Method.opponent`.
+        avoided: networks that would flatter: whose features training uses, see `Method.opponent`, or by
+            which the images were chosen.
     """
     network = open_extractor(DEFAULT_EXTRACTOR)
-    if network.network == opponent:
+    if network.network in avoided:
         with suppress(ConfigError):
             return open_extractor(SECOND_EXTRACTOR)
     return network

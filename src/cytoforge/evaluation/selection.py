@@ -8,12 +8,16 @@ rare.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
 from cytoforge.core.errors import DataError
+from cytoforge.core.files import read_json
 from cytoforge.evaluation.classes import train_classifier
 from cytoforge.evaluation.comparison import FeatureSet
 from cytoforge.evaluation.distances import Floats, squared_distances
@@ -41,6 +45,35 @@ RULES = {
 
 SELECTION = "selection.json"
 """Name of the file beside a set that was selected, with what was dropped and why."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """How the images of a set were chosen.
+
+    Attributes:
+        rules: of `RULES`.
+        network: whose features the rules "class" and "region" saw, None where neither was used.
+        kept: images.
+        images: before.
+    """
+
+    rules: tuple[str, ...]
+    network: str | None
+    kept: int
+    images: int
+
+
+def selection_of(synthetic: Path, manifest_sha256: str) -> Selection | None:
+    """How a set was selected, by the file beside it; None where it was not, or the file is of another set."""
+    told = None
+    with suppress(DataError):
+        told = read_json(synthetic.resolve().parent / SELECTION)
+    if not isinstance(told, dict) or told.get("kept_manifest_sha256") != manifest_sha256:
+        return None
+    rules = tuple(told["rules"])
+    network = told["extractor"].partition("@")[0] if {"class", "region"} & set(rules) else None
+    return Selection(rules, network, told["kept"], told["images"])
 
 
 def obstacle(labels: NDArray[np.int64], groups: Sequence[str], classes: Sequence[str]) -> str | None:

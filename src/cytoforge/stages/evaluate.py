@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from cytoforge.core.errors import ConfigError, DataError
-from cytoforge.core.files import read_json, sha256_file
+from cytoforge.core.errors import ConfigError
+from cytoforge.core.files import sha256_file
 from cytoforge.evaluation.classes import confusion, shares_recognised, train_classifier
 from cytoforge.evaluation.comparison import RULES, FeatureSet, K, compare
 from cytoforge.evaluation.copies import CLOSEST, EXTRACTOR, FEWEST, Search, judge, search
@@ -20,13 +20,14 @@ from cytoforge.evaluation.features import (
     DEFAULT_EXTRACTOR,
     SECOND_EXTRACTOR,
     Extractor,
+    fair_extractor,
     open_extractor,
     symmetries,
 )
 from cytoforge.evaluation.memorisation import VIEWS
 from cytoforge.evaluation.metrics import ClassCorrectness, Comparison, Copies, Counts, Metrics
 from cytoforge.evaluation.morphometry import RULES as MORPHOMETRY_RULES
-from cytoforge.evaluation.selection import SELECTION
+from cytoforge.evaluation.selection import Selection, selection_of
 from cytoforge.evaluation.statistics import bootstrap_mean, wilson
 from cytoforge.evaluation.verdicts import RULES as VERDICT_RULES
 from cytoforge.evaluation.verdicts import verdicts, warnings
@@ -61,7 +62,7 @@ def evaluate(
     out: Path,
     *,
     split: Path | None = None,
-    extractor: str = DEFAULT_EXTRACTOR,
+    extractor: str | None = None,
     layout: str | None = None,
     alpha: float = 0.01,
     seed: int = 0,
@@ -76,7 +77,8 @@ def evaluate(
         real: folder of the real cells that the generator was trained on.
         out: folder for the results.
         split: the split.json of the training; where missing, that of the run that the set names.
-        extractor: name of the network whose features are compared, see `open_extractor`.
+        extractor: name of the network whose features are compared, see `open_extractor`; where not given, the
+            default or one that neither trained the generator nor chose its images, see `fair_extractor`.
         layout: of `real`; where missing, as in training.
         alpha: false-alarm rate of the copy test for one image.
         seed: of thinning, divisions and bootstrap.
@@ -100,7 +102,11 @@ def evaluate(
     manifest, run, division, cached, pixels = (
         opened.manifest, opened.run, opened.split, opened.cells, opened.pixels
     )  # fmt: skip
-    network = open_extractor(extractor)
+    manifest_sha256 = sha256_file(synthetic / MANIFEST)
+    opponent = opponent_of(manifest.header.method, run)
+    chosen = selection_of(synthetic, manifest_sha256)
+    chooser = None if chosen is None else chosen.network
+    network = fair_extractor(opponent, chooser) if extractor is None else open_extractor(extractor)
     with clock.measure("features"):
         fake = synthetic_images(pixels, manifest, cached, network)
         parts = {part: part_images(cached, division, part, network) for part in ("train", "val", "test")}
@@ -120,7 +126,7 @@ def evaluate(
         resolution=cached.shape.resolution,
         k=K,
         split_sha256=division.sha256,
-        manifest_sha256=sha256_file(synthetic / MANIFEST),
+        manifest_sha256=manifest_sha256,
         config_sha256=manifest.header.config_sha256,
         counts=Counts(synthetic=len(fake), holdout=len(holdout), train=len(train), real=len(real_features)),
         overall=overall.numbers,
@@ -133,8 +139,7 @@ def evaluate(
         rules={**RULES, **VERDICT_RULES, "copies": COPY_RULE, **(MORPHOMETRY_RULES if measured else {})},
         seconds=clock.seconds,
     )
-    partial = _partial(network, opponent_of(manifest.header.method, run))
-    partial += _chosen(synthetic, metrics.manifest_sha256, network)
+    partial = _partial(network, opponent, chosen)
     lines = {"verdicts": verdicts(metrics), "warnings": (*partial, *notes, *warnings(metrics, alpha))}
     metrics = metrics.model_copy(update=lines)
     metrics.save(out / "metrics.json")
@@ -151,41 +156,31 @@ def evaluate(
     return metrics
 
 
-def _partial(network: Extractor, opponent: str | None) -> list[str]:
-    """A warning where the judge is the network that training used."""
-    if network.network != opponent:
-        return []
-    return [
-        f"The generator was trained against {opponent}, the network that measures here: distances and shares "
-        f"flatter it. {_another_judge(network)}"
-    ]
-
-
-def _chosen(synthetic: Path, manifest_sha256: str, network: Extractor) -> list[str]:
-    """What flatters a set that `select` chose, by its file beside the set."""
-    told = None
-    with suppress(DataError):
-        told = read_json(synthetic.resolve().parent / SELECTION)
-    if not isinstance(told, dict) or told.get("kept_manifest_sha256") != manifest_sha256:
-        return []
-    rules, share = told.get("rules", ()), f"{told.get('kept')} of {told.get('images')} were kept"
+def _partial(network: Extractor, opponent: str | None, chosen: Selection | None) -> list[str]:
+    """Warnings where training or `select` used what measures here."""
+    names = [name.partition("@")[0] for name in (SECOND_EXTRACTOR, DEFAULT_EXTRACTOR)]
+    another = next(name for name in names if name != network.network)
+    advice = f"Judge by another one: --extractor {another}."
     lines = []
-    if "copies" in rules:
+    if network.network == opponent:
+        lines.append(
+            f"The generator was trained against {opponent}, the network that measures here: distances and "
+            f"shares flatter it. {advice}"
+        )
+    if chosen is None:
+        return lines
+    share = f"{chosen.kept} of {chosen.images} were kept"
+    if "copies" in chosen.rules:
         lines.append(
             f"These images were chosen by the copies rule ({share}), so finding no copies among them says "
             "little about the generator: evaluate the set as it was before."
         )
-    if str(told.get("extractor")).partition("@")[0] == network.network and {"class", "region"} & set(rules):
+    if network.network == chosen.network:
         lines.append(
-            f"These images were chosen by the features of {network.network} ({share}), which measure here: "
-            f"distances and the share whose class is recognised flatter them. {_another_judge(network)}"
+            f"These images were chosen by the features of {chosen.network} ({share}), which measure here: "
+            f"distances and the share whose class is recognised flatter them. {advice}"
         )
     return lines
-
-
-def _another_judge(network: Extractor) -> str:
-    names = [name.partition("@")[0] for name in (SECOND_EXTRACTOR, DEFAULT_EXTRACTOR)]
-    return f"Judge by another one: --extractor {next(name for name in names if name != network.network)}."
 
 
 def _per_class(

@@ -17,7 +17,7 @@ from cytoforge.core.errors import ConfigError
 from cytoforge.core.jobs import Job
 from cytoforge.core.record import Record
 from cytoforge.data.augment import Policy, parse_policy
-from cytoforge.evaluation.features import DEFAULT_EXTRACTOR
+from cytoforge.evaluation.features import fair_extractor
 from cytoforge.evaluation.recipes import Recipe, recipe_of, weights_sha256
 from cytoforge.evaluation.regimes import (
     DEFAULT_REGIMES,
@@ -64,7 +64,7 @@ class Plan(Record):
         traditional: ordinary augmentation.
         score: what is compared.
         level: 1 - level is the rate of false alarms within a question.
-        extractor: what selection sees.
+        extractor: what selection sees; None for one that the generator was not trained against.
         share: of real cells that each rule of selection would lose.
         seed: of everything.
         settings: generator or classifier -> its settings.
@@ -84,7 +84,7 @@ class Plan(Record):
     traditional: Policy = TRADITIONAL
     score: Score = "balanced_accuracy"
     level: float = Field(LEVEL, gt=0.5, lt=1)
-    extractor: str = DEFAULT_EXTRACTOR
+    extractor: str | None = None
     share: float = Field(0.05, gt=0, lt=0.5)
     seed: int = 0
     settings: dict[str, dict[str, Any]] = Field({})
@@ -266,11 +266,20 @@ def set_jobs(
                 "trained": job.key,
                 "per_class": ceil(max(plan.ratios) * most * (SPARE if select else 1)),
                 "select": select,
-                "extractor": plan.extractor,
+                "extractor": chooser(plan, name),
                 "share": plan.share,
             }
         )
     return jobs
+
+
+def chooser(plan: Plan, generator: str) -> str:
+    """Name of the network that selection sees a generator's cells by."""
+    if plan.extractor is not None:
+        return plan.extractor
+    settings = {"resolution": plan.resolution, **plan.settings.get(generator, {})}
+    chosen = check_training(generator, None, settings)
+    return fair_extractor(chosen.method.opponent(chosen.settings)).name
 
 
 def selection_obstacles(plan: Plan, material: Material, place: Place) -> dict[tuple[Any, ...], str]:

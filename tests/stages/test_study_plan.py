@@ -1,0 +1,31 @@
+import pytest
+
+from cytoforge.stages import study_plan
+from cytoforge.stages.study_plan import Plan, chooser
+
+
+@pytest.mark.parametrize(
+    ("generator", "settings", "asked", "avoided"),
+    [
+        ("wgan-gp", {}, None, [None]),
+        ("auto", {}, None, ["efficientnet-lite0"]),
+        ("auto", {"auto": {"features": 0.0}}, None, [None]),
+        ("auto", {}, "timm:resnet18", []),
+    ],
+)
+def test_selection_sees_cells_by_a_network_that_did_not_train_them(
+    monkeypatch, generator, settings, asked, avoided
+) -> None:
+    seen: list[str | None] = []
+
+    class Network:
+        name = "another@128"
+
+    def fair(*names: str | None) -> type[Network]:
+        seen.extend(names)
+        return Network
+
+    monkeypatch.setattr(study_plan, "fair_extractor", fair)
+    plan = Plan(generators=(generator,), extractor=asked, settings=settings)
+    assert chooser(plan, generator) == (asked or "another@128")
+    assert seen == avoided
