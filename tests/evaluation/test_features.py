@@ -62,6 +62,24 @@ def test_cache_computes_each_picture_once(counting, tmp_path) -> None:
     assert sum(calls) == 7
 
 
+def test_only_pieces_of_the_cache_that_hold_what_is_wanted_are_read(counting, tmp_path, monkeypatch) -> None:
+    extractor, _ = counting
+    few, many = images(2), images(50, seed=1)
+    plain = extract(few, extractor, tmp_path)
+    extract(many, extractor, tmp_path)
+    shapes, load = [], np.load
+
+    def watch(*given, **options):
+        rows = load(*given, **options)
+        shapes.append(rows.shape)
+        return rows
+
+    monkeypatch.setattr(np, "load", watch)
+    np.testing.assert_array_equal(extract(few, extractor, tmp_path), plain)
+    extract(images(3, seed=2), extractor, tmp_path)
+    assert shapes == [(2, 3)]
+
+
 def test_damaged_cache_is_computed_again(counting, tmp_path) -> None:
     extractor, calls = counting
     plain = extract(images(4), extractor, tmp_path)

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.run import Run
+from cytoforge.evaluation.comparison import FeatureSet
+from cytoforge.evaluation.features import Extractor
 from cytoforge.sampling.provenance import Header
-from cytoforge.stages.compared import find_split, run_of
+from cytoforge.stages.compared import Images, find_split, looks_at, run_of
 
 
 def header_of(run: Run) -> Header:
@@ -29,3 +33,19 @@ def test_a_set_goes_with_its_own_run_and_with_no_other_in_its_place(tmp_path: Pa
     assert found is None
     with pytest.raises(ConfigError, match=r"not at '\.\./run' any more.*--split RUN/split\.json"):
         find_split(None, found, header)
+
+
+def test_views_of_synthetic_images_are_not_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CYTOFORGE_CACHE", str(tmp_path))
+    network = Extractor("mean@16", 16, 3, lambda levels: levels.mean((2, 3)))
+
+    def some(count: int, seed: int) -> Images:
+        pixels = np.random.default_rng(seed).integers(0, 256, (count, 16, 16, 3), dtype=np.uint8)
+        names = tuple(map(str, range(count)))
+        seen = FeatureSet(np.zeros((count, 3)), np.zeros(count, np.int64), names, network.name, 16)
+        return Images(pixels, names, seen)
+
+    look, _ = looks_at(some(3, 0), some(4, 1), some(50, 2), network)
+    assert look.fake.shape == (50, 8, 3)
+    pieces = [json.loads(path.read_text())["keys"] for path in tmp_path.glob("features/*/*.json")]
+    assert sorted(map(len, pieces)) == [3, 4 * 8]

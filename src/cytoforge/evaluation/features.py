@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -145,7 +145,7 @@ def extract(
         return _computed(images, np.arange(len(images)), extractor)
     folder = cache / "features" / re.sub(r"[^\w.@-]+", "_", extractor.name)
     keys = [pixel_hash(image) for image in images]
-    known = _read_shards(folder, extractor.dim)
+    known = _read_shards(folder, extractor.dim, set(keys))
     first = {key: index for index, key in reversed(list(enumerate(keys))) if key not in known}
     missing = np.array(sorted(first.values()), dtype=np.int64)
     if len(missing):
@@ -192,12 +192,15 @@ def _computed(
     return features.astype(np.float32).astype(np.float64)
 
 
-def _read_shards(folder: Path, dim: int) -> dict[str, NDArray[np.float64]]:
-    """All intact pieces of the cache; a damaged one counts as absent, its images are computed again."""
+def _read_shards(folder: Path, dim: int, wanted: Set[str]) -> dict[str, NDArray[np.float64]]:
+    """The wanted rows of all intact pieces of the cache; those of a damaged one are computed again."""
     known: dict[str, NDArray[np.float64]] = {}
     for index in sorted(folder.glob("*.json")):
         try:
             entry = json.loads(index.read_text(encoding="utf-8"))
+            places = [place for place, key in enumerate(entry["keys"]) if key in wanted]
+            if not places:
+                continue
             content = index.with_suffix(".npy").read_bytes()
             if sha256_bytes(content) != entry["sha256"]:
                 continue
@@ -205,7 +208,7 @@ def _read_shards(folder: Path, dim: int) -> dict[str, NDArray[np.float64]]:
         except (OSError, ValueError, KeyError, TypeError):
             continue
         if rows.shape == (len(entry["keys"]), dim):
-            known.update(zip(entry["keys"], rows, strict=True))
+            known.update(zip((entry["keys"][place] for place in places), rows[places], strict=True))
     return known
 
 

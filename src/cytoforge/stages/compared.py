@@ -249,14 +249,17 @@ def joined(sets: list[FeatureSet]) -> FeatureSet:
 
 
 def looks_at(train: Images, holdout: Images, fake: Images, network: Extractor) -> tuple[Look, Look]:
-    """All images in the extractor's features and as coarse pictures, upright and in all symmetries."""
+    """All images in the extractor's features and as coarse pictures, upright and in all symmetries.
+
+    What it sees in real cells is cached; eight views of every synthetic image are hardly asked for again.
+    """
     coarse = Look(layout(train.pixels), layout(symmetries(holdout.pixels)), layout(symmetries(fake.pixels)))
     trained = extract(train.pixels, network, cache_directory())
-    return Look(trained, _views(holdout, network), _views(fake, network)), coarse
+    return Look(trained, _views(holdout, network, cache_directory()), _views(fake, network, None)), coarse
 
 
-def _views(images: Images, network: Extractor) -> NDArray[np.float64]:
+def _views(images: Images, network: Extractor, cache: Path | None) -> NDArray[np.float64]:
     """Features of the eight symmetries: (N, 8, D)."""
     count, side = images.pixels.shape[:2]
     turned = symmetries(images.pixels).reshape(count * len(VIEWS), side, side, 3)
-    return extract(turned, network, cache_directory()).reshape(count, len(VIEWS), network.dim)
+    return extract(turned, network, cache).reshape(count, len(VIEWS), network.dim)
