@@ -72,6 +72,20 @@ def test_cells_without_masks_get_some_and_keep_their_groups(tiny_cells: Path, tm
         draw_sides(open_cells(tiny_cells), 41, 0)
 
 
+def test_an_interrupted_search_for_masks_begins_again(
+    tiny_cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cytoforge.stages.mask._write_gallery", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            two_sides(tiny_cells, tmp_path, 2)
+    assert (tmp_path / "cells" / "images").is_dir()
+    assert len(open_cells(two_sides(tiny_cells, tmp_path, 2), "paired")) == 4
+
+
 def test_herlev_gives_75_of_each_side(real_data: Path, tmp_path: Path) -> None:
     chosen = draw_sides(open_cells(real_data / "herlev"), 75, 0)
     labels = [cell.label for _, cell in chosen]

@@ -29,6 +29,7 @@ What differs from the source, and why:
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -223,6 +224,7 @@ def two_sides(data: Path, out: Path, per_side: int, seed: int = 0) -> Path:
         stated[image] = {"group": cell.group, "split": None, "from": cell.name}
     write_json(target / "masks.json", {"format": 1, "kind": "masks", "cells": stated})
     if not masked:
+        shutil.rmtree(place, ignore_errors=True)  # left by a search that was interrupted
         find_masks(plain, place, layout="paired")
     return place
 
