@@ -1,6 +1,7 @@
 """The experiments' own arithmetic; the experiments as a whole run with the slow tests."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from cytoforge.experiments import contest, gan_failures, gan_families
 from cytoforge.experiments.contest import (
     Budget,
     Contestant,
+    _as_many,
     _fewer,
     compete,
     draw_cells,
@@ -39,7 +41,22 @@ def cells(tiny_cells, tmp_path_factory):
 def test_training_and_held_cells_are_apart(cells):
     assert len(cells.train) + len(cells.held) == 80
     assert cells.train_features.shape == (len(cells.train), 12)
-    assert floor(cells)["recall"] > 0.5
+    assert floor(cells, replace(BUDGET, drawn=100))["recall"] > 0.5
+
+
+def test_the_floor_has_as_many_cells_as_are_drawn_by_whole_photos(cells):
+    count = len(cells.train)
+    photos = [f"{label} {index // 3}" for index, label in enumerate(cells.train_labels)]
+    of_three = replace(cells, photos=(photos, cells.photos[1]))
+    chosen = _as_many(of_three, replace(BUDGET, drawn=7))
+    assert len(set(chosen)) == 14
+    for label in range(2):
+        own = [photos[index] for index in chosen if cells.train_labels[index] == label]
+        assert len(own) == 7
+        assert sum(own.count(name) < photos.count(name) for name in set(own)) <= 1
+    assert sorted(_as_many(of_three, replace(BUDGET, drawn=count))) == list(range(count))
+    few, all_of_them = (floor(cells, replace(BUDGET, drawn=drawn)) for drawn in (4, count))
+    assert few["coverage"] < all_of_them["coverage"]
 
 
 def test_few_cells_to_train_on(tiny_cells, tmp_path):

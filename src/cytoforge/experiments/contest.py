@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from cytoforge.core.errors import CheckpointError, TrainingError
 from cytoforge.core.files import read_json, write_atomic, write_json
 from cytoforge.core.png import encode_png
+from cytoforge.core.randomness import derive
 from cytoforge.core.run import Run
 from cytoforge.data.cache import open_cache
 from cytoforge.data.folder import open_cells
@@ -83,6 +84,7 @@ class Cells:
         split_path: split.json; training uses its part "train" alone.
         classes: names.
         train: (T, R, R, 3).
+        train_labels: (T,).
         train_features: (T, D).
         held: (H, R, R, 3) cells that no training sees.
         held_labels: (H,).
@@ -94,6 +96,7 @@ class Cells:
     split_path: Path
     classes: tuple[str, ...]
     train: NDArray[np.uint8]
+    train_labels: NDArray[np.int64]
     train_features: NDArray[np.float64]
     held: NDArray[np.uint8]
     held_labels: NDArray[np.int64]
@@ -157,6 +160,7 @@ def open_cells_of(
         path,
         cached.shape.classes,
         seen,
+        train_cells.labels,
         extract(seen, extractor),
         unseen,
         held.labels,
@@ -217,12 +221,17 @@ def measure(images: NDArray[np.uint8], cells: Cells, budget: Budget, extractor: 
     }
 
 
-def floor(cells: Cells) -> Numbers:
-    """The same numbers of real training cells against the cells that are held back: as good as it gets."""
-    k = min(5, len(cells.held_features) - 1, len(cells.train_features) - 1)
-    cloud = precision_recall_density_coverage(cells.held_features, cells.train_features, k)
+def floor(cells: Cells, budget: Budget) -> Numbers:
+    """The same numbers of real training cells against the cells that are held back: as good as it gets.
+
+    Recall and coverage grow with the number of images, so there are `budget.drawn` of each class here too,
+    or all where a class has fewer.
+    """
+    real = cells.train_features[_as_many(cells, budget)]
+    k = min(5, len(cells.held_features) - 1, len(real) - 1)
+    cloud = precision_recall_density_coverage(cells.held_features, real, k)
     return {
-        "kid": kernel_distance(cells.held_features, cells.train_features),
+        "kid": kernel_distance(cells.held_features, real),
         **{name: cloud[name] for name in ("precision", "recall", "coverage")},
     }
 
@@ -316,7 +325,7 @@ def conclude(
     """
     draw_cells(out / "cells.png", outcomes, cells, budget, each)
     draw_curves(out / "curves.png", outcomes)
-    numbers = {"real cells (floor)": floor(cells)}
+    numbers = {"real cells (floor)": floor(cells, budget)}
     numbers |= {key: outcome.numbers for key, outcome in outcomes.items()}
     write_atomic(out / "table.md", table(numbers, columns) + "\n")
     result = {
@@ -363,6 +372,15 @@ def _fewer(division: Split, few: int, labels: Mapping[str, str]) -> Split:
         if not keep:
             parts[name] = "test"
     return division.model_copy(update={"parts": parts})
+
+
+def _as_many(cells: Cells, budget: Budget) -> NDArray[np.int64]:
+    """Training cells (n,), `budget.drawn` of each class: whole photos at random, the last of a class in part."""
+    rng = np.random.default_rng(derive(budget.seed, "floor"))
+    photos, own = np.unique(cells.photos[0], return_inverse=True)
+    order = np.argsort(rng.permutation(len(photos))[own], kind="stable")
+    labels = cells.train_labels[order]
+    return np.concatenate([order[labels == label][: budget.drawn] for label in range(len(cells.classes))])
 
 
 def _spread(features: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
