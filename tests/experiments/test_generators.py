@@ -1,5 +1,8 @@
+import sys
+
 import pytest
 
+from cytoforge.core.device import native_precision
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.files import read_json
 from cytoforge.core.png import decode_png
@@ -19,6 +22,41 @@ def test_every_method_that_needs_no_large_model_competes():
 def test_painters_need_masks(tmp_path, tiny_cells):
     with pytest.raises(ConfigError, match="cytoforge mask"):
         generators.run_painters(tiny_cells, tmp_path / "out", "smoke")
+
+
+def train_by(script, place, monkeypatch):
+    """Let a shell script stand for the command that trains."""
+    program = place / "train.sh"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    monkeypatch.setattr(generators, "UNCONDITIONED", ("wgan-gp", "gan"))
+
+
+def test_a_training_that_stops_itself_is_a_result(tmp_path, tiny_cells, monkeypatch):
+    train_by("exit 3", tmp_path, monkeypatch)
+    result = generators.run(tiny_cells, tmp_path / "out", "smoke")
+    assert set(result["stopped"]) == {"wgan-gp", "gan"}
+    assert result["numbers"] == {}
+    assert "| gan | stopped" in (tmp_path / "out" / "table.md").read_text()
+
+
+@pytest.mark.parametrize("script", ["exit 2", "exit 130", "kill -9 $$"])
+def test_a_training_that_fails_is_none(tmp_path, tiny_cells, monkeypatch, script):
+    train_by(script, tmp_path, monkeypatch)
+    with pytest.raises(ConfigError, match=r"wgan-gp could not be trained.*train\.log"):
+        generators.run(tiny_cells, tmp_path / "out", "smoke")
+    assert not (tmp_path / "out" / "result.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "precision"), [({}, native_precision()), ({"precision": "32-true"}, "32-true")]
+)
+def test_all_train_in_one_number_format(tmp_path, tiny_cells, monkeypatch, settings, precision):
+    train_by('echo "$@"; exit 3', tmp_path, monkeypatch)
+    generators.run(tiny_cells, tmp_path / "out", "smoke", Budget(settings=settings))
+    for name in ("wgan-gp", "gan"):
+        assert f"--set=precision={precision}" in (tmp_path / "out" / name / "train.log").read_text().split()
 
 
 @pytest.mark.slow

@@ -375,7 +375,7 @@ def _fewer(division: Split, few: int, labels: Mapping[str, str]) -> Split:
 
 
 def _as_many(cells: Cells, budget: Budget) -> NDArray[np.int64]:
-    """Training cells (n,), `budget.drawn` of each class: whole photos at random, the last of a class in part."""
+    """Training cells (n,), `budget.drawn` of each class; photos at random, whole but for the last."""
     rng = np.random.default_rng(derive(budget.seed, "floor"))
     photos, own = np.unique(cells.photos[0], return_inverse=True)
     order = np.argsort(rng.permutation(len(photos))[own], kind="stable")

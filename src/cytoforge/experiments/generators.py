@@ -8,7 +8,8 @@ What is equal, and what is not:
   source's to the letter). None was tuned on the held-back cells.
 * EfficientNet-Lite0 judges beside MobileNetV2, since `auto`, `cvae` and `cvae-source` train against the
   first. Where the two disagree, believe the second.
-* Each training is a process of its own, so that its peak of memory is its own.
+* Each training is a process of its own, so that its peak of memory is its own. All have one number format,
+  bfloat16 where the machine has instructions for it: none measures what is faster while others are at work.
 * Source 000's system is `wgan-gp`. It states 256 px and no measurement, so there is nothing to match; penalty
   10, five critic steps and Adam at 1e-4 with betas 0 and 0.9 are from the paper that it follows (Gulrajani
   et al., 2017). Here the method has 64 px and its preset `cpu`.
@@ -28,6 +29,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, Field
 
+from cytoforge.core.device import native_precision
 from cytoforge.core.errors import ConfigError, TrainingError
 from cytoforge.core.files import read_json, write_atomic, write_json
 from cytoforge.core.png import decode_png, encode_png
@@ -75,9 +77,14 @@ COLUMNS = (
     "KID", "KID 2", "precision", "recall", "coverage", "class", "copies", "images/s", "GiB",
 )  # fmt: skip
 
+_STOPPED_ITSELF = 3
+"""Exit code of `cytoforge train` after a TrainingError."""
+
 
 def run(data: Path | None, out: Path, scale: Scale, budget: Budget | None = None) -> dict[str, Any]:
     """Train, generate and evaluate each class-conditional method; what is there already is kept.
+
+    A training that stops itself (divergence, NaN) is a result; one that fails otherwise ends the experiment.
 
     Args:
         data: folder of labelled cells, or None for simulated ones.
@@ -87,6 +94,9 @@ def run(data: Path | None, out: Path, scale: Scale, budget: Budget | None = None
 
     Returns:
         What result.json holds.
+
+    Raises:
+        ConfigError: a training failed; the message names its log.
     """
     return _compare("generators", UNCONDITIONED, data, out, scale, budget or BUDGETS[scale])
 
@@ -95,7 +105,7 @@ def run_painters(data: Path | None, out: Path, scale: Scale, budget: Budget | No
     """The same for methods that paint onto masks.
 
     Raises:
-        ConfigError: the cells have no masks.
+        ConfigError: the cells have no masks, or a training failed.
     """
     return _compare("mask-generators", PAINTERS, data, out, scale, budget or BUDGETS[scale])
 
@@ -118,7 +128,8 @@ def _compare(
             advance(1)
     floors = _floors(out / next(iter(numbers))) if numbers else {}
     write_atomic(out / "table.md", page(numbers, stopped, floors) + "\n")
-    write_atomic(out / "cells.png", encode_png(_cells(out, numbers), {"Synthetic": "true"}))
+    if numbers:
+        write_atomic(out / "cells.png", encode_png(_cells(out, numbers), {"Synthetic": "true"}))
     result = {
         "experiment": title,
         "scale": scale,
@@ -156,7 +167,7 @@ def _train(name: str, data: Path, place: Path, budget: Budget) -> dict[str, floa
     if measured.is_file():
         return dict(read_json(measured))
     method, changed = VARIANTS.get(name, (name, {}))
-    settings = {**budget.settings, **changed}
+    settings = {"precision": native_precision(), **budget.settings, **changed}
     kind = METHODS[method]
     preset = next((word for word in ("cpu", "source") if word in kind.presets), "default")
     command = [
@@ -174,8 +185,13 @@ def _train(name: str, data: Path, place: Path, budget: Budget) -> dict[str, floa
             process.terminate()
             process.wait()
             raise
-    if process.returncode:
+    if process.returncode == _STOPPED_ITSELF:
         raise TrainingError(f"{name} stopped; see {place / 'train.log'}.")
+    if process.returncode:
+        raise ConfigError(
+            f"{name} could not be trained (exit code {process.returncode}): see {place / 'train.log'}, then "
+            "repeat the call; what is finished is kept."
+        )
     last = Run.open(place / "run").last("losses")
     assert last is not None
     cost = {"images/s": last["seen"] / last["seconds"], "GiB": usage.ru_maxrss / 2**20}
