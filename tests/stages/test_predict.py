@@ -135,6 +135,18 @@ def test_predictions_say_which_photo_is_drawn_where(trained, calibrated, tmp_pat
             assert photo.size == drawn.size
 
 
+def test_a_broken_file_among_photos_without_a_nucleus_is_told(trained, calibrated, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match="no picture of"):
+        predict(trained, tmp_path / "in", tmp_path / "out", photos=True, coverage=0.8, engine="torch")
+    Image.fromarray(np.full((80, 80, 3), 220, np.uint8)).save(tmp_path / "in" / "b.png")
+    found = predict(trained, tmp_path / "in", tmp_path / "out", photos=True, coverage=0.8, engine="torch")
+    assert found.cells == ()
+    assert list(found.faults) == ["a.png"]
+    assert (tmp_path / "out" / "annotated.png").is_file()
+
+
 def test_a_cell_beyond_the_limit_is_of_an_unknown_kind(trained, calibrated, tmp_path):
     (tmp_path / "in").mkdir()
     Image.fromarray(cell(np.random.default_rng(5), 1)).save(tmp_path / "in" / "cell.png")

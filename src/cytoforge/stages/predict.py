@@ -96,7 +96,7 @@ def predict(
     root = source if source.is_dir() else source.parent
     cells = [_named(cell, root) for result in results for cell in result["cells"]]
     faults = {picture_name(path, root): why for result in results for path, why in result["faults"].items()}
-    if not cells and faults:
+    if len(faults) == len(files):
         raise DataError(f"no picture of {source} can be used; the first: {next(iter(faults.values()))}")
     names = [picture_name(str(path.absolute()), root) for path in files]
     shown = annotated_in([name for name in names if name not in faults], photos)
