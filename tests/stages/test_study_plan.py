@@ -1,7 +1,12 @@
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
 
+from cytoforge.core import device
 from cytoforge.stages import study_plan
-from cytoforge.stages.study_plan import Plan, chooser
+from cytoforge.stages.study_jobs import Material
+from cytoforge.stages.study_plan import Plan, chooser, generator_jobs
 
 
 @pytest.mark.parametrize(
@@ -29,3 +34,12 @@ def test_selection_sees_cells_by_a_network_that_did_not_train_them(
     plan = Plan(generators=(generator,), extractor=asked, settings=settings)
     assert chooser(plan, generator) == (asked or "another@128")
     assert seen == avoided
+
+
+def test_all_generators_of_a_study_have_one_number_format(monkeypatch) -> None:
+    material = cast(Material, SimpleNamespace(division=SimpleNamespace(sha256="0" * 64)))
+    monkeypatch.setattr(device, "gains_from_bf16", lambda: pytest.fail("measured"))
+    asked = {"cgan": {"precision": "32-true"}}
+    jobs = generator_jobs(Plan(generators=("wgan-gp", "cgan"), settings=asked), material)
+    formats = {(name, job.parameters["settings"]["precision"]) for (_, _, name), job in jobs.items()}
+    assert formats == {("wgan-gp", device.native_precision()), ("cgan", "32-true")}

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from cytoforge.core.batch import DataShape
+from cytoforge.core.device import native_precision
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.jobs import Job
 from cytoforge.core.record import Record
@@ -230,7 +231,7 @@ def training_cells(
 
 
 def generator_jobs(plan: Plan, material: Material) -> dict[tuple[Any, ...], Job]:
-    """(repeat, real, method) -> training."""
+    """(repeat, real, method) -> training, all in one number format: measured, it could differ by machine."""
     if not any(regime.synthetic for regime in regimes_of(plan.regimes, plan.control is not None).values()):
         return {}
     minutes = MINUTES if plan.minutes is None and plan.images is None else plan.minutes
@@ -242,7 +243,7 @@ def generator_jobs(plan: Plan, material: Material) -> dict[tuple[Any, ...], Job]
                 "generator": name,
                 "minutes": minutes,
                 "images": plan.images,
-                "settings": plan.settings.get(name, {}),
+                "settings": {"precision": native_precision(), **plan.settings.get(name, {})},
             }
         )
         for repeat in range(plan.repeats)
