@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from cytoforge.core.errors import DataError
-from cytoforge.evaluation.ledger import Entry, Held, check_unseen, content_hashes
+from cytoforge.data.cache import open_cache
+from cytoforge.data.folder import open_cells
+from cytoforge.data.transform import Preparation
+from cytoforge.evaluation.ledger import Entry, Held, Shown, check_unseen, content_hashes, write_shown
 
 IMAGES = np.random.default_rng(0).integers(0, 255, (6, 8, 8, 3), np.uint8)
 HASHES = content_hashes(IMAGES)
@@ -32,3 +37,16 @@ def test_a_test_cell_under_another_name_and_group_is_found() -> None:
 def test_a_sibling_of_a_test_cell_is_found() -> None:
     with pytest.raises(DataError, match=r"cells of 1 test groups of repeat 1 \(first group: c\)"):
         check_unseen([entry(slice(4, 6), ("c", "d"), 1)], HELD)
+
+
+def test_what_a_training_read_is_written_and_added_to(tiny_cells: Path, tmp_path: Path) -> None:
+    cells = open_cache(open_cells(tiny_cells), Preparation(resolution=32))
+    every = content_hashes(cells.images)
+    first, last = cells.select(cells.names[:50]), cells.select(cells.names[40:])
+    write_shown(tmp_path, first, None)
+    assert Shown.load(tmp_path) == Shown(train=tuple(sorted(every[:50])))
+    write_shown(tmp_path, last, cells.select(cells.names[:2]))
+    assert Shown.load(tmp_path) == Shown(train=tuple(sorted(every)), val=tuple(sorted(every[:2])))
+    Shown.path(tmp_path).write_text('{"train": 3}')
+    with pytest.raises(DataError, match="does not say what this training read"):
+        Shown.load(tmp_path)

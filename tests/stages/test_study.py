@@ -7,7 +7,7 @@ import shlex
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,9 @@ import cytoforge.stages.study
 from cytoforge.cli.main import run
 from cytoforge.core.errors import CheckpointError, ConfigError, DataError, TrainingError
 from cytoforge.core.files import read_json, write_json
+from cytoforge.data.cache import CachedCells
 from cytoforge.data.split import Split
+from cytoforge.evaluation.ledger import Shown
 from cytoforge.evaluation.regimes import QUESTIONS, REGIMES
 from cytoforge.exports.checklist import read_study
 from cytoforge.report.study import visible
@@ -353,16 +355,70 @@ def test_what_is_no_study_is_refused(tmp_path: Path, content: dict, words: str) 
         read_study(tmp_path / "study.json")
 
 
-def test_a_planted_test_cell_makes_the_study_fail(finished: Path, tiny_cells: Path, tmp_path: Path) -> None:
-    """One test cell added to what a generator's run says it was trained on."""
-    out = copied(finished, tmp_path)
-    path = next(out.glob("jobs/*/run/split.json"))
-    shown, repeat = Split.load(path), read_json(path.parents[1] / "parameters.json")["repeat"]
+def select_everything(cells: CachedCells, _names: Iterable[str]) -> CachedCells:
+    """A selection that ignores the split."""
+    return cells
+
+
+@pytest.mark.parametrize("settings", [{}, {"fit": "pad"}], ids=["the study's pixels", "others"])
+def test_a_generator_that_trains_on_test_cells_makes_the_study_fail(
+    tiny_cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict
+) -> None:
+    """Its split.json names training cells alone; its loop gets all cells."""
+    monkeypatch.setattr(CachedCells, "select", select_everything)
+    own = {**TINY, "cvae": {**TINY["cvae"], **settings}}
+    plan = PLAN.model_copy(update={"real": (None,), "regimes": ("orig", "prop"), "settings": own})
+    with pytest.raises(
+        DataError, match=r"leak: the generator in .* 40 test cells and cells of 10 test groups"
+    ):
+        study(tiny_cells, tmp_path, plan, group=PHOTO)
+    assert not (tmp_path / "study.json").exists()
+    (path, *_) = sorted(tmp_path.glob("jobs/*/run/split.json"))
+    assert len(Split.load(path).names("train")) == 40
+
+
+def test_a_generator_is_compared_with_what_it_read(finished: Path, tiny_cells: Path) -> None:
     place = study_jobs.Place(str(tiny_cells), str(finished), group=PHOTO)
     material = study_jobs.open_material(place, 32)
-    fold = study_jobs.outer_fold(place, 32, 2, 0, repeat)
-    planted = material.cached.names[fold.test[0]]
-    shown.model_copy(update={"parts": {**shown.parts, planted: "train"}}).save(path)
+    for path in finished.glob("jobs/*/run/shown.json"):
+        names = Split.load(path.with_name("split.json")).names("train")
+        own = tuple(sorted(material.hashes[row] for row in material.rows_of(names)))
+        assert Shown.load(path.parent) == Shown(train=own)
+    assert read_json(finished / "ledger.json")["by_split"] == 0
+
+
+def planted_in(out: Path, finished: Path, tiny_cells: Path) -> tuple[Path, str, str]:
+    """The run of a generator, and name and content of a cell that it is tested with."""
+    run = next(out.glob("jobs/*/run"))
+    place = study_jobs.Place(str(tiny_cells), str(finished), group=PHOTO)
+    material = study_jobs.open_material(place, 32)
+    fold = study_jobs.outer_fold(place, 32, 2, 0, read_json(run.parent / "parameters.json")["repeat"])
+    return run, material.cached.names[fold.test[0]], material.hashes[fold.test[0]]
+
+
+def test_a_planted_test_cell_makes_the_study_fail(finished: Path, tiny_cells: Path, tmp_path: Path) -> None:
+    """A test cell added to what a finished generator says it was measured with, then a strange picture."""
+    out = copied(finished, tmp_path)
+    run, _, digest = planted_in(out, finished, tiny_cells)
+    shown = read_json(Shown.path(run))
+    write_json(Shown.path(run), {**shown, "val": [digest]})
+    with pytest.raises(DataError, match=r"leak: the generator in .* 1 test cells and cells of 1 test groups"):
+        study(tiny_cells, out, PLAN, group=PHOTO)
+    write_json(Shown.path(run), {**shown, "val": ["0" * 32]})
+    with pytest.raises(DataError, match="1 pictures that are no cells of"):
+        study(tiny_cells, out, PLAN, group=PHOTO)
+
+
+def test_a_generator_of_an_earlier_version_is_compared_by_its_split(
+    finished: Path, tiny_cells: Path, tmp_path: Path
+) -> None:
+    out = copied(finished, tmp_path)
+    run, planted, _ = planted_in(out, finished, tiny_cells)
+    Shown.path(run).unlink()
+    content = study(tiny_cells, out, PLAN, group=PHOTO)
+    assert [text for text in content["remarks"] if text.startswith("1 generator was trained by an earlier")]
+    said = Split.load(run / "split.json")
+    said.model_copy(update={"parts": {**said.parts, planted: "train"}}).save(run / "split.json")
     with pytest.raises(DataError, match=r"leak: the generator in .* 1 test cells and cells of 1 test groups"):
         study(tiny_cells, out, PLAN, group=PHOTO)
 

@@ -6,6 +6,7 @@ from cytoforge.core.checkpoint import load_checkpoint
 from cytoforge.core.errors import CheckpointError, ConfigError, DataError
 from cytoforge.core.run import Run
 from cytoforge.data.split import Split
+from cytoforge.evaluation.ledger import Shown
 from cytoforge.stages.train import plan, train
 
 SMALL = {
@@ -33,6 +34,9 @@ def test_a_folder_becomes_a_run_and_goes_on(tiny_cells, tmp_path):
     split = Split.load(run.split_path)
     assert split.sha256 == run.config["split_sha256"]
     assert len(set(split.groups.values())) == 20
+    shown = Shown.load(run.path)
+    assert (len(shown.train), len(shown.val)) == (len(split.names("train")), len(split.names("val")))
+    assert not set(shown.train) & set(shown.val)
     measured = [record for record in run.read_log() if record["kind"] == "measure"]
     assert measured[-1]["kid"] > 0
     again = go(tiny_cells, run.path, 128, group=r"(\w+/\d+)_", extractor="efficientnet-lite0", resume=True)

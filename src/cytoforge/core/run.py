@@ -3,6 +3,7 @@
 ```
 run/config.json        what was asked for; enough to rebuild the method
     split.json         which cell is in which part
+    shown.json         which cells were read, by content, see evaluation.ledger
     log.jsonl          one JSON object a line: {"kind": "losses" | "measure" | "event", "seen": ..., ...}
     samples/           pictures of fixed seeds while training
     checkpoints/       see core.checkpoint

@@ -29,7 +29,7 @@ from cytoforge.core.progress import progress
 from cytoforge.core.table import csv_text
 from cytoforge.data.folder import open_cells
 from cytoforge.data.split import Split, check_groups_and_masks, check_split
-from cytoforge.evaluation.ledger import check_unseen
+from cytoforge.evaluation.ledger import Shown, check_unseen
 from cytoforge.evaluation.regimes import questions_of
 from cytoforge.evaluation.utility import rule
 from cytoforge.report.study import build_study
@@ -179,9 +179,11 @@ def _ledger(
         material.held(repeat, outer_fold(place, plan.resolution, plan.folds, plan.seed, repeat))
         for repeat in range(plan.repeats)
     ]
+    runs = {place.jobs / job.key / "run" for job in generators.values()}
     keys = {job.key for job in (*sets.values(), *(trial.job for trial in trials))}
     entries = [
-        trained_entry(place.jobs / job.key, material, repeat) for (repeat, _, _), job in generators.items()
+        trained_entry(place.jobs / job.key, material, place, repeat)
+        for (repeat, _, _), job in generators.items()
     ]
     with progress("ledger", len(keys)) as advance:
         for key in sorted(keys):
@@ -192,6 +194,7 @@ def _ledger(
     return {
         "clean": True,
         "checked": counts,
+        "by_split": sum(not Shown.path(run).is_file() for run in runs),
         "tests": [
             {"repeat": part.repeat, "cells": _digest(part.cells), "groups": len(part.groups)} for part in held
         ],

@@ -1,7 +1,8 @@
 """The work of a utility study: train a generator, draw and select its cells, train a classifier and test it.
 
 Each function is one job: it derives which cells it may see from its parameters, says in `seen.json` which
-it was shown, by content, and stops where a test cell is among them.
+it was shown, by content, and stops where a test cell is among them. What a generator was shown is what its
+training read, not what its split says.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytoforge.core.errors import CheckpointError, TrainingError
+from cytoforge.core.errors import CheckpointError, DataError, TrainingError
 from cytoforge.core.files import read_json, write_json
 from cytoforge.core.randomness import derive
 from cytoforge.core.run import Run
@@ -30,7 +31,7 @@ from cytoforge.evaluation.classification import class_rates
 from cytoforge.evaluation.classifiers import Fitted, fit
 from cytoforge.evaluation.comparison import FeatureSet
 from cytoforge.evaluation.features import Extractor, extract, open_extractor
-from cytoforge.evaluation.ledger import Entry, Held, check_unseen, content_hashes
+from cytoforge.evaluation.ledger import Entry, Held, Shown, check_unseen, content_hashes
 from cytoforge.evaluation.recipes import Recipe
 from cytoforge.evaluation.regimes import Regime, draw_cells, draw_synthetic
 from cytoforge.evaluation.selection import class_rejections, obstacle, region_rejections
@@ -176,7 +177,7 @@ def train_generator(parameters: Parameters, folder: Path, place: Place) -> dict[
         )
     except TrainingError as error:
         stopped = str(error)
-    _show(_trained_on(material, folder, parameters, "generator"), folder, material, fold)
+    _show(trained_entry(folder, material, place, parameters["repeat"]), folder, material, fold)
     last = [record for record in Run.open(folder / "run").read_log() if record["kind"] == "losses"][-1:]
     return {
         "cells": len(rows),
@@ -199,8 +200,8 @@ def draw_set(parameters: Parameters, folder: Path, place: Place) -> dict[str, An
     start = time.monotonic()
     material, fold = _open(parameters, place)
     origin = place.jobs / parameters["trained"]
-    entry = _trained_on(material, origin, parameters, "selection").model_copy(update={"job": folder.name})
-    _show(entry, folder, material, fold)
+    learned = material.rows_of(tuple(Split.load(Run.open(origin / "run").split_path).parts))
+    _show(material.entry(folder, "selection", parameters["repeat"], learned), folder, material, fold)
     try:
         generate(origin / "run", folder / "set", per_class=parameters["per_class"], checkpoint="newest")
     except CheckpointError as error:
@@ -209,7 +210,7 @@ def draw_set(parameters: Parameters, folder: Path, place: Place) -> dict[str, An
     kept = np.ones(len(labels), bool)
     rows = real_rows(material, fold, parameters)
     if parameters["select"] and obstacle_to_selection(material, rows) is None:
-        kept = _selected(material, origin, pixels, labels, parameters)
+        kept = _selected(material, learned, pixels, labels, parameters)
     emptied = sorted(set(labels.tolist()) - set(labels[kept].tolist()))
     write_json(folder / "kept.json", np.flatnonzero(kept | np.isin(labels, emptied)).tolist())
     return {
@@ -293,9 +294,43 @@ def read_entry(folder: Path) -> Entry:
     return Entry.model_validate(read_json(folder / SEEN))
 
 
-def trained_entry(folder: Path, material: Material, repeat: int) -> Entry:
-    """What the run of a generator was trained on, from its own split.json, as it is on disk now."""
-    return _trained_on(material, folder, {"repeat": repeat}, "generator")
+def trained_entry(folder: Path, material: Material, place: Place, repeat: int) -> Entry:
+    """What the training of a generator read, from its own shown.json, as it is on disk now.
+
+    Runs of the first versions have none: there the cells of their split.json count.
+
+    Raises:
+        DataError: it read something that is no cell of the study.
+    """
+    run = Run.open(folder / "run")
+    if not Shown.path(run.path).is_file():
+        rows = material.rows_of(tuple(Split.load(run.split_path).parts))
+        return material.entry(folder, "generator", repeat, rows)
+    shown = Shown.load(run.path)
+    digests = {*shown.train, *shown.val}
+    names, hashes = _content(material, place, Preparation.model_validate(run.config["preparation"]))
+    if strange := digests - set(hashes):
+        raise DataError(
+            f"leak: the generator in {folder.name} was shown {len(strange)} pictures that are no cells of "
+            f"{place.data}. Delete that folder and run the study again."
+        )
+    read = tuple(name for name, digest in zip(names, hashes, strict=True) if digest in digests)
+    return material.entry(folder, "generator", repeat, material.rows_of(read))
+
+
+def _content(
+    material: Material, place: Place, preparation: Preparation
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names and content hashes of all cells as a generator prepares them."""
+    if preparation == material.cached.preparation:
+        return material.cached.names, material.hashes
+    return _prepared_content(place, preparation)
+
+
+@lru_cache(maxsize=4)
+def _prepared_content(place: Place, preparation: Preparation) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    cached = open_cache(open_cells(Path(place.data), place.layout, place.group), preparation)
+    return cached.names, content_hashes(cached.images)
 
 
 def _open(parameters: Parameters, place: Place) -> tuple[Material, Fold]:
@@ -306,12 +341,6 @@ def _open(parameters: Parameters, place: Place) -> tuple[Material, Fold]:
     return material, fold
 
 
-def _trained_on(material: Material, folder: Path, parameters: Parameters, role: str) -> Entry:
-    """Every cell in any part of a generator's run counts: it was trained or measured with it."""
-    parts = Split.load(Run.open(folder / "run").split_path).parts
-    return material.entry(folder, role, parameters["repeat"], material.rows_of(tuple(parts)))
-
-
 def _show(entry: Entry, folder: Path, material: Material, fold: Fold) -> None:
     """Write down what a job is shown, and stop where a test cell is among it."""
     write_json(folder / SEEN, entry.model_dump(mode="json"))
@@ -320,13 +349,12 @@ def _show(entry: Entry, folder: Path, material: Material, fold: Fold) -> None:
 
 def _selected(
     material: Material,
-    origin: Path,
+    rows: NDArray[np.int64],
     pixels: NDArray[np.uint8],
     labels: NDArray[np.int64],
     parameters: Parameters,
 ) -> NDArray[np.bool_]:
-    """Which drawn cells the rules "class" and "region" keep: (M,)."""
-    rows = material.rows_of(tuple(Split.load(Run.open(origin / "run").split_path).parts))
+    """Which drawn cells the rules "class" and "region", calibrated on real `rows`, keep: (M,)."""
     network = _extractor(parameters["extractor"])
     side, known = material.cached.shape.resolution, tuple(material.groups[row] for row in rows)
     real = extract(np.asarray(material.cached.read(rows)), network, cache_directory())

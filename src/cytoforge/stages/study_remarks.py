@@ -20,6 +20,7 @@ def remarks(content: Row) -> list[str]:
         *_selections(content),
         *_emptied(content["generators"]),
         *_shortfalls(content["regimes"]),
+        *_unrecorded(content.get("ledger", {}).get("by_split", 0)),
     ]
 
 
@@ -65,6 +66,16 @@ def _shortfalls(regimes: Sequence[Row]) -> list[str]:
     return [
         f"{cell}: {100 * share:.1f} % fewer synthetic cells than the ratio asks for; selection kept too few."
         for cell, share in short.items()
+    ]
+
+
+def _unrecorded(generators: int) -> list[str]:
+    """Runs without shown.json."""
+    if not generators:
+        return []
+    return [
+        f"{generators} generator{'s were' if generators > 1 else ' was'} trained by an earlier version that "
+        "did not write down what it read: there the ledger goes by split.json."
     ]
 
 

@@ -73,7 +73,10 @@ def content_of(
         ],
         "selection": _selection(plan, material, place, done),
         "steps": {name: classifier_recipe(plan, name).steps for name in plan.classifiers},
-        "ledger": {"clean": ledger["clean"], "checked": ledger["checked"], "tests": len(ledger["tests"])},
+        "ledger": {
+            **{name: ledger[name] for name in ("clean", "checked", "by_split")},
+            "tests": len(ledger["tests"]),
+        },
     }
     places = [place.jobs / key for results in (done.trained, done.drawn, done.judged) for key in results]
     mixed = mixture(places)

@@ -25,6 +25,7 @@ from cytoforge.data.folder import CellSet, open_cells
 from cytoforge.data.split import Split, check_split, keep_parts, require_trainable, trained_on
 from cytoforge.data.transform import Preparation
 from cytoforge.evaluation.features import fair_extractor, open_extractor
+from cytoforge.evaluation.ledger import write_shown
 from cytoforge.evaluation.monitor import Monitor
 from cytoforge.methods.catalogue import method_type
 from cytoforge.stages.split import split as split_folder
@@ -178,9 +179,12 @@ def train(
     parts = Split.load(folder.split_path)
     cached = open_cache(cells, chosen.preparation)
     opponent = chosen.method.opponent(chosen.settings)
-    measure = _measure(cached, parts, extractor, opponent) if fabric.is_global_zero else None
+    held = _held_back(cached, parts, extractor) if fabric.is_global_zero else None
+    measure = None if held is None else _measure(held, extractor, opponent)
     shown = cached.select(parts.names("train"))
     shown = shown.with_masks() if _uses_masks(chosen) else shown.without_masks()
+    if fabric.is_global_zero:
+        write_shown(folder.path, shown, held)
     going_on = resume and any(folder.checkpoints.glob("[0-9]*"))
     if base is not None and not going_on:
         _load(model, chosen, cells.classes, base)
@@ -347,12 +351,14 @@ def _config(asked: _Asked, split: Split) -> dict[str, Any]:
     }
 
 
-def _measure(
-    cached: CachedCells, split: Split, extractor: str | None, opponent: str | None
-) -> Measure | None:
-    """The curve's numbers against cells held back for it; None where there are too few."""
+def _held_back(cached: CachedCells, split: Split, extractor: str | None) -> CachedCells | None:
+    """The cells held back for the curve; None where none is wanted or there are too few."""
     if extractor == "" or len(split.names("val")) < 2 * len(cached.shape.classes):
         return None
-    held = cached.select(split.names("val"))
+    return cached.select(split.names("val"))
+
+
+def _measure(held: CachedCells, extractor: str | None, opponent: str | None) -> Measure:
+    """The curve's numbers against cells held back for it."""
     network = fair_extractor(opponent) if extractor is None else open_extractor(extractor)
     return Monitor(held.images, held.labels, network, opponent)
