@@ -222,6 +222,12 @@ class TestSet:
         assert read_manifest(tmp_path / "set").header.threads == before
         assert verify(tmp_path / "set") == []
 
+    def test_half_a_file_of_a_killed_call_is_no_obstacle(self, run: Run, tmp_path: Path) -> None:
+        (tmp_path / "set").mkdir()
+        (tmp_path / "set" / f".{MANIFEST}.x1").write_text("{")
+        assert generate(run, tmp_path / "set", WANTED[:2]).made == 2
+        assert verify(tmp_path / "set") == []
+
     def test_a_moved_run_may_go_on(self, run: Run, tmp_path: Path) -> None:
         generate(run, tmp_path / "set", WANTED[:2])
         moved = run.path.rename(tmp_path / "moved run")
@@ -248,13 +254,13 @@ class TestRefuses:
     def test_a_foreign_folder(self, run: Run, tmp_path: Path) -> None:
         (tmp_path / "thesis").mkdir()
         (tmp_path / "thesis" / "chapter.txt").write_text("years of work")
-        with pytest.raises(ConfigError, match=r"not empty.*new or empty"):
+        with pytest.raises(ConfigError, match=r"not an empty folder.*new or empty"):
             generate(run, tmp_path / "thesis", WANTED)
         assert contents(tmp_path / "thesis") == {"chapter.txt": b"years of work"}
 
     def test_a_file(self, run: Run, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("x")
-        with pytest.raises(ConfigError, match="not empty"):
+        with pytest.raises(ConfigError, match="not an empty folder"):
             generate(run, tmp_path / "file", WANTED)
 
     def test_a_set_of_another_generator(self, make_run: Callable[..., Run], run: Run, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,34 @@ def test_it_goes_on_where_it_was(tmp_path: Path, steps: list[str]) -> None:
     assert done.skipped == ("phantom",)
     assert demo(out, DemoSettings(), quiet).skipped == ("phantom", "train", "evaluate")
     assert len(steps) == 4
+
+
+def test_a_training_that_was_killed_while_it_began_is_begun_again(
+    tmp_path: Path, tiny_cells: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between split.json and config.json."""
+    settings = DemoSettings(resolution=32, images=8)
+    shutil.copytree(tiny_cells, tmp_path / "phantom")
+    stage._split(tmp_path, settings)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for place, left in (
+        ("core.run.write_json", {"split.json"}),
+        ("stages.train.open_cache", {"config.json"}),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"cytoforge.{place}", killed)
+            with pytest.raises(KeyboardInterrupt):
+                stage._train(tmp_path, settings)
+        assert left <= {path.name for path in (tmp_path / "run").iterdir()}
+
+
+def test_what_a_killed_call_left_of_a_file_is_no_obstacle(tmp_path: Path, steps: list[str]) -> None:
+    steps.append("train")
+    (tmp_path / ".demo.json.x1").write_text("{")
+    assert set(demo(tmp_path, DemoSettings(), quiet).seconds) == {"phantom", "train", "evaluate"}
 
 
 def test_other_settings_or_a_foreign_folder_are_refused(tmp_path: Path, steps: list[str]) -> None:

@@ -22,7 +22,7 @@ from cytoforge.core.files import sha256_bytes, write_atomic
 from cytoforge.core.jobs import Job, run_jobs
 from cytoforge.core.png import encode_png
 from cytoforge.core.progress import progress
-from cytoforge.core.run import Run
+from cytoforge.core.run import Run, require_empty
 from cytoforge.data.transform import Preparation
 from cytoforge.sampling.companions import companions
 from cytoforge.sampling.conditions import Conditions, open_edges, open_masks
@@ -215,10 +215,9 @@ def _check_wanted(wanted: Sequence[tuple[str, int]], truncation: float, header: 
 
 def _earlier(out: Path, header: Header) -> Manifest:
     """What the same generator left in `out`; its header is kept, but for the place of the run."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return Manifest(header, ())
     if not (out / MANIFEST).is_file():
-        raise ConfigError(f"{out} is not empty and is not a synthetic set. Give --out a new or empty folder.")
+        require_empty(out, advice="It is no synthetic set either. Give --out a new or empty folder.")
+        return Manifest(header, ())
     before = read_manifest(out)
     movable = {"run": "", "threads": 0}
     old, new = (item.model_dump() | movable for item in (before.header, header))

@@ -21,6 +21,7 @@ from pydantic import Field
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.files import read_json, write_json
 from cytoforge.core.record import Record
+from cytoforge.core.run import ANOTHER_OUT, require_empty
 from cytoforge.core.settings import checked
 
 
@@ -83,8 +84,7 @@ def _open(out: Path, settings: DemoSettings) -> dict[str, float]:
     """Finished steps of an earlier call, in seconds."""
     state_path = out / "demo.json"
     if not state_path.is_file():
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise ConfigError(f"{out} holds something that is no demonstration; choose another --out.")
+        require_empty(out, advice=f"It holds no demonstration. {ANOTHER_OUT}")
         _remember(out, settings, {})
         return {}
     state: dict[str, Any] = read_json(state_path)
@@ -130,7 +130,7 @@ def _train(out: Path, settings: DemoSettings) -> None:
         seed=settings.seed,
         preset="cpu",
         settings=_CURVE,
-        resume=(out / "run" / "config.json").is_file(),
+        resume=True,
         split=out / "split.json",
     )
 
