@@ -1,4 +1,4 @@
-"""Finished reports of classifiers become docs/results/classification.md (PAGE) with confusion matrices.
+"""Finished reports of classifiers become docs/results/classification.md (PAGE) with their pictures.
 
     python benchmarks/classification.py PAGE OUT [OUT ...] --machine "one core of ..." [--notes NOTES]
 
@@ -16,6 +16,8 @@ from cytoforge.core.files import read_json, write_atomic
 from cytoforge.evaluation.recipes import RECIPES
 from cytoforge.report.classify import Judged, Protocol, interval, sentence
 
+PICTURES = {"confusion": "Confusion matrices", "roc": "ROC curves", "curves": "Learning curves"}
+
 INTRODUCTION = """# Classifiers, by random and by grouped folds
 
 Every cell is tested once by folds that divide cells at random and once by folds that keep together what
@@ -30,10 +32,11 @@ the same two divisions.
 
 
 def chapter(folder: Path, page: Path) -> list[str]:
-    """All numbers of one classifier on one data set; its confusion matrices are copied beside the page."""
+    """All numbers of one classifier on one data set; its pictures are copied beside the page."""
     judged = Judged.model_validate(read_json(folder / "classify.json"))
-    picture = f"{page.stem}-{folder.name}-confusion.png"
-    shutil.copyfile(folder / "confusion.png", page.parent / picture)
+    pictures = {name: f"{page.stem}-{folder.name}-{name}.png" for name in PICTURES}
+    for name, picture in pictures.items():
+        shutil.copyfile(folder / f"{name}.png", page.parent / picture)
     lines = [
         f"## {judged.data}: {judged.recipe}{_changed(judged)}",
         "",
@@ -64,7 +67,21 @@ def chapter(folder: Path, page: Path) -> list[str]:
             for other in judged.published
         ]
         lines += [""]
-    return [*lines, f"![Confusion matrices of {judged.recipe} on {judged.data}]({picture})", ""]
+    lines += [*_classes(judged.grouped), ""]
+    own = f"of {judged.recipe} on {judged.data}"
+    return [*lines, *(f"![{PICTURES[name]} {own}]({picture})\n" for name, picture in pictures.items())]
+
+
+def _classes(protocol: Protocol) -> list[str]:
+    """Each class where photos are kept together."""
+    lines = [
+        "| class, photos kept together | precision | recall | F1 | AUC | cells |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, found in protocol.scores.classes.items():
+        shown = map(interval, (found.precision, found.recall, found.f1, found.auc))
+        lines.append(f"| {' | '.join([name, *shown, str(found.support)])} |")
+    return lines
 
 
 def _settings(judged: Judged) -> list[str]:

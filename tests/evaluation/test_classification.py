@@ -6,7 +6,7 @@ from sklearn import metrics
 
 from cytoforge.core.errors import DataError
 from cytoforge.data.folds import Fold
-from cytoforge.evaluation.classification import _auc, score
+from cytoforge.evaluation.classification import _auc, roc, roc_band, score
 from cytoforge.evaluation.leakage import leak_inflation, with_sibling
 
 RNG = np.random.default_rng(0)
@@ -61,6 +61,25 @@ def test_a_class_without_images_is_left_out() -> None:
     assert set(found.classes) == {"a", "b"}
     assert found.balanced_accuracy.value == pytest.approx(0.75)
     assert found.confusion == ((1, 0, 0), (0, 1, 1), (0, 0, 0))
+
+
+def test_the_band_of_a_roc_curve_holds_it_and_is_wider_where_photos_differ() -> None:
+    rng = np.random.default_rng(0)
+    labels, photos = np.arange(600) % 2 == 0, np.arange(600) // 30
+    values = np.round(labels + rng.normal(0, 1, 600) + rng.normal(0, 1, 20)[photos] * labels, 1)
+    grid, low, high = roc_band(labels, values, [str(row) for row in range(600)])
+    _, below, above = roc_band(labels, values, [str(photo) for photo in photos])
+    hits = np.interp(grid, *roc(labels, values))
+    assert (low <= hits).all()
+    assert (hits <= high).all()
+    assert np.mean(above - below) > 1.5 * np.mean(high - low)
+
+
+def test_the_band_of_one_photo_is_the_curve_itself() -> None:
+    labels, values = np.array([True, False, True, False]), np.array([0.9, 0.8, 0.8, 0.1])
+    grid, low, high = roc_band(labels, values, ["a"] * 4, repeats=5)
+    np.testing.assert_allclose(low, np.interp(grid, [0, 0, 0.5, 1], [0, 0.5, 1, 1]))
+    np.testing.assert_allclose(low, high)
 
 
 def test_what_cannot_be_scored() -> None:

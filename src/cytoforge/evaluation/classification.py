@@ -174,6 +174,41 @@ def roc(labels: NDArray[np.bool_], values: NDArray[np.floating]) -> tuple[Floats
     return np.asarray(alarms, np.float64), np.asarray(hits, np.float64)
 
 
+def roc_band(
+    labels: NDArray[np.bool_],
+    values: NDArray[np.floating],
+    groups: Sequence[str],
+    *,
+    seed: int = 0,
+    level: float = 0.95,
+    repeats: int = 500,
+) -> tuple[Floats, Floats, Floats]:
+    """Where the ROC curve lies in bootstrap samples of whole groups, at each share of false alarms by itself.
+
+    Args:
+        labels: (N,) whether each image is of the class.
+        values: (N,) high for the class.
+        groups: (N,) photo or patient of each.
+        seed: of the bootstrap.
+        level: coverage at each share of false alarms.
+        repeats: bootstrap samples.
+
+    Returns:
+        False alarms (101,) from 0 to 1, lower and upper end of the hits (101,) there.
+    """
+    code = np.unique(np.asarray(groups), return_inverse=True)[1]
+    order = np.argsort(-values, kind="stable")
+    last = np.append(np.diff(values[order]) != 0, True)  # of the images with equal values
+    grid = np.linspace(0, 1, 101)
+    hits = []
+    for weights in _draws(int(code.max()) + 1, repeats, seed)[:, code[order]]:
+        right, wrong = np.cumsum(weights * labels[order]), np.cumsum(weights * ~labels[order])
+        if right[-1] and wrong[-1]:
+            hits.append(np.interp(grid, wrong[last] / wrong[-1], right[last] / right[-1]))
+    low, high = np.quantile(hits, [0.5 - level / 2, 0.5 + level / 2], axis=0)
+    return grid, low, high
+
+
 def _check(
     labels: NDArray[np.int64],
     probabilities: NDArray[np.floating],

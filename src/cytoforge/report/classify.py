@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cytoforge.core.files import write_atomic
 from cytoforge.core.record import Record
-from cytoforge.evaluation.classification import Estimate, Scores, roc
+from cytoforge.evaluation.classification import Estimate, Scores, roc, roc_band
 from cytoforge.evaluation.published import Published
 from cytoforge.report.pages import render
 from cytoforge.report.plots import EOSIN, HEMATOXYLIN, PLOT_STYLE, SOFT, plain, png, svg
@@ -145,6 +145,7 @@ def build_classify(
     out: Path,
     judged: Judged,
     labels: NDArray[np.int64],
+    groups: Sequence[str],
     probabilities: Mapping[str, NDArray[np.float64]],
 ) -> None:
     """Write classify.html and the pictures curves.png, confusion.png and roc.png.
@@ -153,6 +154,7 @@ def build_classify(
         out: folder.
         judged: all numbers.
         labels: (N,) true classes.
+        groups: (N,) photo, slide or patient of each cell.
         probabilities: "random" and "grouped" -> (N, K).
     """
     protocols = (judged.random, judged.grouped)
@@ -160,7 +162,7 @@ def build_classify(
     figures = {
         **trained,
         "confusion": _confusion_figure(protocols),
-        "roc": _roc_figure(protocols, labels, probabilities),
+        "roc": _roc_figure(protocols, labels, groups, probabilities, judged.seed),
     }
     for name, figure in figures.items():
         write_atomic(out / f"{name}.png", png(figure))
@@ -320,20 +322,26 @@ def _draw_confusion(axes: Axes, protocol: Protocol) -> None:
 
 
 def _roc_figure(
-    protocols: Sequence[Protocol], labels: NDArray[np.int64], probabilities: Mapping[str, NDArray[np.float64]]
+    protocols: Sequence[Protocol],
+    labels: NDArray[np.int64],
+    groups: Sequence[str],
+    probabilities: Mapping[str, NDArray[np.float64]],
+    seed: int,
 ) -> Figure:
-    """One-vs-rest curves of every class."""
+    """One-vs-rest curves of every class, with a band over groups drawn anew."""
     with mpl.rc_context(PLOT_STYLE):
         figure = Figure(figsize=(10, 4.4), layout="constrained")
         for axes, protocol in zip(figure.subplots(1, 2), protocols, strict=True):
             for index, (name, found) in enumerate(protocol.scores.classes.items()):
                 place = protocol.scores.labels.index(name)
-                alarms, hits = roc(labels == place, probabilities[protocol.name][:, place])
+                own = labels == place, probabilities[protocol.name][:, place]
+                alarms, hits = roc(*own)
                 colour = _COLOURS[index % len(_COLOURS)]
                 label = (
                     f"{plain(name)}: area {found.auc.value:.3f} ({found.auc.low:.3f} to {found.auc.high:.3f})"
                 )
                 axes.plot(alarms, hits, color=colour, linewidth=1.4, label=label)
+                axes.fill_between(*roc_band(*own, groups, seed=seed), color=colour, alpha=0.15, linewidth=0)
             axes.set_xlim(-0.01, 1)
             axes.set_ylim(0, 1.01)
             axes.set_xlabel("false alarms")

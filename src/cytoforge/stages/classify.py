@@ -195,7 +195,7 @@ def report(
     )
     write_json(out / "classify.json", judged.model_dump(mode="json"))
     write_atomic(out / "predictions.csv", _table(cached, groups, probabilities))
-    build_classify(out, judged, cached.labels, probabilities)
+    build_classify(out, judged, cached.labels, groups, probabilities)
     return judged
 
 
