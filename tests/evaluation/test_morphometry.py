@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import ks_2samp
 
 from cytoforge.core.errors import DataError
 from cytoforge.data.phantom import simulate
@@ -38,6 +39,28 @@ def test_equal_distributions_do_not_differ_and_a_shifted_one_does() -> None:
     assert rows["nc_ratio"].floor is not None
     assert rows["nc_ratio"].floor < 0.3
     assert sum(row.differs for row in rows.values()) <= 3
+
+
+def test_a_difference_needs_the_test_and_the_floor() -> None:
+    """Kolmogorov-Smirnov by scipy; Benjamini-Hochberg: min over ranks r' >= r of p_(r') * 51 / r'."""
+    holdout, fake = cells(150, seed=2), cells(150, seed=3)
+    fake.table[:, 0] += 1
+    fake.table[:, 1] += 0.3
+    found = compare_measurements(holdout, fake, cells(400, seed=1), ["a"], "given")
+    assert found is not None
+    rows = found.classes["a"]
+    tests = [ks_2samp(holdout.table[:, place], fake.table[:, place]) for place in range(len(NAMES))]
+    raw = [test.pvalue for test in tests]
+    for name, test in zip(NAMES, tests, strict=True):
+        above = [p for p in raw if p >= test.pvalue]
+        adjusted = min(1, *(p * len(NAMES) / sum(each <= p for each in raw) for p in above))
+        assert rows[name].ks == pytest.approx(test.statistic)
+        assert rows[name].p_value == pytest.approx(adjusted)
+    assert rows[NAMES[0]].differs
+    far = {name for name, row in rows.items() if row.wasserstein > row.floor_high}
+    rejected = {name for name, row in rows.items() if row.p_value < 0.05}
+    assert {name for name, row in rows.items() if row.differs} == far & rejected
+    assert far - rejected
 
 
 def test_the_distance_of_shifted_numbers_is_the_shift() -> None:
