@@ -30,6 +30,7 @@ ONES = torch.ones(4)
         (non_saturating_generator, 0.3133),
         (minimax_discriminator, 1.6265),
         (hinge_discriminator, 2.0),
+        (FAMILIES["hinge"][1], -1.0),
         (wasserstein_generator, -1.0),
         (wasserstein_critic, 0.0),
         (relativistic_discriminator, math.log(2)),
