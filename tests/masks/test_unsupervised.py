@@ -32,9 +32,9 @@ def agreement(cells: list[PhantomCell]) -> tuple[list[float], list[float]]:
 
 
 def test_most_nuclei_of_simulated_cells_are_found() -> None:
-    nuclear, whole = agreement([simulate(label, seed, 64) for label in CLASSES for seed in (500, 501)])
-    assert np.median(nuclear) >= 0.80
-    assert np.median(whole) >= 0.85
+    nuclear, whole = agreement([simulate(label, seed, 64) for label in CLASSES for seed in range(500, 508)])
+    assert np.mean(nuclear) >= 0.80
+    assert np.mean(whole) >= 0.85
 
 
 @pytest.mark.slow
