@@ -49,6 +49,7 @@ def run(tmp_path: Path) -> Path:
         "method": "wgan-gp",
         "settings": {"note": EVIL},
         "data": {"root": "/home/secret"},
+        "base": "/home/secret/first run",
         "classes": [],
     }
     folder = Run.create(tmp_path / "run", config)
@@ -268,7 +269,9 @@ def test_leaves_real_cells_out_on_request(synthetic: Path) -> None:
 
 
 def test_does_not_tell_where_the_data_lie(synthetic: Path, run: Path) -> None:
-    assert "/home/secret" not in built(synthetic, run)
+    page = built(synthetic, run)
+    assert "/home/secret" not in page
+    assert ">first run<" in page
 
 
 def test_shows_alarms_of_the_training(synthetic: Path, run: Path) -> None:

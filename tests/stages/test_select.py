@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 
 from cytoforge.core.errors import ConfigError, DataError
 from cytoforge.core.files import sha256_bytes
-from cytoforge.core.png import encode_png
+from cytoforge.core.png import decode_png, encode_png
 from cytoforge.data.folder import open_cells
 from cytoforge.data.split import Split, split_cells
 from cytoforge.evaluation.features import Extractor
@@ -26,6 +26,7 @@ from cytoforge.sampling.provenance import (
     class_folders,
     image_file,
     image_marks,
+    mask_file,
     read_manifest,
     set_marks,
     verify,
@@ -170,6 +171,23 @@ def test_without_its_run_a_set_keeps_its_card(data, made, tmp_path) -> None:
     assert text.startswith("# All 60 were computed\n")
     assert f"{60 - done.kept} of 60 images were dropped" in text
     assert f"lists the {done.kept} that are left" in text
+
+
+def test_the_selected_set_names_its_run_from_where_it_lies_and_shows_masks(data, made, tmp_path) -> None:
+    options = {"rules": ("region",), "split": data.parent / "split.json"}
+    plain = stage.select(made, data, tmp_path / "plain", **options).folder
+    assert read_manifest(plain).header.run == "../../run"
+    before = read_manifest(made)
+    entries = []
+    for entry in before.images:
+        mask, content = mask_file(entry.file), encode_png(np.ones((SIDE, SIDE), np.uint8), {})
+        (made / mask).parent.mkdir(parents=True, exist_ok=True)
+        (made / mask).write_bytes(content)
+        entries.append(entry.model_copy(update={"mask": mask, "mask_sha256": sha256_bytes(content)}))
+    write_manifest(made, Manifest(before.header, tuple(entries)))
+    masked = stage.select(made, data, tmp_path / "masked", **options).folder
+    sheets = [decode_png((folder / CONTACT).read_bytes())[0] for folder in (plain, masked)]
+    assert len(sheets[1]) >= len(sheets[0]) + 2 * SIDE
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -421,7 +421,9 @@ def _settings(path: Path | None) -> list[tuple[str, str]]:
     if run is None:
         return []
     shown_parts = {key: value for key, value in run.config.items() if key not in ("data", "classes")}
-    return [(name, value) for name, value in _flat(shown_parts)]
+    if "base" in shown_parts:
+        shown_parts["base"] = PurePath(shown_parts["base"]).name
+    return _flat(shown_parts)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

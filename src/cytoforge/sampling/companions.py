@@ -36,7 +36,7 @@ def companions(
     """
     header = manifest.header
     pictures = {
-        CONTACT: labelled_rows(_first_images(out, manifest)),
+        CONTACT: labelled_rows(first_images(out, manifest)),
         INTERPOLATION: labelled_rows(interpolation(generator, header.truncation, source)),
     }
     contents = {name: encode_png(image, set_marks(header)) for name, image in pictures.items()}
@@ -73,8 +73,16 @@ def _first(source: Conditions | None, label: str, count: int) -> Tensor | None:
     return None if source is None else source.of(label, 0).expand(count, -1, -1, -1)
 
 
-def _first_images(out: Path, manifest: Manifest) -> dict[str, NDArray[np.uint8]]:
-    """The images with the lowest seeds of each class that has some, as files hold them; masks below them."""
+def first_images(out: Path, manifest: Manifest) -> dict[str, NDArray[np.uint8]]:
+    """Rows of the contact sheet: the lowest seeds of each class that has some, masks below them.
+
+    Args:
+        out: folder of the set, whose images are all there.
+        manifest: of the set.
+
+    Returns:
+        Words -> (n, R, R, 3), n at most ten.
+    """
     rows = {}
     for name in manifest.header.classes:
         entries = sorted(

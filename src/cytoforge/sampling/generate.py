@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,6 +39,7 @@ from cytoforge.sampling.provenance import (
     mark_fault,
     mask_file,
     mask_marks,
+    place_of,
     read_manifest,
     write_manifest,
 )
@@ -184,7 +184,7 @@ def _header(
         preparation=run.config["preparation"],
         classes=classes,
         folders=class_folders(classes),
-        run=_relative(run.path, out),
+        run=place_of(run.path, out),
         split_sha256=run.config.get("split_sha256"),
         versions={"python": platform.python_version(), **{name: version(name) for name in packages}},
         threads=torch.get_num_threads(),
@@ -192,13 +192,6 @@ def _header(
         masks_sha256=given.get("masks"),
         edges_sha256=given.get("edges"),
     )
-
-
-def _relative(run: Path, out: Path) -> str:
-    try:
-        return Path(os.path.relpath(run.resolve(), out.resolve())).as_posix()
-    except ValueError:  # another drive on Windows
-        return run.resolve().as_posix()
 
 
 def _check_wanted(wanted: Sequence[tuple[str, int]], truncation: float, header: Header) -> None:

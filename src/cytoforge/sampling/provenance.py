@@ -14,6 +14,7 @@ Marks and hashes find damage, mix-ups and forgotten files. They are no signature
 from __future__ import annotations
 
 import json
+import os
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ class Header(Record):
         preparation: how real images were prepared for training.
         classes: names as in the data set; a label is an index into them.
         folders: class -> folder name.
-        run: path of the run folder, relative to the set.
+        run: path of the run folder, relative to the set, see `place_of`.
         split_sha256: hash of the run's split.json, None where it has none.
         versions: package -> version.
         threads: of the processor; other counts may change last bits.
@@ -190,6 +191,19 @@ def mask_file(file: str) -> str:
         'masks/Parabasal/Parabasal_00000007.png'
     """
     return f"masks/{file}"
+
+
+def place_of(run: Path, folder: Path) -> str:
+    """Path of a run relative to a set, so that both can be moved together and no home folder is named.
+
+    Example:
+        >>> place_of(Path("/data/runs/first"), Path("/data/sets/first"))
+        '../../runs/first'
+    """
+    try:
+        return Path(os.path.relpath(run.resolve(), folder.resolve())).as_posix()
+    except ValueError:  # another drive on Windows
+        return run.resolve().as_posix()
 
 
 def image_marks(header: Header, label: str, seed: int) -> dict[str, str]:

@@ -25,6 +25,7 @@ from cytoforge.evaluation.memorisation import copy_test
 from cytoforge.evaluation.metrics import Comparison
 from cytoforge.evaluation.selection import RULES, SELECTION, class_rejections, region_rejections
 from cytoforge.sampling.card import card
+from cytoforge.sampling.companions import first_images
 from cytoforge.sampling.pictures import labelled_rows
 from cytoforge.sampling.provenance import (
     CARD,
@@ -32,7 +33,9 @@ from cytoforge.sampling.provenance import (
     INTERPOLATION,
     MANIFEST,
     Companion,
+    Entry,
     Manifest,
+    place_of,
     set_marks,
     write_manifest,
 )
@@ -122,7 +125,7 @@ def select(
     _check(rules, share, alpha)
     require_empty(out, advice=ANOTHER_OUT)
     opened = open_set(synthetic, real, split, layout)
-    manifest, pixels = opened.manifest, opened.pixels
+    manifest = opened.manifest
     networks = [open_extractor(name) for name in (extractor, judge)]
     seen, judged = (_sets(opened, network) for network in networks)
     rejected = _rejected(seen, rules, share, alpha)
@@ -131,7 +134,7 @@ def select(
         raise ConfigError(f"no image would be left: {_counts(rejected)}. Raise --share or leave rules out.")
     effects = _effects(judged, rejected, keep, opened.cells.shape.classes, seed)
     kept = tuple(entry for entry, stays in zip(manifest.images, keep, strict=True) if stays)
-    _write_set(synthetic, out / "set", manifest, kept, pixels[keep], opened.run)
+    _write_set(synthetic, out / "set", manifest, kept, opened.run)
     _write_dropped(out, seen, rejected, manifest)
     write_json(
         out / SELECTION,
@@ -265,25 +268,15 @@ def _counts(rejected: Mapping[str, NDArray[np.bool_]]) -> str:
     return ", ".join(f"{name} drops {int(mask.sum())} of {len(mask)}" for name, mask in rejected.items())
 
 
-def _write_set(
-    source: Path,
-    out: Path,
-    manifest: Manifest,
-    kept: tuple[Any, ...],
-    pixels: NDArray[np.uint8],
-    run: Run | None,
-) -> None:
+def _write_set(source: Path, out: Path, manifest: Manifest, kept: tuple[Entry, ...], run: Run | None) -> None:
     """The kept files as they are, with a manifest, contact sheet and card of their own."""
     for entry in kept:
         for file in filter(None, (entry.file, entry.mask)):
             write_atomic(out / file, (source / file).read_bytes())
-    header = manifest.header
-    if run is not None:
-        header = header.model_copy(update={"run": run.path.resolve().as_posix()})
+    place = place_of(source / manifest.header.run, out)
+    header = manifest.header.model_copy(update={"run": place})
     smaller = Manifest(header, kept)
-    labels = np.array([entry.label for entry in kept])
-    rows = {name: pixels[labels == name][:_COLUMNS] for name in header.classes if (labels == name).any()}
-    contents = {CONTACT: encode_png(labelled_rows(rows), set_marks(header))}
+    contents = {CONTACT: encode_png(labelled_rows(first_images(out, smaller)), set_marks(header))}
     if (source / INTERPOLATION).is_file():
         contents[INTERPOLATION] = (source / INTERPOLATION).read_bytes()
     text = _card(source, smaller, len(manifest.images), run)
