@@ -19,6 +19,7 @@ from cytoforge.evaluation.regimes import REGIMES
 from cytoforge.report.study import amount, file_name, headline, plots, table
 from cytoforge.stages.study_plan import Plan
 from cytoforge.stages.study_remarks import remarks
+from cytoforge.stages.study_results import more_real
 
 INTRODUCTION = """# {title}
 
@@ -133,6 +134,14 @@ def with_remarks(study: dict[str, Any]) -> dict[str, Any]:
     return {**found, "remarks": remarks(found)}
 
 
+def with_scale(study: dict[str, Any]) -> dict[str, Any]:
+    """A study.json of the first versions with what more real cells do in it."""
+    plan = Plan.model_validate(study["plan"])
+    test = round(study["data"]["cells"] / plan.folds)
+    found = more_real(plan, study["scores"], study["data"]["cells"] - test, test)
+    return {"more_real": found, **study}
+
+
 def main() -> None:
     """Write the page and its pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -142,7 +151,7 @@ def main() -> None:
     parser.add_argument("--machine", required=True, help="a sentence on where it was computed")
     parser.add_argument("--notes", type=Path, help="Markdown that goes between answers and regimes")
     arguments = parser.parse_args()
-    study = with_remarks(read_json(arguments.study / "study.json"))
+    study = with_scale(with_remarks(read_json(arguments.study / "study.json")))
     ledger = read_json(arguments.study / "ledger.json")
     lines = page(study, ledger, arguments)
     cells = arguments.study / "cells.png"

@@ -49,6 +49,7 @@ def build_study(out: Path, content: Mapping[str, Any], cells: NDArray[np.uint8] 
         cells=None if cells is None else picture(cells, synthetic=True),
         regimes={name: REGIMES[name].title for name in content["plan"]["regimes"]},
         headlines=[headline(answer) for answer in content["answers"]],
+        scale=scale(content.get("more_real", ())),
         tones=TONES,
         amount=amount,
         points=points,
@@ -101,6 +102,29 @@ def headline(answer: Row) -> tuple[str, str, str]:
     return tone, f"{answer['words']} {word}", because
 
 
+def scale(rows: Sequence[Row]) -> list[str]:
+    """What more real cells do by the same rule, a sentence for each regime and pair of fractions.
+
+    Args:
+        rows: "more_real" of study.json.
+
+    Example:
+        >>> pair = {"regime": "orig", "from": 20, "to": 100}
+        >>> found = {"difference": 0.1, "verdict": "helps"}, {"difference": 0.2, "verdict": "no evidence"}
+        >>> scale([{**pair, **each} for each in found])
+        ['orig, 100 instead of 20 real cells of a class: +15.0 points on average, called helpful in 1 of 2.']
+    """
+    found: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        found.setdefault((row["regime"], row["from"], row["to"]), []).append(row)
+    return [
+        f"{regime}, {amount(many)} instead of {amount(few)} real cells of a class: "
+        f"{points(sum(row['difference'] for row in own) / len(own))} points on average, called helpful in "
+        f"{sum(row['verdict'] == 'helps' for row in own)} of {len(own)}."
+        for (regime, few, many), own in found.items()
+    ]
+
+
 def table(content: Mapping[str, Any]) -> str:
     """All comparisons as Markdown, one table for each question."""
     plan, data = content["plan"], content["data"]
@@ -139,6 +163,13 @@ def table(content: Mapping[str, Any]) -> str:
                     f"**{row['verdict']}**" if row["verdict"] != "no evidence" else "no evidence",
                 ]
                 lines.append(f"| {' | '.join(cells)} |")
+    if content.get("more_real"):
+        lines += [
+            "",
+            "### For scale: more real cells",
+            "",
+            *(f"* {each}" for each in scale(content["more_real"])),
+        ]
     lines += ["", "### Scores and cost", ""]
     lines += [
         "| classifier | real a class | regime | generator | ratio | mean ± deviation | minutes |",

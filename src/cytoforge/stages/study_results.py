@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import product
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ def content_of(
 ) -> dict[str, Any]:
     """The content of study.json."""
     comparisons = _compare(plan, done)
+    scores = [_score(trial, done.judged[trial.job.key]) for trial in done.finished]
     content = {
         "format": FORMAT,
         "kind": "study",
@@ -63,9 +64,10 @@ def content_of(
         "power": POWER,
         "answers": _answers(plan, comparisons),
         "comparisons": comparisons,
+        "more_real": more_real(plan, scores, *_counts(list(done.judged.values()))),
         "regimes": _regimes(plan, material, place, done),
         "generators": _generators(plan, done),
-        "scores": [_score(trial, done.judged[trial.job.key]) for trial in done.finished],
+        "scores": scores,
         "failed": [
             {**trial.facts, "why": done.judged[trial.job.key]["failed"]}
             for trial in done.trials
@@ -176,14 +178,60 @@ def _comparison(
 ) -> Comparison:
     new, base = (results[cell] for cell in pair)
     both = _repeats(results, pair)
-    return compare_paired(
-        [new[repeat][plan.score] - base[repeat][plan.score] for repeat in both],
-        round(float(np.mean([new[repeat]["train_pool"] for repeat in both]))),
-        round(float(np.mean([new[repeat]["test"] for repeat in both]))),
-        plan.level,
-        family,
-        plan.seed,
+    differences = [new[repeat][plan.score] - base[repeat][plan.score] for repeat in both]
+    counts = _counts([new[repeat] for repeat in both])
+    return compare_paired(differences, *counts, plan.level, family, plan.seed)
+
+
+def _counts(results: Sequence[Result]) -> tuple[int, int]:
+    """Cells outside and inside the test part, of a mean repeat."""
+    tested = [result for result in results if not _failed(result)]
+    pool, test = (
+        float(np.mean([result[name] for result in tested] or [0])) for name in ("train_pool", "test")
     )
+    return round(pool), round(test)
+
+
+def more_real(
+    plan: Plan, scores: Sequence[Mapping[str, Any]], train_count: int, test_count: int
+) -> list[dict[str, Any]]:
+    """What more real cells do by the same rule: the scale on which synthetic ones are to be read.
+
+    Args:
+        plan: of the study.
+        scores: as in study.json.
+        train_count: as for `compare_paired`.
+        test_count: likewise.
+
+    Returns:
+        One row for each regime without synthetic cells, classifier and pair of fractions ("from", "to", real
+        cells of a class, None for all). A regime is a family of its own for Holm's method.
+    """
+    found: dict[tuple[Any, ...], dict[int, float]] = {}
+    for row in scores:
+        if row["generator"] is None:
+            cell = row["regime"], row["classifier"], row["real_per_class"]
+            found.setdefault(cell, {})[row["repeat"]] = row[plan.score]
+    fractions = sorted(plan.real, key=lambda real: (real is None, real))
+    rows = []
+    for regime in dict.fromkeys(cell[0] for cell in found):
+        pairs = [
+            (name, few, many)
+            for name, (few, many) in product(plan.classifiers, combinations(fractions, 2))
+            if len(found.get((regime, name, few), {}).keys() & found.get((regime, name, many), {}).keys()) > 1
+        ]
+        family = []
+        for name, few, many in pairs:
+            before, after = found[regime, name, few], found[regime, name, many]
+            differences = [after[repeat] - before[repeat] for repeat in sorted(before.keys() & after.keys())]
+            family.append(
+                compare_paired(differences, train_count, test_count, plan.level, len(pairs), plan.seed)
+            )
+        adjusted = holm([comparison.p for comparison in family])
+        for (name, few, many), comparison, p in zip(pairs, family, adjusted, strict=True):
+            facts = {"regime": regime, "classifier": name, "from": few, "to": many, **asdict(comparison)}
+            rows.append({**facts, "p_holm": float(p), "verdict": verdict(comparison, float(p), plan.level)})
+    return rows
 
 
 def _answers(plan: Plan, comparisons: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
