@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import subprocess
@@ -102,6 +103,15 @@ def test_a_failing_job_keeps_no_other_from_being_done(square: Any, tmp_path: Pat
     assert set(_times(tmp_path, "finished").values()) == {1}
     with pytest.raises(RuntimeError, match=r"(?s)nobody foresaw.*"):
         run_jobs(square, [Job({"n": 1, "fails": "bug"})], tmp_path)
+
+
+def test_a_full_disk_is_told_without_a_traceback(tmp_path: Path) -> None:
+    def full(_parameters: Any, folder: Path) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder / "x.npy"))
+
+    job = Job({"n": 1})
+    with pytest.raises(DataError, match=rf"^{job.key}: No space left on device: .*x\.npy; free some space"):
+        run_jobs(full, [job], tmp_path)
 
 
 def test_changed_parameters_are_refused(square: Any, tmp_path: Path) -> None:

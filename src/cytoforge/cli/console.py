@@ -7,7 +7,6 @@ as one JSON object and nothing else reaches standard output.
 from __future__ import annotations
 
 import dataclasses
-import errno
 import json
 import math
 import sys
@@ -26,19 +25,6 @@ DONE = 0
 BAD_INPUT = 2
 CHECK_FAILED = 3
 INTERRUPTED = 130
-
-_ENVIRONMENT_FAULTS = {
-    errno.ENOSPC: "free some space or choose another folder",
-    errno.EDQUOT: "your quota is used up: free some space or choose another folder",
-    errno.EFBIG: "the file would be larger than this system allows: choose another folder",
-    errno.EROFS: "choose a folder that you may write",
-    errno.EACCES: "choose a folder that you may use, or change its permissions",
-    errno.EPERM: "choose a folder that you may use, or change its permissions",
-    errno.ENOENT: "check the path",
-    errno.ENOTDIR: "give a folder",
-    errno.EISDIR: "give a file",
-    errno.ENAMETOOLONG: "choose a shorter name",
-}
 
 
 @dataclass(frozen=True)
@@ -93,20 +79,6 @@ def exit_code(error: CytoforgeError) -> int:
         3
     """
     return CHECK_FAILED if isinstance(error, TrainingError) else BAD_INPUT
-
-
-def environment_fault(error: OSError) -> str | None:
-    """What to tell the user about a full disk and the like; None where the error is ours.
-
-    Example:
-        >>> environment_fault(OSError(errno.ENOSPC, "No space left on device", "/data/x.png"))
-        'No space left on device: /data/x.png; free some space or choose another folder. Nothing was lost.'
-    """
-    advice = _ENVIRONMENT_FAULTS.get(error.errno or 0)
-    if advice is None:
-        return None
-    place = "" if error.filename is None else f": {error.filename}"
-    return f"{error.strerror}{place}; {advice}. Nothing was lost."
 
 
 def plain(value: Any) -> Any:

@@ -29,7 +29,6 @@ from cytoforge.cli.console import (
     INTERRUPTED,
     Outcome,
     complain,
-    environment_fault,
     exit_code,
     show,
 )
@@ -52,6 +51,7 @@ from cytoforge.cli.train import train
 from cytoforge.cli.translate import translate
 from cytoforge.cli.verify import verify
 from cytoforge.core.errors import CytoforgeError
+from cytoforge.core.files import environment_fault
 
 # In the order of the work, which is the order of the help page.
 VERBS: tuple[Callable[..., Outcome], ...] = (

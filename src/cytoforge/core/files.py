@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -10,6 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from cytoforge.core.errors import DataError
+
+_ENVIRONMENT_FAULTS = {
+    errno.ENOSPC: "free some space or choose another folder",
+    errno.EDQUOT: "your quota is used up: free some space or choose another folder",
+    errno.EFBIG: "the file would be larger than this system allows: choose another folder",
+    errno.EROFS: "choose a folder that you may write",
+    errno.EACCES: "choose a folder that you may use, or change its permissions",
+    errno.EPERM: "choose a folder that you may use, or change its permissions",
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "give a folder",
+    errno.EISDIR: "give a file",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
@@ -66,3 +80,17 @@ def sha256_file(path: Path) -> str:
     """SHA-256 of a file's bytes as 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def environment_fault(error: OSError) -> str | None:
+    """What to tell the user about a full disk and the like; None where the error is ours.
+
+    Example:
+        >>> environment_fault(OSError(errno.ENOSPC, "No space left on device", "/data/x.png"))
+        'No space left on device: /data/x.png; free some space or choose another folder. Nothing was lost.'
+    """
+    advice = _ENVIRONMENT_FAULTS.get(error.errno or 0)
+    if advice is None:
+        return None
+    place = "" if error.filename is None else f": {error.filename}"
+    return f"{error.strerror}{place}; {advice}. Nothing was lost."

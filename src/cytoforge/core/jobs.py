@@ -40,7 +40,7 @@ from filelock import FileLock
 from cytoforge.core.device import computing_threads, surroundings
 from cytoforge.core.errors import ConfigError, CytoforgeError, DataError
 from cytoforge.core.executors import Executor
-from cytoforge.core.files import read_json, sha256_bytes, sha256_file, write_json
+from cytoforge.core.files import environment_fault, read_json, sha256_bytes, sha256_file, write_json
 from cytoforge.core.progress import progress, silent, tell
 
 Work = Callable[[Mapping[str, Any], Path], Mapping[str, Any]]
@@ -168,7 +168,10 @@ def perform(work: Work, place: Path, threads: int) -> CytoforgeError | RuntimeEr
                 _finish(work, place)
     except CytoforgeError as error:
         return type(error)(f"{place.name}: {error}")
-    except Exception:
+    except Exception as error:
+        fault = environment_fault(error) if isinstance(error, OSError) else None
+        if fault is not None:
+            return DataError(f"{place.name}: {fault}")
         return RuntimeError(f"job {place} failed:\n{traceback.format_exc()}")
     return None
 
