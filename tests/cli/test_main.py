@@ -160,6 +160,29 @@ def test_sigterm_exits_130_and_says_how_to_go_on() -> None:
     assert "--resume" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("verb", "advice"),
+    [("demo", "what is finished is kept."), ("audit", "run the same command again."), ("train", "--resume")]
+    + [(verb, "with --out empty or another.") for verb in ("mask", "select", "forgetting", "export")],
+)
+def test_who_stops_a_verb_is_told_what_the_same_command_would_do(
+    verb: str, advice: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped() -> Outcome:
+        """Be stopped."""
+        raise KeyboardInterrupt
+
+    stopped.__name__ = verb
+    monkeypatch.setattr(main, "VERBS", (stopped,))
+    monkeypatch.setattr(main, "app", main.build_app())
+    assert main.run([verb]) == 130
+    assert advice in capsys.readouterr().err
+
+
+def test_every_verb_with_advice_is_there() -> None:
+    assert set(main._GO_ON) <= {verb.__name__ for verb in main.VERBS} | set(main.GROUPS)
+
+
 def test_a_reader_that_goes_away_is_no_error() -> None:
     command = f'"{sys.executable}" -c "from cytoforge.cli.main import main; main()" --help | true'
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)

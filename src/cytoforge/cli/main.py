@@ -83,10 +83,15 @@ GROUPS: dict[str, tuple[str, tuple[Callable[..., Outcome], ...]]] = {
     "classify": ("Train a classifier of cells, judge it honestly, and use it.", classify.VERBS),
 }
 
+_KEPT = "run the same command again; what is finished is kept"
+_ANEW = "it cannot go on: run the same command again with --out empty or another"
 _GO_ON = {
     "train": "the run is saved; run the same command with --resume to go on",
     "classify": "run the same command again (train: with --resume); what is finished is kept",
+    **dict.fromkeys(("demo", "generate", "study", "experiment"), _KEPT),
+    **dict.fromkeys(("mask", "select", "forgetting", "export"), _ANEW),
 }
+"""Verb -> what to do after an interruption; the others begin anew."""
 
 
 def build_app() -> App:
@@ -181,7 +186,7 @@ def _default(value: Any) -> str | None:
 
 def _go_on(arguments: Sequence[str]) -> str:
     verb = next((word for word in arguments if not word.startswith("-")), "")
-    return _GO_ON.get(verb, "run the same command again; what is finished is kept")
+    return _GO_ON.get(verb, "run the same command again")
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
