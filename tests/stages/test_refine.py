@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn.functional import adaptive_avg_pool2d
 
 from cytoforge.core.checkpoint import load_checkpoint
 from cytoforge.core.errors import ConfigError
@@ -13,10 +14,13 @@ from cytoforge.data.cache import mask_levels, open_cache
 from cytoforge.data.folder import open_cells
 from cytoforge.data.split import Split
 from cytoforge.data.transform import Preparation
+from cytoforge.evaluation.features import Extractor
 from cytoforge.methods.pix2pix import Pix2Pix
-from cytoforge.stages.forgetting import _masks, forgetting
+from cytoforge.stages.forgetting import _Judge, _masks, forgetting
 from cytoforge.stages.phantom import phantom
+from cytoforge.stages.split import split as split_folder
 from cytoforge.stages.train import train
+from cytoforge.training.loop import Loop
 
 SMALL = {"latent": 8, "generator_channels": 4, "critic_channels": 4, "most_channels": 8, "batch": 16}
 GROUP = r"(\w+/\d+)_"
@@ -71,6 +75,22 @@ def test_a_refinement_goes_on_exactly_where_it_was(base, more_cells, tmp_path) -
     go(more_cells, tmp_path / "parts", 32, start=base.path)
     parts = go(more_cells, tmp_path / "parts", 64, start=base.path, resume=True)
     first, second = (load_checkpoint(each.checkpoints).tensors for each in (whole, parts))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_a_refinement_goes_on_without_being_told_where_it_came_from(
+    base, more_cells, tmp_path, monkeypatch
+) -> None:
+    """Also where it was killed before its first checkpoint: from the base's weights, not from random ones."""
+    freeze = ("critic/body.0.*",)
+    whole = go(more_cells, tmp_path / "whole", start=base.path, freeze=freeze)
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "train", lambda loop, until: None)
+        run = go(more_cells, tmp_path / "killed", start=base.path, freeze=freeze)
+        assert not any(run.checkpoints.glob("[0-9]*"))
+    run = go(more_cells, tmp_path / "killed", resume=True)
+    assert run.config["frozen"] == list(freeze)
+    first, second = (load_checkpoint(each.checkpoints).tensors for each in (whole, run))
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
@@ -163,6 +183,41 @@ def test_a_frozen_denoiser_needs_a_run_to_start_from(masked_cells, tmp_path):
         "diffusion", masked_cells, run.path, settings={**flow, **branch}, resume=True, **options
     )  # fmt: skip
     assert again.config == run.config
+
+
+@pytest.fixture(scope="module")
+def judge(tiny_cells) -> _Judge:
+    """Real cells of two classes, seen as mean colours."""
+    opened = open_cells(tiny_cells)
+    split, cells = split_folder(opened, group=GROUP), open_cache(opened, Preparation(resolution=32))
+    held = cells.select([*split.names("val"), *split.names("test")])
+    colours = Extractor("mean colours", 8, 12, lambda levels: adaptive_avg_pool2d(levels / 255, 2))
+    return _Judge(cells.select(split.names("train")), held, split, colours)
+
+
+def test_a_class_drawn_as_another_is_forgotten_and_one_drawn_by_other_cells_of_its_own_is_not(
+    judge, tiny_cells
+) -> None:
+    cells = open_cache(open_cells(tiny_cells), Preparation(resolution=32))
+    blue, red = (cells.read(np.flatnonzero(cells.labels == label)) for label in (0, 1))
+    wrong = judge.compare(0, blue[:20], red[:20])
+    assert wrong.forgotten
+    assert (wrong.before.recognised, wrong.after.recognised) == (1, 0)
+    right = judge.compare(0, blue[:20], blue[20:])
+    assert not right.forgotten
+    assert right.after.recognised == 1
+    assert right.moved < wrong.moved
+
+
+@pytest.mark.parametrize(
+    ("after", "forgotten"),
+    [((0.5, 0.31, 0.7), True), ((0.5, 0.30, 0.7), False), ((0.5, 0.1, 0.7), False), ((0.1, 0, 0.15), False)],
+)
+def test_forgotten_is_what_both_intervals_leave_no_room_for(judge, monkeypatch, after, forgotten) -> None:
+    found = iter([(0.2, 0.1, 0.3), after])
+    monkeypatch.setattr("cytoforge.stages.forgetting.kernel_distance_interval", lambda *_: next(found))
+    noise = np.random.default_rng(0).integers(0, 256, (10, 32, 32, 3), np.uint8)
+    assert judge.compare(0, noise, noise).forgotten == forgotten
 
 
 @pytest.mark.slow
