@@ -197,6 +197,24 @@ def test_explanations_show_heat_and_neighbours(trained, calibrated, cells, tmp_p
     assert set(found.sanity) == {1, 5, 10_000}
 
 
+def test_pictures_of_one_name_are_told_apart_and_no_local_folder_is_told(trained, calibrated, tmp_path):
+    for index, folder in enumerate(("a", "b", "c")):
+        (tmp_path / "in" / folder).mkdir(parents=True)
+        picture = Image.fromarray(cell(np.random.default_rng(index), index % 2))
+        picture.save(tmp_path / "in" / folder / "1.png")
+    (tmp_path / "in" / "c" / "1.png").write_bytes(b"no picture")
+    explained = explain(trained, tmp_path / "in", tmp_path / "why", coverage=0.8)
+    named = predict(trained, tmp_path / "in", tmp_path / "what", coverage=0.8, engine="torch")
+    for found in (explained, named):
+        assert [each["image"] for each in found.cells] == ["a/1.png", "b/1.png"]
+        assert list(found.faults) == ["c/1.png"]
+        assert str(tmp_path) not in found.faults["c/1.png"]
+    assert str(tmp_path) not in (tmp_path / "why" / "explanation.html").read_text()
+    for each in (explain, predict):
+        with pytest.raises(DataError, match=r"the first: 1\.png: not a"):
+            each(trained, tmp_path / "in" / "c" / "1.png", tmp_path / "none", coverage=0.8)
+
+
 def test_without_calibration_nothing_is_promised(trained, calibrated, cells, tmp_path):
     (trained / "calibration.json").rename(tmp_path / "kept.json")
     try:

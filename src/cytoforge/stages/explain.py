@@ -27,6 +27,7 @@ from cytoforge.report.teaching import teaching
 from cytoforge.sampling.pictures import labelled_rows
 from cytoforge.stages.calibrate import Trusted, open_trusted
 from cytoforge.stages.predict import answered, pictures_in, prepared
+from cytoforge.stages.predictions import named_faults, nothing_usable, picture_name
 from cytoforge.stages.trained_cells import cells_of
 
 NEIGHBOURS = 5
@@ -85,11 +86,13 @@ def explain(
     text = teaching(meanings)
     paths = pictures_in(source, out)[:most]
     trusted = open_trusted(run, checkpoint, "torch")
-    faults: dict[str, str] = {}
-    batches = list(prepared(paths, trusted.preparation, faults))
+    broken: dict[str, str] = {}
+    batches = list(prepared(paths, trusted.preparation, broken))
+    root = source if source.is_dir() else source.parent
+    faults = named_faults(broken, root)
     if not batches:
-        raise DataError(f"no picture of {source} can be used; the first: {next(iter(faults.values()))}")
-    names = [path.name for found, _ in batches for path in found]
+        raise nothing_usable(source, faults)
+    names = [picture_name(str(path), root) for found, _ in batches for path in found]
     images = np.concatenate([found for _, found in batches])
     logits, features = trusted.quick(images)
     answers = answered(trusted, logits, features, coverage)

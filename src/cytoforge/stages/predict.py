@@ -30,6 +30,8 @@ from cytoforge.stages.predictions import (
     Predicted,
     annotated_in,
     draw_predictions,
+    named_faults,
+    nothing_usable,
     picture_name,
     write_predictions,
 )
@@ -95,10 +97,10 @@ def predict(
     results = run_jobs(predict_job, jobs, out / _JOBS, executor, workers, "pictures")
     root = source if source.is_dir() else source.parent
     cells = [_named(cell, root) for result in results for cell in result["cells"]]
-    faults = {picture_name(path, root): why for result in results for path, why in result["faults"].items()}
+    faults = named_faults({path: why for result in results for path, why in result["faults"].items()}, root)
     if len(faults) == len(files):
-        raise DataError(f"no picture of {source} can be used; the first: {next(iter(faults.values()))}")
-    names = [picture_name(str(path.absolute()), root) for path in files]
+        raise nothing_usable(source, faults)
+    names = [picture_name(str(path), root) for path in files]
     shown = annotated_in([name for name in names if name not in faults], photos)
     found = Predicted(out, tuple(cells), faults, trusted.calibration is not None, trusted.quick.engine, shown)
     write_predictions(found, trusted, text, coverage, photos)

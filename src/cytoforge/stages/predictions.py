@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cytoforge.core.errors import DataError
 from cytoforge.core.files import write_atomic, write_json
 from cytoforge.core.png import encode_png
 from cytoforge.core.table import csv_text
@@ -51,8 +52,19 @@ class Predicted:
 
 def picture_name(path: str, root: Path) -> str:
     """A picture's path below the folder that was asked about, or its name alone."""
-    place, base = Path(path), root.absolute()
+    place, base = Path(path).absolute(), root.absolute()
     return place.relative_to(base).as_posix() if place.is_relative_to(base) else place.name
+
+
+def named_faults(faults: Mapping[str, str], root: Path) -> dict[str, str]:
+    """Why pictures could not be used by `picture_name` in place of path, so that no local folder is told."""
+    return {picture_name(path, root): why.removeprefix(f"{path}: ") for path, why in faults.items()}
+
+
+def nothing_usable(source: Path, faults: Mapping[str, str]) -> DataError:
+    """The error where every picture has a fault; those are by name."""
+    name, why = next(iter(faults.items()))
+    return DataError(f"no picture of {source} can be used; the first: {name}: {why}")
 
 
 def verdict(cell: Mapping[str, Any], calibrated: bool) -> str:
