@@ -160,7 +160,7 @@ def information(run: Run, cells: Cells, picture: Path, count: int = 256) -> dict
 
     Args:
         run: of an InfoGAN.
-        place: real cells.
+        cells: real cells.
         picture: where the traversal goes: a row for each category, and for each continuous code a row from
             -0.9 to 0.9 with everything else unchanged.
         count: generated images.
