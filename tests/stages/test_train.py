@@ -96,6 +96,13 @@ def test_presets_and_settings_are_checked_all_at_once():
         plan("wgam", None, {})
 
 
+@pytest.mark.parametrize("asked", [{"minutes": 0}, {"minutes": -1.0}, {"images": 0}, {"images": -5}])
+def test_a_training_of_no_length_is_refused(tiny_cells, tmp_path, asked):
+    with pytest.raises(ConfigError, match=rf"--{next(iter(asked))} must be above 0"):
+        train("wgan-gp", tiny_cells, tmp_path / "run", **asked)
+    assert not (tmp_path / "run").exists()
+
+
 def test_batch_must_fit_accumulation(tiny_cells, tmp_path):
     with pytest.raises(ConfigError, match="multiple of 3"):
         train("wgan-gp", tiny_cells, tmp_path / "run", settings={**SMALL, "accumulate": 3}, images=64)

@@ -54,11 +54,15 @@ class Plan:
 
 @dataclass(frozen=True)
 class _Base:
-    """The run that a refinement starts from: its folder, its preset and all its settings."""
+    """The run that a refinement starts from: its folder, its preset and all its settings.
+
+    `frozen` are the patterns that a refinement which goes on was started with.
+    """
 
     path: Path
     preset: str
     settings: dict[str, Any]
+    frozen: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -149,7 +153,8 @@ def train(
             or MobileNetV2 where training uses the features of the first.
         resume: go on with the run in `run`; starts it where there is none.
         start: run of the same method whose weights and settings to start from; its classes may be others.
-        freeze: patterns of `<network>/<parameter>` to leave as `start` has them; None takes the method's own.
+        freeze: patterns of `<network>/<parameter>` to leave as `start` has them; None takes the method's own,
+            or those of a refinement that goes on.
 
     Returns:
         The run.
@@ -160,12 +165,15 @@ def train(
         TrainingError: NaN, divergence or collapse.
         KeyboardInterrupt: stopped by the user, saved.
     """
+    for name, amount in (("minutes", minutes), ("images", images)):
+        if amount is not None and amount <= 0:
+            raise ConfigError(f"--{name} must be above 0, got {amount}.")
     wanted = {**(settings or {}), **({"resolution": resolution} if resolution is not None else {})}
     base = _base(start, run, method, resume)
     if base is not None:
         wanted, preset = {**base.settings, **wanted}, _kept_preset(preset, base)
     chosen = plan(method, preset, wanted)
-    _require_start(chosen, base, run, resume)
+    _require_start(chosen, base)
     if not resume:
         require_empty(run)
     cells = open_cells(data, layout, group)
@@ -240,19 +248,20 @@ def _fabric(loop: LoopConfig) -> Fabric:
 
 
 def _base(start: Path | None, run: Path, method: str, resume: bool) -> _Base | None:
-    """The run to start from. Its own config is enough to go on, even if the other run is gone by then."""
-    if start is None:
+    """The run to start from, also of a refinement that goes on; its own config is enough for that."""
+    own = Run.open(run).config if resume and (run / "config.json").is_file() else {}
+    if start is None and "base" not in own:
         return None
-    going_on = resume and (run / "config.json").is_file()
-    source = Run.open(run if going_on else start)
-    if source.config["method"] != method:
+    place = Path(own["base"]) if start is None else start.resolve()
+    config = own or Run.open(place).config
+    if config["method"] != method:
         raise ConfigError(
-            f"{start} is a run of {source.config['method']}, not of {method}; a refinement keeps the method."
+            f"{place} is a run of {config['method']}, not of {method}; a refinement keeps the method."
         )
-    config = source.config
     loop = {name: value for name, value in config["loop"].items() if name != "precision"}
     settings = {**config["settings"], **loop, **config["preparation"]}
-    return _Base(start.resolve(), config["preset"], settings)
+    frozen = tuple(own["frozen"]) if "frozen" in own else None
+    return _Base(place, config["preset"], settings, frozen)
 
 
 def _kept_preset(preset: str | None, base: _Base) -> str:
@@ -265,10 +274,9 @@ def _kept_preset(preset: str | None, base: _Base) -> str:
     return base.preset
 
 
-def _require_start(chosen: Plan, base: _Base | None, run: Path, resume: bool) -> None:
+def _require_start(chosen: Plan, base: _Base | None) -> None:
     reason = chosen.method.needs_start(chosen.settings)
-    going_on = resume and (run / "config.json").is_file() and "base" in Run.open(run).config
-    if reason is not None and base is None and not going_on:
+    if reason is not None and base is None:
         raise ConfigError(f"{reason}; give a trained run to start from: --from RUN.")
 
 
@@ -277,7 +285,8 @@ def _frozen(model: Method, base: _Base | None, freeze: Sequence[str] | None) -> 
         if freeze:
             raise ConfigError("--freeze makes sense with --from only: there are no weights to keep.")
         return ()
-    patterns = tuple(model.frozen_in_refinement if freeze is None else freeze)
+    usual = model.frozen_in_refinement if base.frozen is None else base.frozen
+    patterns = tuple(usual if freeze is None else freeze)
     require_learning(model, frozen_parameters(model.networks, patterns))
     return patterns
 

@@ -86,8 +86,8 @@ class Until:
     def share(self, seen: int, seconds: float) -> float:
         """How much is done, 1 at the end."""
         shares = [
-            seen / self.images if self.images else 0.0,
-            seconds / 60 / self.minutes if self.minutes else 0.0,
+            0.0 if self.images is None else seen / self.images,
+            0.0 if self.minutes is None else seconds / 60 / self.minutes,
         ]
         return max(shares)
 
