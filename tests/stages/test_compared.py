@@ -16,7 +16,7 @@ from cytoforge.stages.compared import Images, find_split, looks_at, run_of
 
 def header_of(run: Run) -> Header:
     return Header(
-        method="wgan-gp", config_sha256=run.config_hash, checkpoint="best", checkpoint_sha256="0" * 64, seen=1,
+        method="wgan-gp", config_sha256=run.config_hash, checkpoint="best", checkpoint_sha256="", seen=1,
         truncation=1.0, preparation={"resolution": 32}, classes=("a",), folders={"a": "a"}, run="../run",
         split_sha256=None, versions={}, threads=1,
     )  # fmt: skip

@@ -52,8 +52,8 @@ def train(
         layout: how the folder is laid out; recognised where not given.
         group: regular expression with one (bracket) that finds the photo, slide or patient in a file's path.
         set_: settings as key=value; `cytoforge methods` lists them. May be repeated.
-        config: YAML file with these options but --resume, --from, --freeze and --processes; --set is `settings`
-            there. Options given here win.
+        config: YAML file with these options but --resume, --from, --freeze and --processes;
+            `settings` is --set; options given here win.
         resume: go on with the run in --run where there is one.
         start: refine this run: start from its weights and settings; the data and its classes may be others.
         freeze: what a refinement leaves as it is, as NETWORK/PARAMETER with * and ?; "none" for nothing.

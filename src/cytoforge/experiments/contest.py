@@ -377,7 +377,7 @@ def _fewer(division: Split, few: int, labels: Mapping[str, str]) -> Split:
 def _as_many(cells: Cells, budget: Budget) -> NDArray[np.int64]:
     """Training cells (n,), `budget.drawn` of each class; photos at random, whole but for the last."""
     rng = np.random.default_rng(derive(budget.seed, "floor"))
-    photos, own = np.unique(cells.photos[0], return_inverse=True)
+    photos, own = np.unique([str(photo) for photo in cells.photos[0]], return_inverse=True)
     order = np.argsort(rng.permutation(len(photos))[own], kind="stable")
     labels = cells.train_labels[order]
     return np.concatenate([order[labels == label][: budget.drawn] for label in range(len(cells.classes))])
