@@ -19,6 +19,7 @@ from cytoforge.cli.main import run
 from cytoforge.core.errors import CheckpointError, ConfigError, DataError, TrainingError
 from cytoforge.core.files import read_json, write_json
 from cytoforge.data.cache import CachedCells
+from cytoforge.data.folder import open_cells
 from cytoforge.data.split import Split
 from cytoforge.evaluation.ledger import Shown
 from cytoforge.evaluation.regimes import QUESTIONS, REGIMES
@@ -26,6 +27,7 @@ from cytoforge.exports.checklist import read_study
 from cytoforge.report.study import visible
 from cytoforge.stages import study_jobs
 from cytoforge.stages.export import export
+from cytoforge.stages.split import split as split_folder
 from cytoforge.stages.study import study
 from cytoforge.stages.study_plan import Plan, check_plan, classifier_recipe, cost, regime_recipe
 from cytoforge.stages.study_results import pairs_of
@@ -435,13 +437,15 @@ def test_a_classifier_that_is_given_test_cells_stops(
         study(tiny_cells, out, PLAN.model_copy(update={"regimes": ("orig", "+trad")}), group=PHOTO)
 
 
-def test_what_was_made_from_a_removed_generator_is_made_again(
-    finished: Path, tiny_cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("removed", ["generator", "set"])
+def test_what_was_made_from_a_removed_job_is_made_again(
+    finished: Path, tiny_cells: Path, tmp_path: Path, removed: str
 ) -> None:
     out = copied(finished, tmp_path)
     asked = {path.parent: read_json(path) for path in out.glob("jobs/*/parameters.json")}
-    gone = next(folder for folder, values in asked.items() if values["kind"] == "generator")
-    made = next(folder for folder, values in asked.items() if values.get("trained") == gone.name)
+    trained = next(folder for folder, values in asked.items() if values["kind"] == "generator")
+    made = next(folder for folder, values in asked.items() if values.get("trained") == trained.name)
+    gone = trained if removed == "generator" else made
     using = {
         folder
         for folder, values in asked.items()
@@ -459,6 +463,24 @@ def test_what_was_made_from_a_removed_generator_is_made_again(
     }
     assert marks == {False}
     assert read_json(out / "study.json")["scores"] == read_json(finished / "study.json")["scores"]
+
+
+def test_cells_that_changed_between_two_studies_in_one_place_are_read_again(
+    finished: Path, tiny_cells: Path, tmp_path: Path
+) -> None:
+    """One process may outlive a study: a notebook, a worker of a cluster."""
+    cells, out = tmp_path / "cells", tmp_path / "out"
+    shutil.copytree(tiny_cells, cells)
+    out.mkdir()
+    place = study_jobs.Place(str(cells), str(out), group=PHOTO)
+    split_folder(open_cells(cells, "auto", PHOTO)).save(out / study_jobs.GROUPS)
+    before, fold = study_jobs.open_material(place, 32), study_jobs.outer_fold(place, 32, 2, 0, 0)
+    assert study_jobs.open_material(place, 32) is before
+    for path in sorted((cells / "red").glob("000_*.png")):
+        path.unlink()
+    split_folder(open_cells(cells, "auto", PHOTO)).save(out / study_jobs.GROUPS)
+    assert len(study_jobs.open_material(place, 32).labels) < len(before.labels)
+    assert max(study_jobs.outer_fold(place, 32, 2, 0, 0).test) < max(*fold.test, *fold.train)
 
 
 def test_a_changed_plan_is_remembered(finished: Path, tiny_cells: Path, tmp_path: Path) -> None:

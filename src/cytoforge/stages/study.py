@@ -13,7 +13,7 @@ out/plan.json       what is compared and by which rule, written before anything 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -105,8 +105,8 @@ def study(
         found = run_jobs(placed, list(once.values()), place.jobs, executor, workers, title, threads)
         return dict(zip(once, found, strict=True))
 
+    _remove_followers(place.jobs)
     generators = generator_jobs(plan, material)
-    _remove_followers(place, generators.values())
     trained = run(train_generator, list(generators.values()), "generators")
     sets = set_jobs(plan, material, place, generators)
     drawn = run(draw_set, list(sets.values()), "synthetic sets")
@@ -122,18 +122,17 @@ def study(
     return content
 
 
-def _remove_followers(place: Place, generators: Iterable[Job]) -> None:
-    """Remove sets and classifiers of generators whose folders were removed: they would be read as theirs.
+def _remove_followers(jobs: Path) -> None:
+    """Remove sets and classifiers of what is not done: they would be read as made from its second making.
 
-    What a user removes to have it done again is done again with all that was made from it.
+    So what a user removes to have it done again is done again with all that was made from it.
     """
-    gone = {job.key for job in generators if not (place.jobs / job.key / DONE).is_file()}
-    found = {path.parent: read_json(path) for path in place.jobs.glob("*/parameters.json")} if gone else {}
-    sets = {folder.name for folder, asked in found.items() if asked.get("trained") in gone}
-    for folder, asked in found.items():
-        used = {asked.get("set"), *asked.get("judged", ())}
-        if folder.name in sets or used & sets:
-            shutil.rmtree(folder)
+    asked = {path.parent: read_json(path) for path in jobs.glob("*/parameters.json")}
+    for kind in ("set", "classifier"):
+        for folder, own in asked.items():
+            used = {own.get("trained"), own.get("set"), *own.get("judged", ())} - {None}
+            if own["kind"] == kind and not all((jobs / key / DONE).is_file() for key in used):
+                shutil.rmtree(folder)
 
 
 def _begin(place: Place, plan: Plan) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytoforge.core.errors import CheckpointError, DataError, TrainingError
-from cytoforge.core.files import read_json, write_json
+from cytoforge.core.files import read_json, sha256_file, write_json
 from cytoforge.core.randomness import derive
 from cytoforge.core.run import Run
 from cytoforge.data.cache import CachedCells, cache_directory, open_cache
@@ -108,13 +108,21 @@ class Material:
         return np.array([row for row, name in enumerate(self.cached.names) if name in wanted], np.int64)
 
 
-@lru_cache(maxsize=2)
 def open_material(place: Place, resolution: int) -> Material:
-    """The cells of a study, whose groups were found before.
+    """The cells of a study, whose groups were found before; kept in memory as long as these are the same.
 
     Raises:
         DataError: the cells are not those that the study was begun with.
     """
+    return _material(place, resolution, _groups_sha256(place))
+
+
+def _groups_sha256(place: Place) -> str:
+    return sha256_file(Path(place.out) / GROUPS)
+
+
+@lru_cache(maxsize=2)
+def _material(place: Place, resolution: int, _groups: str) -> Material:
     division = Split.load(Path(place.out) / GROUPS)
     cells = open_cells(Path(place.data), place.layout, place.group)
     check_split(division, cells)
@@ -123,10 +131,14 @@ def open_material(place: Place, resolution: int) -> Material:
     return Material(cached, division, groups, content_hashes(cached.images))
 
 
-@lru_cache(maxsize=64)
 def outer_fold(place: Place, resolution: int, folds: int, seed: int, repeat: int) -> Fold:
     """Training and test rows of a repeat: fold after fold of one division, then of the next."""
-    material = open_material(place, resolution)
+    return _outer_fold(place, resolution, folds, seed, repeat, _groups_sha256(place))
+
+
+@lru_cache(maxsize=64)
+def _outer_fold(place: Place, resolution: int, folds: int, seed: int, repeat: int, groups: str) -> Fold:
+    material = _material(place, resolution, groups)
     division = derive(seed, "outer folds", repeat // folds)
     return grouped_folds(material.labels, material.groups, folds, division)[repeat % folds]
 

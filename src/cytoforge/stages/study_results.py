@@ -315,7 +315,7 @@ def _generators(plan: Plan, done: Done) -> list[dict[str, Any]]:
                 kept = [
                     each["kept"] / max(1, each["images"])
                     for repeat, each in zip(repeats, drawn, strict=True)
-                    if (repeat, real) not in done.obstacles
+                    if (repeat, real) not in done.obstacles and not each["failed"]
                 ]
                 rows.append(
                     {
