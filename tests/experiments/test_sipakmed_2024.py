@@ -3,15 +3,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cytoforge.core.batch import DataShape
 from cytoforge.core.device import native_precision
 from cytoforge.core.errors import ConfigError
+from cytoforge.evaluation.classifiers import fit
 from cytoforge.evaluation.recipes import RECIPES
 from cytoforge.experiments.catalogue import EXPERIMENTS
 from cytoforge.experiments.sipakmed_2024 import ENTRIES, NUMBERS, run, settings_of
 from cytoforge.networks.local_weights import weights_here
+from cytoforge.stages.classify import _recipe_of
 from cytoforge.stages.phantom import phantom
 from cytoforge.tasks.classify import ClassifierConfig, build_network
 
@@ -48,6 +51,25 @@ def test_missing_weights_become_random_ones(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(where, lambda architecture: True)
     assert settings_of(ENTRIES["vgg16"], "full") == own
     assert not weights_here("no such network")
+
+
+def test_every_classifier_takes_its_settings_at_both_scales(monkeypatch: pytest.MonkeyPatch) -> None:
+    for here in (True, False):
+        monkeypatch.setattr("cytoforge.experiments.sipakmed_2024.weights_here", lambda _, here=here: here)
+        for entry in ENTRIES.values():
+            for scale in ("smoke", "full"):
+                _recipe_of(entry.recipe, settings_of(entry, scale))
+
+
+def test_vgg16_takes_a_step_from_random_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cytoforge.experiments.sipakmed_2024.weights_here", lambda _: False)
+    settings = settings_of(ENTRIES["vgg16"], "smoke")
+    recipe = _recipe_of("vgg16", {**settings, "steps": 1, "batch": 5})
+    images = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
+    fitted = fit(recipe, images, np.arange(5), tuple("abcde"))
+    assert (recipe.mode, recipe.resolution) == ("scratch", 32)
+    assert sum(parameter.numel() for parameter in fitted.network.parameters()) > 14_700_000
+    assert np.isfinite(fitted.logits(images)).all()
 
 
 def test_measured_and_trained_classifiers_end_in_one_table(tmp_path: Path) -> None:

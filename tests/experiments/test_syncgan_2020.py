@@ -10,6 +10,7 @@ from PIL import Image
 
 from cytoforge.core.errors import DataError
 from cytoforge.data.folder import open_cells
+from cytoforge.evaluation.classifiers import fit
 from cytoforge.experiments import syncgan_2020
 from cytoforge.experiments.syncgan_2020 import (
     REGIMES,
@@ -20,6 +21,7 @@ from cytoforge.experiments.syncgan_2020 import (
     sides_of,
     two_sides,
 )
+from cytoforge.stages.study_plan import Plan, check_plan, classifier_recipe
 
 
 def test_the_sources_numbers_are_multiples_of_one_image_but_for_one() -> None:
@@ -95,6 +97,38 @@ def test_herlev_gives_75_of_each_side(real_data: Path, tmp_path: Path) -> None:
         "normal_columnar": 25, "normal_intermediate": 25, "normal_superficiel": 25,
     }  # fmt: skip
     assert len({cell.name for _, cell in chosen}) == 150
+
+
+@pytest.fixture
+def full_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
+    """The plan at full scale, of a run that ends where its study would begin."""
+    plans = []
+
+    def begin(folder: Path, out: Path, plan: Plan, **_: Any) -> None:
+        plans.append(plan)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(syncgan_2020, "two_sides", lambda data, *_: data)
+    monkeypatch.setattr(syncgan_2020, "study", begin)
+    with pytest.raises(KeyboardInterrupt):
+        syncgan_2020.run(tmp_path, tmp_path, "full")
+    return plans[0]
+
+
+def test_the_study_takes_the_plan_at_full_scale(full_plan: Plan) -> None:
+    check_plan(full_plan)
+    for name, side in (("resnet152", 64), ("densenet161", 64), ("inception-v3", 75)):
+        recipe = classifier_recipe(full_plan, name)
+        assert (recipe.mode, recipe.resolution, recipe.steps, recipe.batch) == ("scratch", side, 100, 16)
+
+
+def test_the_sources_deepest_network_takes_a_step(full_plan: Plan) -> None:
+    small = {"resolution": 32, "steps": 1, "batch": 4}
+    recipe = classifier_recipe(full_plan, "resnet152").model_copy(update=small)
+    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
+    fitted = fit(recipe, images, np.arange(4) % 2, ("abnormal", "normal"))
+    assert sum(parameter.numel() for parameter in fitted.network.parameters()) > 58_000_000
+    assert np.isfinite(fitted.logits(images)).all()
 
 
 @pytest.fixture(scope="module")
