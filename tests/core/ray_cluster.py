@@ -30,12 +30,15 @@ def begun_on(raylet: int, folder: Path) -> list[str]:
     ]
 
 
-def two_nodes(attempts: int = 4) -> tuple[Cluster, Any]:
-    """A cluster and its second node; Ray gives a node 30 s to start, too little where all cores are busy."""
+def two_nodes(first: int = 2, attempts: int = 4) -> tuple[Cluster, Any]:
+    """A cluster with `first` processors on its first node, and its second node, which has one.
+
+    Ray gives a node 30 s to start, too little where all cores are busy.
+    """
     while True:
         cluster = Cluster()
         try:
-            cluster.add_node(num_cpus=2, include_dashboard=False)
+            cluster.add_node(num_cpus=first, include_dashboard=False)
             second = cluster.add_node(num_cpus=1)
             cluster.wait_for_nodes(120)
             return cluster, second

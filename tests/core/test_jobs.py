@@ -15,6 +15,7 @@ import torch
 from cytoforge.core.errors import ConfigError, DataError
 from cytoforge.core.files import sha256_file
 from cytoforge.core.jobs import DONE, Job, mixture, run_jobs
+from cytoforge.stages.study import study
 
 
 @pytest.fixture
@@ -181,3 +182,30 @@ def test_a_cluster_that_loses_a_worker_gives_the_serial_table(
     assert _times(tmp_path / "grid", "finished") == {job.key: 1 for job in jobs}
     assert len(told["lost"]) == 1
     assert begun[told["lost"][0]] == 2
+
+
+def test_a_ray_cluster_that_loses_a_worker_gives_the_tables_of_a_serial_study(
+    tiny_cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two nodes; the worker is killed when its generator is trained and not yet finished."""
+    pytest.importorskip("ray")
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    work = importlib.import_module("study_work")
+    serial, spread = tmp_path / "serial", tmp_path / "ray"
+    script = Path(__file__).parent / "ray_study.py"
+    done = subprocess.run(
+        [sys.executable, script, tiny_cells, spread],
+        capture_output=True,
+        text=True,
+        timeout=1200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    told = json.loads(done.stdout.splitlines()[-1])
+    study(tiny_cells, serial, work.PLAN, group=work.PHOTO)
+    for name in ("scores.csv", "comparisons.csv"):
+        assert (spread / name).read_bytes() == (serial / name).read_bytes()
+    notes = {path.parent.name: json.loads(path.read_text()) for path in spread.glob(f"jobs/*/{DONE}")}
+    assert notes.keys() == {path.parent.name for path in serial.glob(f"jobs/*/{DONE}")}
+    assert told["job"] in notes
+    assert not {told["process"], told["own"]} & {note["process"] for note in notes.values()}
