@@ -13,8 +13,9 @@ import shutil
 from pathlib import Path
 
 from cytoforge.core.files import read_json, write_atomic
+from cytoforge.evaluation.classifier_report import ClassifierReport, Protocol
 from cytoforge.evaluation.recipes import RECIPES
-from cytoforge.report.classify import Judged, Protocol, interval, sentence
+from cytoforge.report.classify import interval, sentence
 
 PICTURES = {"confusion": "Confusion matrices", "roc": "ROC curves", "curves": "Learning curves"}
 
@@ -33,7 +34,7 @@ the same two divisions.
 
 def chapter(folder: Path, page: Path) -> list[str]:
     """All numbers of one classifier on one data set; its pictures are copied beside the page."""
-    judged = Judged.model_validate(read_json(folder / "classify.json"))
+    judged = ClassifierReport.model_validate(read_json(folder / "classify.json"))
     pictures = {name: f"{page.stem}-{folder.name}-{name}.png" for name in PICTURES}
     for name, picture in pictures.items():
         shutil.copyfile(folder / f"{name}.png", page.parent / picture)
@@ -84,19 +85,19 @@ def _classes(protocol: Protocol) -> list[str]:
     return lines
 
 
-def _settings(judged: Judged) -> list[str]:
+def _settings(judged: ClassifierReport) -> list[str]:
     """Settings that are not the recipe's own, as name=value."""
     recipe = RECIPES.get(judged.recipe)
     own = {} if recipe is None else recipe.model_dump(mode="json")
     return [f"{name}={value}" for name, value in judged.settings.items() if own.get(name, value) != value]
 
 
-def _changed(judged: Judged) -> str:
+def _changed(judged: ClassifierReport) -> str:
     changed = _settings(judged)
     return f" with {', '.join(changed)}" if changed else ""
 
 
-def _options(judged: Judged) -> str:
+def _options(judged: ClassifierReport) -> str:
     return " --set ".join([f"--recipe {judged.recipe}", *_settings(judged)])
 
 

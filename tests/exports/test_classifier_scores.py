@@ -11,6 +11,7 @@ from cytoforge.core.files import read_json, write_json
 from cytoforge.core.run import Run
 from cytoforge.evaluation.calibration import softmax
 from cytoforge.evaluation.classification import Estimate, score
+from cytoforge.evaluation.classifier_report import ClassifierReport, Protocol
 from cytoforge.evaluation.classifiers import fit
 from cytoforge.evaluation.novelty import learn_known
 from cytoforge.evaluation.recipes import RECIPES
@@ -18,7 +19,6 @@ from cytoforge.evaluation.trust import Calibration, Held, calibrate, judge
 from cytoforge.exports.cards import LIMITS, TO_FILL, classifier_card
 from cytoforge.exports.checklist import Known, fill, known_answers
 from cytoforge.exports.classifier_scores import read_scores
-from cytoforge.report.classify import Judged, Protocol
 from cytoforge.stages.export import export
 
 hub = pytest.importorskip("huggingface_hub")
@@ -52,12 +52,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def reported(cells: Held) -> Judged:
+def reported(cells: Held) -> ClassifierReport:
     protocol = Protocol(
         name="grouped", scores=score(cells.labels, softmax(cells.logits), CLASSES, cells.groups), coarse=None,
         accuracies=(0.7, 0.8), sibling=0.0, seconds=(1.0, 1.0), curves=(),
     )  # fmt: skip
-    return Judged(
+    return ClassifierReport(
         data="secret-clinic", layout="folders", cells=80, groups=20, recipe="basic-cnn",
         settings=RECIPE.model_dump(mode="json"), parameters=1, folds=2, seed=0, random=protocol,
         grouped=protocol, leak=Estimate(value=0.02, low=0.0, high=0.04), published=(),

@@ -15,9 +15,9 @@ from pydantic import ValidationError
 
 from cytoforge.cli.main import run as command
 from cytoforge.core.errors import ConfigError, DataError
+from cytoforge.evaluation.classifier_report import ClassifierReport
 from cytoforge.evaluation.classifiers import open_classifier
 from cytoforge.networks.backbones import Backbone
-from cytoforge.report.classify import Judged
 from cytoforge.stages.classify import report, train
 
 TINY = {"resolution": 16, "steps": 30, "batch": 8, "learning_rate": 3e-3}
@@ -115,7 +115,7 @@ def test_files_that_are_left_out_are_named(
     assert command([*again, "--folds", "2"]) == 0
     assert "2 files are left out" in capsys.readouterr().out
     with pytest.raises(ValidationError, match="format"):
-        Judged.model_validate({**stored, "format": 2})
+        ClassifierReport.model_validate({**stored, "format": 2})
 
 
 def test_measurements_say_what_was_chosen_and_what_is_missing(tiny_cells: Path, tmp_path: Path) -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict
+
+Tone = Literal["good", "bad", "unsure", "note"]
+"""How a line of a report is meant: its colour and its mark."""
 
 
 class Record(BaseModel):

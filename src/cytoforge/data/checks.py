@@ -8,8 +8,9 @@ from typing import Final
 
 import numpy as np
 
+from cytoforge.core.record import Tone
 from cytoforge.data.duplicates import Repeat, Repeats
-from cytoforge.data.findings import Finding, Shown, Tone, some
+from cytoforge.data.findings import Finding, Shown, some
 from cytoforge.data.scan import NOT_SEARCHED, Scan
 
 NO_NUCLEUS: Final = 0.0022

@@ -6,9 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from cytoforge.core.record import Record
-
-Tone = Literal["good", "bad", "unsure", "note"]
+from cytoforge.core.record import Record, Tone
 
 
 class Shown(Record):

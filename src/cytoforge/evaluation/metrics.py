@@ -14,7 +14,7 @@ from pydantic import Field
 
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.files import write_json
-from cytoforge.core.record import Record
+from cytoforge.core.record import Record, Tone
 
 SIZE_FREE = ("kernel_distance", "pairwise_distance")
 """Numbers whose expectation does not depend on how many images there are."""
@@ -266,7 +266,7 @@ class Verdict(Record):
     """
 
     topic: str
-    tone: Literal["good", "bad", "unsure", "note"]
+    tone: Tone
     headline: str
     because: str
 

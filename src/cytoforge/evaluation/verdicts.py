@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Literal
 
+from cytoforge.core.record import Tone
 from cytoforge.evaluation.metrics import (
     ClassCorrectness,
     Collapse,
@@ -34,7 +35,35 @@ RULES = {
     ),
 }
 
-_Tone = Literal["good", "bad", "unsure", "note"]
+
+def stands(number: Number, *, lower_is_better: bool) -> Tone:
+    """How a number stands against its floor, what real cells reach among themselves.
+
+    A value whose interval reaches that of the floor cannot be told from it: "good". Otherwise a distance is
+    "unsure" up to twice the floor, a share from four fifths of it, and "bad" beyond. Without a floor: "note".
+    """
+    if number.floor is None:
+        return "note"
+    low, high = (number.value if end is None else end for end in (number.low, number.high))
+    floor_low, floor_high = (
+        number.floor if end is None else end for end in (number.floor_low, number.floor_high)
+    )
+    if lower_is_better:
+        return "good" if low <= floor_high else "unsure" if number.value <= 2 * floor_high else "bad"
+    return "good" if high >= floor_low else "unsure" if number.value >= 0.8 * number.floor else "bad"
+
+
+def percent(share: float | None) -> str:
+    """A share as percent, a small one with a decimal.
+
+    Example:
+        >>> percent(0.1234), percent(0.00123), percent(1.0), percent(None)
+        ('12 %', '0.1 %', '100 %', '–')
+    """
+    if share is None or math.isnan(share):
+        return "–"
+    rounded = f"{100 * share:.1f}" if 0 < share < 0.0995 else f"{100 * share:.0f}"
+    return f"{rounded.removesuffix('.0')} %"
 
 
 def verdicts(metrics: Metrics) -> tuple[Verdict, ...]:
@@ -61,12 +90,7 @@ def realism(overall: Mapping[str, Number]) -> Verdict | None:
     number = overall.get("kernel_distance")
     if number is None or number.floor is None or number.floor_high is None:
         return None
-    low = number.value if number.low is None else number.low
-    tone: _Tone = "bad"
-    if low <= number.floor_high:
-        tone = "good"
-    elif number.value <= 2 * number.floor_high:
-        tone = "unsure"
+    tone = stands(number, lower_is_better=True)
     headline = {
         "good": "The measures used here cannot tell the synthetic cells from real ones",
         "unsure": "The synthetic cells are close to real ones, and still differ measurably",
@@ -78,7 +102,7 @@ def realism(overall: Mapping[str, Number]) -> Verdict | None:
     )
     if precision := overall.get("precision"):
         because += (
-            f"; {_percent(precision.value)} of synthetic cells resemble some real cell{_real(precision)}"
+            f"; {percent(precision.value)} of synthetic cells resemble some real cell{_real(precision)}"
         )
     return Verdict(topic="realism", tone=tone, headline=headline, because=f"{because}.")
 
@@ -91,7 +115,8 @@ def variety(overall: Mapping[str, Number], collapsed: list[str]) -> Verdict | No
         collapsed: names of the classes that collapsed.
     """
     numbers = [overall.get(name) for name in ("recall", "coverage")]
-    levels = [_level(number) for number in numbers if number is not None and number.floor is not None]
+    known = [number for number in numbers if number is not None and number.floor is not None]
+    levels = [stands(number, lower_is_better=False) for number in known]
     if not levels:
         return None
     tone = "bad" if collapsed or "bad" in levels else "unsure" if "unsure" in levels else "good"
@@ -101,7 +126,7 @@ def variety(overall: Mapping[str, Number], collapsed: list[str]) -> Verdict | No
         "bad": "The synthetic cells are less varied than real ones",
     }[tone]
     parts = [
-        f"{_percent(number.value)} of unseen real cells {what}{_real(number)}"
+        f"{percent(number.value)} of unseen real cells {what}{_real(number)}"
         for number, what in zip(
             numbers, ("could have been made", "have a synthetic one close by"), strict=True
         )
@@ -118,21 +143,21 @@ def class_correctness(found: ClassCorrectness | None) -> Verdict | None:
         return None
     because = (
         "A classifier that learned from real training cells recognises the class asked for in "
-        f"{_percent(found.accuracy)} of synthetic cells"
+        f"{percent(found.accuracy)} of synthetic cells"
     )
     if not found.holdout_accuracy:
         headline = "How often the class asked for is recognised"
         return Verdict(topic="classes", tone="note", headline=headline, because=f"{because}.")
-    because += f", and the right class in {_percent(found.holdout_accuracy)} of unseen real cells"
+    because += f", and the right class in {percent(found.holdout_accuracy)} of unseen real cells"
     ratio = found.accuracy / found.holdout_accuracy
-    tone: _Tone = "good" if ratio >= 0.95 else "unsure" if ratio >= 0.75 else "bad"
+    tone: Tone = "good" if ratio >= 0.95 else "unsure" if ratio >= 0.75 else "bad"
     headline = {
         "good": "Synthetic cells show their class as clearly as real ones",
         "unsure": "Most synthetic cells show their class, though less clearly than real ones",
         "bad": "Many synthetic cells do not show the class that was asked for",
     }[tone]
     weakest = min(found.classes, key=lambda label: found.classes[label].value)
-    because += f"; least often in {weakest}, {_percent(found.classes[weakest].value)}"
+    because += f"; least often in {weakest}, {percent(found.classes[weakest].value)}"
     return Verdict(topic="classes", tone=tone, headline=headline, because=f"{because}.")
 
 
@@ -147,12 +172,12 @@ def copying(copies: Copies | None) -> Verdict:
         )
     because = (
         f"{copies.flagged} of {copies.checked} synthetic cells resemble one training cell more than all but "
-        f"{_percent(copies.false_alarm_rate)} of unseen real cells do; {copies.honest_low} to "
+        f"{percent(copies.false_alarm_rate)} of unseen real cells do; {copies.honest_low} to "
         f"{copies.honest_high} would be chance"
     )
     leans = copies.nearer_low > 0.5
     if copies.found:
-        tone: _Tone = "bad"
+        tone: Tone = "bad"
         headline = (
             "Some synthetic cells look copied from training cells: see the pairs before sharing this set"
         )
@@ -171,9 +196,9 @@ def copying(copies: Copies | None) -> Verdict:
         tone, headline = "good", "No sign that training cells were copied"
     if leans:
         because += (
-            f". {_percent(copies.share_nearer_to_train)} of synthetic cells are nearer to training photos "
-            f"than to equally many unseen ones ({_percent(copies.nearer_low)} to "
-            f"{_percent(copies.nearer_high)}), where 50 % would be chance"
+            f". {percent(copies.share_nearer_to_train)} of synthetic cells are nearer to training photos "
+            f"than to equally many unseen ones ({percent(copies.nearer_low)} to "
+            f"{percent(copies.nearer_high)}), where 50 % would be chance"
         )
     return Verdict(topic="copies", tone=tone, headline=headline, because=f"{because}.")
 
@@ -241,12 +266,12 @@ def _weak_copy_test(copies: Copies | None, alpha: float) -> list[str]:
     if copies.false_alarm_rate > alpha:
         notes.append(
             f"With {copies.holdout} holdout cells the copy test reaches a false-alarm rate of "
-            f"{_percent(copies.false_alarm_rate)}, not {_percent(alpha)}; hold out {round(1 / alpha) - 1} "
+            f"{percent(copies.false_alarm_rate)}, not {percent(alpha)}; hold out {round(1 / alpha) - 1} "
             "or more."
         )
     if copies.holdout_repeats > copies.false_alarm_rate:
         notes.append(
-            f"{_percent(copies.holdout_repeats)} of holdout cells look like repeats of training cells, "
+            f"{percent(copies.holdout_repeats)} of holdout cells look like repeats of training cells, "
             "which blunts the copy test; merge the photos that share cells (`cytoforge split`) and train "
             "again."
         )
@@ -256,33 +281,21 @@ def _weak_copy_test(copies: Copies | None, alpha: float) -> list[str]:
 def _collapses(found: Mapping[str, Collapse | None]) -> list[str]:
     return [
         f"Too little variety (repetition or blur) in {name}: {collapse.modes:.2f} times as many different "
-        f"images as real cells, {_percent(collapse.repeated)} with a twin "
-        f"({_percent(collapse.real_repeated)} among real cells)."
+        f"images as real cells, {percent(collapse.repeated)} with a twin "
+        f"({percent(collapse.real_repeated)} among real cells)."
         for name, collapse in found.items()
         if collapse is not None and collapse.collapsed
     ]
 
 
-def _level(number: Number) -> _Tone:
-    assert number.floor is not None
-    low = number.floor if number.floor_low is None else number.floor_low
-    if number.value >= low:
-        return "good"
-    return "unsure" if number.value >= 0.8 * number.floor else "bad"
-
-
 def _real(number: Number) -> str:
-    return "" if number.floor is None else f" ({_percent(number.floor)} among real cells)"
+    return "" if number.floor is None else f" ({percent(number.floor)} among real cells)"
 
 
 def _interval(number: Number) -> str:
     if number.low is None or number.high is None:
         return ""
     return f" ({_number(number.low)} to {_number(number.high)})"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %" if 0 < share < 0.0995 else f"{100 * share:.0f} %"
 
 
 def _number(value: float) -> str:

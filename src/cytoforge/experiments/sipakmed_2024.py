@@ -55,12 +55,13 @@ from cytoforge.data.cells import CellSet
 from cytoforge.data.folder import open_cells
 from cytoforge.data.transform import Preparation
 from cytoforge.evaluation.classification import Estimate
+from cytoforge.evaluation.classifier_report import ClassifierReport
 from cytoforge.evaluation.measurements import MEASUREMENTS, Measured
 from cytoforge.evaluation.recipes import RECIPES
 from cytoforge.experiments.contest import PHANTOM, cells_for
 from cytoforge.experiments.scale import Scale
 from cytoforge.networks.local_weights import weights_here
-from cytoforge.report.classify import Judged, interval, percent
+from cytoforge.report.classify import interval, percent
 from cytoforge.report.plots import plain
 from cytoforge.sampling.pictures import labelled_rows
 from cytoforge.stages.classify import report
@@ -220,7 +221,7 @@ def explore(out: Path, cells: CellSet, measured: Measured, each: int = 8) -> Non
     figure.savefig(out / "measurements.png", dpi=110)
 
 
-def table(found: Mapping[str, Judged]) -> str:
+def table(found: Mapping[str, ClassifierReport]) -> str:
     """Every classifier's numbers beside the source's, then the classes of the basic CNN, as Markdown."""
     lines = [
         "| classifier | starts from | source 001 | cells at random | photos kept together "
@@ -242,7 +243,7 @@ def table(found: Mapping[str, Judged]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def draw_accuracies(path: Path, found: Mapping[str, Judged]) -> None:
+def draw_accuracies(path: Path, found: Mapping[str, ClassifierReport]) -> None:
     """Accuracy with interval by both protocols, and the source's as a cross."""
     figure = Figure(figsize=(8, 1.4 + 0.5 * len(found)), layout="constrained")
     axes = figure.subplots()
@@ -283,7 +284,7 @@ def settings_of(entry: Entry, scale: Scale) -> dict[str, Any]:
 
 def _judge(
     name: str, folder: Path, out: Path, scale: Scale, executor: Executor, workers: int | None
-) -> Judged:
+) -> ClassifierReport:
     """One classifier by both protocols; all share split and measurements."""
     entry, place = ENTRIES[name], out / name.replace(" ", "-")
     place.mkdir(parents=True, exist_ok=True)
@@ -301,7 +302,7 @@ def _judge(
     )
 
 
-def _numbers(judged: Judged) -> dict[str, Any]:
+def _numbers(judged: ClassifierReport) -> dict[str, Any]:
     return {
         "recipe": judged.recipe,
         "weights": _weights(judged),
@@ -314,23 +315,23 @@ def _numbers(judged: Judged) -> dict[str, Any]:
     }
 
 
-def _weights(judged: Judged) -> str:
+def _weights(judged: ClassifierReport) -> str:
     if "kind" in judged.settings:
         return "measurements"
     return "random weights" if judged.settings["mode"] == "scratch" else "ImageNet"
 
 
-def _minutes(judged: Judged) -> float:
+def _minutes(judged: ClassifierReport) -> float:
     return float(np.mean([*judged.random.seconds, *judged.grouped.seconds])) / 60
 
 
-def _loss(judged: Judged) -> float | None:
+def _loss(judged: ClassifierReport) -> float | None:
     """Mean cross-entropy on unseen cells at the end of the random folds, as the source's validation loss."""
     ends = [curve.unseen_loss[-1] for curve in judged.random.curves if curve.unseen_loss]
     return float(np.mean(ends)) if ends else None
 
 
-def _class_table(judged: Judged) -> list[str]:
+def _class_table(judged: ClassifierReport) -> list[str]:
     """Precision, recall and F1 of each class by random folds beside the source's table."""
     lines = [
         "| class (basic CNN, cells at random) | precision (source) | recall (source) | F1 (source) "

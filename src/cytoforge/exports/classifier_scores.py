@@ -13,8 +13,8 @@ from cytoforge.core.files import read_json
 from cytoforge.core.run import Run
 from cytoforge.evaluation.calibration import Reliability
 from cytoforge.evaluation.classification import Estimate
+from cytoforge.evaluation.classifier_report import ClassifierReport
 from cytoforge.evaluation.trust import CALIBRATION, Calibration, Coverage, read_calibration
-from cytoforge.report.classify import Judged
 
 LIMITS = (
     "It knows its classes and nothing else: any picture gets one of them. Crop size, stain and camera of the "
@@ -37,7 +37,7 @@ class ClassifierScores:
     """
 
     calibration: Calibration | None = None
-    report: Judged | None = None
+    report: ClassifierReport | None = None
 
 
 def read_scores(run: Run, report: Path | None = None) -> ClassifierScores:
@@ -104,9 +104,9 @@ def table(scores: ClassifierScores) -> str:
     return "\n\n".join(parts)
 
 
-def _report(run: Run, path: Path) -> Judged:
+def _report(run: Run, path: Path) -> ClassifierReport:
     try:
-        found = Judged.model_validate(read_json(path))
+        found = ClassifierReport.model_validate(read_json(path))
     except ValidationError as error:
         raise DataError(
             f"{path} is not a {REPORT} that this version can read; --evaluation of a classifier is the --out "
@@ -159,7 +159,7 @@ def _calibration_answers(found: Calibration) -> dict[str, str]:
     }
 
 
-def _report_answers(report: Judged) -> dict[str, str]:
+def _report_answers(report: ClassifierReport) -> dict[str, str]:
     best = report.grouped.scores
     recalls = ", ".join(f"{name} {_estimate(own.recall)}" for name, own in best.classes.items())
     return {
@@ -183,7 +183,7 @@ def _tested(found: Calibration) -> str:
     )
 
 
-def _protocol(report: Judged) -> str:
+def _protocol(report: ClassifierReport) -> str:
     return (
         f"Its recipe trained anew in {report.folds} folds on {report.cells} cells of {report.groups} groups, "
         "each cell tested once and no group on both sides."

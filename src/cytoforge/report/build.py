@@ -18,6 +18,7 @@ from cytoforge.core.files import read_json, write_atomic
 from cytoforge.core.run import Run
 from cytoforge.evaluation.metrics import Measurement, Metrics, Number, Verdict
 from cytoforge.evaluation.morphometry import describe
+from cytoforge.evaluation.verdicts import percent
 from cytoforge.report.page import (
     AuditSummary,
     ClassCorrectness,
@@ -40,7 +41,6 @@ from cytoforge.report.words import (
     comparison,
     level,
     named,
-    percent,
     percent_span,
     shown,
     span,

@@ -53,7 +53,7 @@ def _diagram(axes: Axes, judged: Judged) -> None:
         _line(axes, found, colour, name)
     axes.set(xlabel="stated probability", ylabel="share right", xlim=(0, 1), ylim=(0, 1.02))
     axes.set_title("Do probabilities come true?")
-    axes.legend(loc="upper left", fontsize=9)
+    axes.legend(loc="lower right", fontsize=9)
 
 
 def _line(axes: Axes, found: Reliability, colour: str, name: str) -> None:

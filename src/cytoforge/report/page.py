@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
+from cytoforge.core.record import Tone
 from cytoforge.evaluation.metrics import Verdict
-
-Tone = Literal["good", "bad", "unsure", "note"]
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from cytoforge.core.record import Tone
 from cytoforge.evaluation.metrics import Number
-from cytoforge.report.page import Tone
+from cytoforge.evaluation.verdicts import percent, stands
 
 
 @dataclass(frozen=True)
@@ -107,47 +108,22 @@ def level(name: str, value: float | None) -> str:
     return f"{value:.2f}" if MEASURES[name].top == 1 else shown(value)
 
 
-def percent(share: float | None) -> str:
-    """A share as percent.
-
-    Example:
-        >>> percent(0.1234), percent(0.00123), percent(1.0), percent(None)
-        ('12 %', '0.1 %', '100 %', '–')
-    """
-    if share is None or math.isnan(share):
-        return "–"
-    rounded = f"{100 * share:.1f}" if 0 < share < 0.0995 else f"{100 * share:.0f}"
-    return f"{rounded.removesuffix('.0')} %"
-
-
 def comparison(name: str, number: Number) -> tuple[Tone, str]:
-    """How a value stands against real cells compared with other real cells.
-
-    A value whose interval reaches that of the floor cannot be told from it. Otherwise a distance is called
-    close up to twice, and a share from four fifths of the floor.
+    """How a value stands against real cells compared with other real cells, see `verdicts.stands`.
 
     Args:
         name: a key of `MEASURES`.
         number: value and floor, with their intervals where they have some.
     """
-    if number.floor is None:
-        return "note", ""
-    low, high = (number.value if end is None else end for end in (number.low, number.high))
-    floor_low, floor_high = (
-        number.floor if end is None else end for end in (number.floor_low, number.floor_high)
-    )
     lower = MEASURES[name].better == "lower"
-    if (low <= floor_high) if lower else (high >= floor_low):
-        return "good", "like real cells"
-    if lower:
-        ratio = number.value / floor_high if floor_high > 0 else math.inf
-        if ratio <= 2:
-            return "unsure", "close to real cells"
-        return "bad", f"{ratio:.0f} times what real cells reach" if ratio < 100 else "far from real cells"
-    ratio = number.value / number.floor if number.floor > 0 else 1.0
-    if ratio >= 0.8:
-        return "unsure", "close to real cells"
-    return "bad", f"{percent(max(0.0, ratio))} of real cells"
+    tone = stands(number, lower_is_better=lower)
+    if number.floor is None or tone != "bad":
+        return tone, {"good": "like real cells", "unsure": "close to real cells", "note": ""}[tone]
+    if not lower:
+        return tone, f"{percent(max(0.0, number.value / number.floor))} of real cells"
+    floor = number.floor if number.floor_high is None else number.floor_high
+    ratio = number.value / floor if floor > 0 else math.inf
+    return tone, f"{ratio:.0f} times what real cells reach" if ratio < 100 else "far from real cells"
 
 
 def named(name: str) -> str:

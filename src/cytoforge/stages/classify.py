@@ -27,6 +27,7 @@ from cytoforge.data.folds import Fold, grouped_folds, random_folds
 from cytoforge.data.split import Split, check_groups_and_masks, check_split, require_trainable
 from cytoforge.data.transform import Preparation
 from cytoforge.evaluation.classification import Scores, score
+from cytoforge.evaluation.classifier_report import ClassifierReport, Curve, FoldSearch, Protocol
 from cytoforge.evaluation.classifiers import Fitted, Pictures, fit_run, run_config
 from cytoforge.evaluation.leakage import leak_inflation, with_sibling
 from cytoforge.evaluation.measurement_classifiers import (
@@ -36,7 +37,7 @@ from cytoforge.evaluation.measurement_classifiers import (
 )
 from cytoforge.evaluation.published import COARSE, PUBLISHED, Published
 from cytoforge.evaluation.recipes import RECIPES, Recipe, recipe_of, weights_sha256
-from cytoforge.report.classify import Curve, Judged, Protocol, Search, build_classify
+from cytoforge.report.classify import build_classify
 from cytoforge.stages.measured_folds import measured_fold, measurements_beside, measuring
 from cytoforge.stages.split import split as split_folder
 
@@ -119,7 +120,7 @@ def report(
     group: str | None = None,
     executor: Executor = "serial",
     workers: int | None = None,
-) -> Judged:
+) -> ClassifierReport:
     """The same classifier by random and by grouped folds; the same call goes on where it was interrupted.
 
     Args:
@@ -174,7 +175,7 @@ def report(
         )
         for name in divisions
     }
-    judged = Judged(
+    judged = ClassifierReport(
         data=data.name,
         layout=cells.layout,
         cells=len(cached),
@@ -352,7 +353,7 @@ def _protocol(
         seconds=tuple(result["seconds"] for result in results),
         curves=tuple(Curve.model_validate(result["curve"]) for result in results if "curve" in result),
         searches=tuple(
-            Search(chosen=result["chosen"], inner_accuracy=result["inner_accuracy"])
+            FoldSearch(chosen=result["chosen"], inner_accuracy=result["inner_accuracy"])
             for result in results
             if "chosen" in result
         ),

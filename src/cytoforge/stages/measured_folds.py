@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from cytoforge.data.cells import CellSet
 from cytoforge.data.folds import Fold
+from cytoforge.evaluation.classifier_report import Measuring
 from cytoforge.evaluation.measurement_classifiers import MeasurementRecipe, fit_measurements, used_columns
 from cytoforge.evaluation.measurements import Masks, Measured, measure_folder
-from cytoforge.report.classify import Measuring
 
 
 def measurements_beside(cells: CellSet, out: Path, masks: Masks) -> Measured:
