@@ -3,9 +3,11 @@ from __future__ import annotations
 import errno
 import importlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 import torch
 
 from cytoforge.core.errors import ConfigError, DataError
-from cytoforge.core.files import sha256_file
+from cytoforge.core.files import read_json, sha256_file
 from cytoforge.core.jobs import DONE, Job, mixture, run_jobs
 from cytoforge.stages.study import study
 
@@ -159,6 +161,21 @@ def test_the_job_of_a_worker_that_is_told_to_stop_is_dealt_out_again(square: Any
     assert [result["square"] for result in results] == [0, 1, 4]
     with pytest.raises(KeyboardInterrupt):
         run_jobs(square, [Job({"n": 3, "fails": "stopped"})], tmp_path)
+
+
+@pytest.mark.slow
+def test_one_worker_of_ray_does_one_job_at_a_time_and_not_here(
+    square: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    jobs = [Job({"n": n, "seconds": 0.5}) for n in range(3)]
+    results = run_jobs(square, jobs, tmp_path, "ray", workers=1)
+    assert [result["square"] for result in results] == [0, 1, 4]
+    assert all(int((tmp_path / job.key / "begun.txt").read_text()) != os.getpid() for job in jobs)
+    notes = [read_json(tmp_path / job.key / DONE) for job in jobs]
+    spans = sorted((note["started"], note["started"] + 60 * note["minutes"]) for note in notes)
+    assert all(end <= begin + 0.01 for (_, end), (begin, _) in pairwise(spans))
 
 
 @pytest.mark.slow

@@ -49,6 +49,7 @@ Work = Callable[[Mapping[str, Any], Path], Mapping[str, Any]]
 DONE = "DONE"
 _PARAMETERS, _RESULT, _LOCK = "parameters.json", "result.json", ".lock"
 _FRUITLESS = 3
+_LEAST_ON_CLUSTER = 2
 
 
 @dataclass(frozen=True)
@@ -234,21 +235,28 @@ def _do(
             failures.append(perform(work, place, threads))
             advance(1)
         return [failure for failure in failures if failure is not None]
+    least = 1 if executor == "loky" else _LEAST_ON_CLUSTER
     with _backend(executor, workers, threads) as offered:
-        return _spread(work, places, offered, threads, advance)
+        return _spread(work, places, offered, least, threads, advance)
 
 
 def _spread(
     work: Work,
     places: Sequence[Path],
     offered: Callable[[], int],
+    least: int,
     threads: int,
     advance: Callable[[int], None],
 ) -> list[CytoforgeError | RuntimeError]:
-    """Do jobs by joblib's current backend; what its dying workers leave over is dealt out again."""
+    """Do jobs by joblib's current backend; what its dying workers leave over is dealt out again.
+
+    joblib is told of `least` workers and handed no more jobs than are `offered`: with one worker it would do
+    all in this process, which is not on the cluster.
+    """
     waiting, fruitless = list(places), 0
     while True:
-        parallel = _Watched(advance, n_jobs=offered(), batch_size=1)
+        count = offered()
+        parallel = _Watched(advance, n_jobs=max(least, count), pre_dispatch=count, batch_size=1)
         try:
             found = parallel(joblib.delayed(_in_worker)(work, place, threads) for place in waiting)
             return [failure for failure in found if failure is not None]
@@ -281,14 +289,10 @@ class _Watched(joblib.Parallel):  # type: ignore[misc]
 
 @contextmanager
 def _backend(executor: Executor, workers: int | None, threads: int) -> Iterator[Callable[[], int]]:
-    """Make joblib use the executor; yields a function that says how many jobs it can do at once now.
-
-    Of a cluster that is two at least: one job at once joblib does in this process, not on the cluster.
-    """
+    """Make joblib use the executor; yields a function that says how many jobs it can do at once now."""
     place = {"loky": _loky, "ray": _ray, "dask": _dask}[executor]
-    least = 1 if executor == "loky" else 2
     with place(workers) as offered, joblib.parallel_config(backend=executor):
-        yield lambda: max(least, offered() // (threads if workers is None else 1))
+        yield lambda: max(1, offered() // (threads if workers is None else 1))
 
 
 @contextmanager
@@ -309,11 +313,13 @@ def _ray(workers: int | None) -> Iterator[Callable[[], int]]:
     if address:
         ray.init(address=address, **quiet)
     else:
-        ray.init(address="local", num_cpus=workers, include_dashboard=False, **quiet)
+        processors = None if workers is None else max(_LEAST_ON_CLUSTER, workers)
+        ray.init(address="local", num_cpus=processors, include_dashboard=False, **quiet)
 
     def offered() -> int:
-        processors = max(1, int(ray.cluster_resources().get("CPU", 1)))
-        return min(workers or processors, processors)
+        there = int(ray.cluster_resources().get("CPU", 1))
+        _require_cluster(there)
+        return min(workers or there, there)
 
     try:
         yield offered
@@ -329,12 +335,29 @@ def _dask(workers: int | None) -> Iterator[Callable[[], int]]:
         raise _missing("dask") from error
     with ExitStack() as stack:
         address: Any = os.environ.get("DASK_SCHEDULER_ADDRESS")
-        if not address:
+        remote = bool(address)
+        if not remote:
             address = stack.enter_context(
                 LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
             )
         client = stack.enter_context(Client(address))
-        yield lambda: workers or sum(client.nthreads().values())
+
+        def offered() -> int:
+            there = sum(client.nthreads().values())
+            if remote:
+                _require_cluster(there)
+            return workers or there
+
+        yield offered
+
+
+def _require_cluster(processors: int) -> None:
+    """Joblib and Ray's pool take one processor for no cluster."""
+    if processors < _LEAST_ON_CLUSTER:
+        raise ConfigError(
+            f"a cluster needs {_LEAST_ON_CLUSTER} processors at least, this one has {processors} now; use "
+            "--executor loky on its machine, or serial."
+        )
 
 
 def _missing(executor: str) -> ConfigError:
