@@ -20,16 +20,16 @@ from cytoforge.experiments.generators import page
 
 INTRODUCTION = """# All generative systems, the same minutes
 
-Every system of this package trains for the same minutes of wall clock on the same machine ({machine}), from
-one seed, with its settings for short trainings on a CPU (`source` where a method follows a source to the
-letter), and is measured on cells of photos that no training saw. None was tuned on those. Losers are shown
-too.
+Every system of this package that needs no pretrained model (so not `text-to-image`) trains for the same
+minutes of wall clock on the same machine ({machine}), from one seed, with its settings for short trainings on
+a CPU (`source` where a method follows a source to the letter), and is measured on cells of photos that no
+training saw. None was tuned on those. Losers are shown too.
 
 *KID* is by EfficientNet-Lite0, against which `auto`, `cvae` and `cvae-source` train, so it flatters them;
 *KID 2* and all other columns are by MobileNetV2. *class*: share of cells in which a classifier that learned
 from real cells finds the class asked for. *copies*: share flagged at the false-alarm rate in the first row.
-*GiB*: peak memory of the training. The first row is real cells against real cells, the best that can be
-had.
+*images/s* and *GiB* are speed and peak memory of the training. The first row is real cells against real
+cells, the best that can be had.
 
 A few minutes are little: methods that are slow, diffusion above all, would be better after hours. What is
 compared here is what a laboratory without a GPU gets while it waits.
