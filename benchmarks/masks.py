@@ -195,8 +195,8 @@ Herlev marks as unknown do not count. Otsu: three levels, the darkest is nucleus
 LIMITS = """## Where it fails
 
 * The mean hides complete misses, where a dark neighbour, a fold or a speck was taken for the nucleus. Look at
-  `gallery.png` before you train on such masks. The worst classes lie well below the mean: metaplastic cells of
-  the simulation (0.72 against 0.82), Herlev's superficial cells with their tiny nuclei (0.71 against 0.88).
+  `gallery.png` before you train on such masks. The worst classes lie well below the mean: metaplastic cells
+  of the simulation (0.72 against 0.82), Herlev's superficial cells with tiny nuclei (0.71 against 0.88).
 * Cytoplasm: pale cells, mucus and neighbours share their colours, so much of the outline comes from the
   framing of the crop. The column of the ellipse says how much.
 * **Fields of many cells: a plain threshold is better.** The score was made for one nucleus in a crop. In
