@@ -22,9 +22,11 @@ from cytoforge.data.cells import CellSet
 from cytoforge.data.folder import open_cells
 from cytoforge.data.split import Split
 from cytoforge.evaluation.calibration import Reliability
+from cytoforge.evaluation.classification import Estimate
 from cytoforge.evaluation.metrics import Share
 from cytoforge.evaluation.recipes import RECIPES, Recipe
 from cytoforge.evaluation.trust import Answers, Calibration, Coverage, Judged, answer
+from cytoforge.report.classify import interval, percent
 from cytoforge.stages.calibrate import FOLDER, Trusted, open_trusted
 from cytoforge.stages.trained_cells import cells_of
 
@@ -59,7 +61,7 @@ def probabilities(judged: Judged) -> list[str]:
 
 def _reliability(name: str, each: Reliability) -> str:
     shown = (f"{each.error:.3f}", f"{each.chance_error:.3f}, {each.chance_high:.3f}", f"{each.brier:.3f}",
-             f"{each.log_loss:.3f}", _percent(each.accuracy), _percent(each.confidence))  # fmt: skip
+             f"{each.log_loss:.3f}", percent(each.accuracy), percent(each.confidence))  # fmt: skip
     return f"| {name} | {' | '.join(shown)} |"
 
 
@@ -81,7 +83,7 @@ def sets(judged: Judged) -> list[str]:
         f"| stated | {' | '.join(judged.coverage[0].classes)} |",
         "|---" * (1 + len(judged.coverage[0].classes)) + "|",
         *(
-            f"| {_percent(each.stated)} | {' | '.join(map(_percent, each.classes.values()))} |"
+            f"| {percent(each.stated)} | {' | '.join(map(percent, each.classes.values()))} |"
             for each in judged.coverage
         ),
         "",
@@ -91,11 +93,11 @@ def sets(judged: Judged) -> list[str]:
 def _coverage(each: Coverage) -> str:
     kept = "no, too few" if not each.kept else "yes" if each.groups <= each.high else "more than stated"
     shown = (
-        _percent(each.stated),
-        _percent(each.groups),
-        f"{_percent(each.low)} to {_percent(each.high)}",
+        percent(each.stated),
+        percent(each.groups),
+        f"{percent(each.low)} to {percent(each.high)}",
         kept,
-        _percent(each.cells),
+        percent(each.cells),
         f"{each.size:.2f}",
         _share(each.answered),
         _share(each.accuracy_answered),
@@ -113,13 +115,13 @@ def unknown(
     lines = [
         "## Cells of another kind",
         "",
-        f"Called unknown: farther from training cells than all but {_percent(calibration.false_alarm)} of "
+        f"Called unknown: farther from training cells than all but {percent(calibration.false_alarm)} of "
         "cells of known kinds. AUROC: the chance that a stranger is farther away than a test cell.",
         "",
-        f"| cells | number | called unknown | AUROC | a sure answer all the same, at {_percent(COVERAGE)} |",
+        f"| cells | number | called unknown | AUROC | a sure answer all the same, at {percent(COVERAGE)} |",
         "|---|---|---|---|---|",
-        f"| test part | {judged.cells} | {_percent(tested.unknown.mean())} | "
-        f"| {_percent(tested.sure.mean())} |",
+        f"| test part | {judged.cells} | {percent(tested.unknown.mean())} | "
+        f"| {percent(tested.sure.mean())} |",
     ]
     for name, cells in strangers.items():
         found = answers(trusted, calibration, cells, MOST)
@@ -127,8 +129,8 @@ def unknown(
         truth = np.repeat([0, 1], [len(tested.distances), len(found.distances)])
         area = roc_auc_score(truth, far)
         lines.append(
-            f"| {name} | {len(found.distances)} | {_percent(found.unknown.mean())} | {area:.3f} "
-            f"| {_percent(found.sure.mean())} |"
+            f"| {name} | {len(found.distances)} | {percent(found.unknown.mean())} | {area:.3f} "
+            f"| {percent(found.sure.mean())} |"
         )
     return [*lines, ""]
 
@@ -143,14 +145,8 @@ def answers(trusted: Trusted, calibration: Calibration, cells: CellSet, most: in
     return answer(calibration, trusted.known, logits, features, COVERAGE)
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
-
-
 def _share(share: Share | None) -> str:
-    return (
-        "" if share is None else f"{_percent(share.value)} ({_percent(share.low)} to {_percent(share.high)})"
-    )
+    return "" if share is None else interval(Estimate(value=share.value, low=share.low, high=share.high))
 
 
 def main() -> None:

@@ -161,6 +161,8 @@ def test_the_job_of_a_worker_that_is_told_to_stop_is_dealt_out_again(square: Any
     assert [result["square"] for result in results] == [0, 1, 4]
     with pytest.raises(KeyboardInterrupt):
         run_jobs(square, [Job({"n": 3, "fails": "stopped"})], tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs(square, [Job({"n": 4, "fails": "stopped"})], tmp_path, "loky", workers=1)
 
 
 @pytest.mark.slow

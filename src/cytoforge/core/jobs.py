@@ -177,12 +177,23 @@ def perform(work: Work, place: Path, threads: int) -> CytoforgeError | RuntimeEr
     return None
 
 
-def _in_worker(work: Work, place: Path, threads: int) -> CytoforgeError | RuntimeError | None:
-    """`perform` where a worker that is told to stop does not stop the command: its job is dealt out again."""
+def _in_worker(
+    work: Work, place: Path, threads: int, command: tuple[str, int]
+) -> CytoforgeError | RuntimeError | None:
+    """`perform` where a worker that is told to stop does not stop the command: its job is dealt out again.
+
+    With one worker joblib may do the jobs in the process of the `command` (host and number), which does stop.
+    """
     try:
         return perform(work, place, threads)
     except KeyboardInterrupt:
+        if command == _this_process():
+            raise
         raise RuntimeError(f"the worker of {place} was told to stop") from None
+
+
+def _this_process() -> tuple[str, int]:
+    return platform.node(), os.getpid()
 
 
 def _finish(work: Work, place: Path) -> None:
@@ -253,12 +264,12 @@ def _spread(
     joblib is told of `least` workers and handed no more jobs than are `offered`: with one worker it would do
     all in this process, which is not on the cluster.
     """
-    waiting, fruitless = list(places), 0
+    waiting, fruitless, command = list(places), 0, _this_process()
     while True:
         count = offered()
         parallel = _Watched(advance, n_jobs=max(least, count), pre_dispatch=count, batch_size=1)
         try:
-            found = parallel(joblib.delayed(_in_worker)(work, place, threads) for place in waiting)
+            found = parallel(joblib.delayed(_in_worker)(work, place, threads, command) for place in waiting)
             return [failure for failure in found if failure is not None]
         except Exception as error:  # `perform` raises nothing: workers died, or were told to stop
             left = [place for place in waiting if _finished(place) is None]

@@ -201,7 +201,8 @@ def roc_band(
     last = np.append(np.diff(values[order]) != 0, True)  # of the images with equal values
     grid = np.linspace(0, 1, 101)
     hits = []
-    for weights in _draws(int(code.max()) + 1, repeats, seed)[:, code[order]]:
+    for times in _draws(int(code.max()) + 1, repeats, seed):
+        weights = times[code[order]]
         right, wrong = np.cumsum(weights * labels[order]), np.cumsum(weights * ~labels[order])
         if right[-1] and wrong[-1]:
             hits.append(np.interp(grid, wrong[last] / wrong[-1], right[last] / right[-1]))

@@ -130,16 +130,16 @@ def run(data: Path | None, out: Path, scale: Scale) -> dict[str, Any]:
     """
     budget, extractor = BUDGETS[scale], open_extractor()
     folder = cells_for(data, out, *PHANTOM[scale])
-    everything = open_cells_of(folder, out, budget, extractor)
+    opened: dict[int | None, Cells] = {None: open_cells_of(folder, out, budget, extractor)}
     size = _NARROW if scale == "smoke" else {}
     outcomes: dict[str, Outcome] = {}
     for lesson in LESSONS:
         failing = Cure({}, lesson.failure, lesson.few)
         for title, half in {"": failing, **lesson.cures}.items():
             name = f"{lesson.failure}, {title}" if title else lesson.failure
-            cells = everything
-            if half.few is not None:
-                cells = open_cells_of(folder, out, budget, extractor, few=half.few)
+            if half.few not in opened:
+                opened[half.few] = open_cells_of(folder, out, budget, extractor, few=half.few)
+            cells = opened[half.few]
             entry = Contestant("gan", {**(size or _like(lesson)), **half.settings}, half.preset)
             path = out / "runs" / name.replace(", ", "-").replace(" ", "-")
             outcome = compete(entry, cells, path, budget, extractor)
@@ -150,7 +150,7 @@ def run(data: Path | None, out: Path, scale: Scale) -> dict[str, Any]:
         scale,
         out,
         budget,
-        everything,
+        opened[None],
         outcomes,
         _COLUMNS,
         extractor=extractor.name,

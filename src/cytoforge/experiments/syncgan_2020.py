@@ -89,7 +89,7 @@ class Budget:
     plan: Mapping[str, Any]
 
 
-_SCRATCH = {"mode": "scratch", "weights": "none", "resolution": 64, "steps": 100, "batch": 16}
+_SCRATCH = {"mode": "scratch", "weights": "none", "resolution": 64, "steps": 75, "batch": 16}
 _VANILLA = {
     **{"loss": "non-saturating", "r1": 0.0, "r2": 0.0, "betas": (0.5, 0.999), "augment": ""},
     **{"label_smoothing": 0.1, "label_flips": 0.05},
@@ -127,7 +127,7 @@ BUDGETS: dict[Scale, Budget] = {
             "repeats": 5,
             "folds": 5,
             "resolution": 64,
-            "minutes": 6.0,
+            "minutes": 5.0,
             "settings": {
                 "gan": _VANILLA,
                 "resnet152": _SCRATCH,

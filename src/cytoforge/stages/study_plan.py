@@ -257,6 +257,7 @@ def set_jobs(
 ) -> dict[tuple[Any, ...], Job]:
     """(repeat, real, method) -> drawing as many cells as any regime can use."""
     select = any(REGIMES[name].selected for name in plan.regimes)
+    choosers = {name: chooser(plan, name) for name in methods(plan)} if select else {}
     jobs = {}
     for (repeat, real, name), job in generators.items():
         most = int(np.bincount(material.labels[training_cells(plan, material, place, repeat, real)]).max())
@@ -267,7 +268,7 @@ def set_jobs(
                 "trained": job.key,
                 "per_class": ceil(max(plan.ratios) * most * (SPARE if select else 1)),
                 "select": select,
-                "extractor": chooser(plan, name),
+                "extractor": choosers.get(name),
                 "share": plan.share,
             }
         )
@@ -310,6 +311,7 @@ def trials_of(
         obstacles: of `selection_obstacles`.
     """
     trials = []
+    weights = {name: weights_sha256(classifier_recipe(plan, name)) for name in plan.classifiers}
     for repeat in range(plan.repeats):
         for real in plan.real:
             for classifier in plan.classifiers:
@@ -326,7 +328,7 @@ def trials_of(
                     recipe = regime_recipe(classifier_recipe(plan, classifier), regime, plan.traditional)
                     flags = {**asdict(regime), "title": "", "control": False}
                     own = {**base, "regime": flags, "recipe": recipe.model_dump(mode="json")}
-                    own |= weights_sha256(recipe)
+                    own |= weights[classifier]
                     own["judged"] = judges if word == "orig" else []
                     if not regime.synthetic:
                         trials.append(Trial(classifier, real, word, None, None, repeat, Job(own)))
