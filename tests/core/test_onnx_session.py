@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cytoforge.core.errors import ConfigError
-from cytoforge.core.onnx_session import open_session
+from cytoforge.core.onnx_session import open_session, session_of
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -40,6 +40,16 @@ def test_weights_in_other_files_are_refused_before_anything_reads_them(
     monkeypatch.setattr("cytoforge.core.onnx_session.session_of", lambda *_: pytest.fail("opened"))
     with pytest.raises(ConfigError, match="keeps weights in other files"):
         open_session(tmp_path / "add.onnx")
+
+
+def test_a_crafted_file_that_the_first_look_misses_reads_no_other_file_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same key with its length in two bytes, which protobuf allows."""
+    write_network(tmp_path / "add.onnx", apart=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="not a usable ONNX network"):
+        session_of((tmp_path / "add.onnx").read_bytes(), "crafted")
 
 
 def test_what_is_no_network_or_not_there_is_refused(tmp_path: Path) -> None:

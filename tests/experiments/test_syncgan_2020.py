@@ -119,7 +119,7 @@ def test_the_study_takes_the_plan_at_full_scale(full_plan: Plan) -> None:
     check_plan(full_plan)
     for name, side in (("resnet152", 64), ("densenet161", 64), ("inception-v3", 75)):
         recipe = classifier_recipe(full_plan, name)
-        assert (recipe.mode, recipe.resolution, recipe.steps, recipe.batch) == ("scratch", side, 100, 16)
+        assert (recipe.mode, recipe.resolution, recipe.steps, recipe.batch) == ("scratch", side, 75, 16)
 
 
 def test_the_sources_deepest_network_takes_a_step(full_plan: Plan) -> None:

@@ -22,7 +22,8 @@ from cytoforge.core.run import Run
 from cytoforge.sampling import generate as module
 from cytoforge.sampling.generate import generate
 from cytoforge.sampling.generator import MICRO_BATCH, open_generator
-from cytoforge.sampling.provenance import MANIFEST, read_manifest, verify
+from cytoforge.sampling.provenance import read_manifest, verify
+from cytoforge.sampling.sealed import MANIFEST
 from cytoforge.sampling.seeds import default_seeds, parse_seeds
 
 WANTED = [("Dyskeratotic", seed) for seed in range(5)] + [("Koilocytotic", seed) for seed in (3, 11, 19)]

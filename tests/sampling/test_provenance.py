@@ -17,7 +17,8 @@ from cytoforge.core.files import sha256_bytes
 from cytoforge.core.png import decode_png, encode_png
 from cytoforge.core.run import Run
 from cytoforge.sampling.generate import generate
-from cytoforge.sampling.provenance import MANIFEST, class_folders, image_file, read_manifest, verify
+from cytoforge.sampling.provenance import class_folders, image_file, read_manifest, verify
+from cytoforge.sampling.sealed import MANIFEST
 
 LABELS = ("Koilocytotic", "Zürich π")
 

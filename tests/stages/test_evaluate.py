@@ -17,7 +17,6 @@ from cytoforge.data.split import Split, split_cells
 from cytoforge.evaluation.features import Extractor
 from cytoforge.evaluation.metrics import Metrics
 from cytoforge.sampling.provenance import (
-    MANIFEST,
     Entry,
     Header,
     Manifest,
@@ -26,6 +25,7 @@ from cytoforge.sampling.provenance import (
     image_marks,
     write_manifest,
 )
+from cytoforge.sampling.sealed import MANIFEST
 from cytoforge.stages import evaluate as stage
 
 CLASSES = ("<b>round", "=cmd")

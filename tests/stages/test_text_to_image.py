@@ -64,6 +64,11 @@ def test_cells_become_a_run_and_a_run_a_set_and_pictures(tiny_stable_diffusion, 
     assert np.array_equal(drawn("as the run"), pixels(wanted))
     assert not np.array_equal(drawn("guided", "--guidance", "4"), pixels(wanted))
     assert drawn("larger", "--size", "64").shape == (64, 64, 3)
+    drawn("as the run")
+    assert cytoforge(["verify", str(tmp_path / "as the run")]) == 0
+    assert str(tmp_path) not in (tmp_path / "as the run" / "manifest.jsonl").read_text()
+    with pytest.raises(ConfigError, match="made otherwise"):
+        draw(model, "a nucleus", tmp_path / "as the run", "3", run=run.path, settings=settings)
     with pytest.raises(ConfigError, match="control network of edges"):
         draw(model, "a cell", tmp_path / "no", "3", run=run.path, sketch=Sketch(edges=True))
 
@@ -134,7 +139,8 @@ def test_masks_of_this_package_steer(tiny_stable_diffusion, tmp_path):
 
     def drawn(name, **words):
         sketch = Sketch(control=tmp_path / f"{name}.png", controlnet=str(place), **words)
-        return pixels(draw(model, "a cell", tmp_path / "out", "0", sketch=sketch, settings=SIZES))
+        out = tmp_path / f"{name} {'edges' if words else 'mask'}"
+        return pixels(draw(model, "a cell", out, "0", sketch=sketch, settings=SIZES))
 
     assert np.array_equal(drawn("levels"), drawn("grey"))
     assert not np.array_equal(drawn("levels"), drawn("none"))

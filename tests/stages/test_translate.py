@@ -62,6 +62,9 @@ def test_masks_become_cells_and_the_check_sees_nucleus_and_background(cells, tmp
     assert facts["failed"] == (facts["swapped"] > facts["swapped_real"] + 0.1)
     assert len(list((tmp_path / "out").glob("*/*.png"))) == 50
     assert (tmp_path / "out" / "translations.png").is_file()
+    assert cytoforge(["verify", str(tmp_path / "out")]) == 0
+    next((tmp_path / "out").glob("*/*.png")).unlink()
+    assert cytoforge(["verify", str(tmp_path / "out")]) == 3
 
 
 def test_only_cells_of_the_other_stain_are_translated_and_become_the_target(stains, tiny_cells, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -48,6 +49,8 @@ def session_of(content: bytes, name: str) -> Any:
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
     try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        with TemporaryDirectory() as empty:  # whatever the network says, it finds no other file
+            options.add_session_config_entry("session.model_external_initializers_file_folder_path", empty)
+            return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise ConfigError(f"{name} is not a usable ONNX network: {error}.") from error

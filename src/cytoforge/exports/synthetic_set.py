@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from cytoforge.core.errors import DataError
 from cytoforge.core.files import sha256_file, write_atomic
 from cytoforge.core.png import decode_png
-from cytoforge.sampling.provenance import CARD, MANIFEST, Entry, Header, Manifest, read_manifest, verify
+from cytoforge.sampling.provenance import CARD, Entry, Header, Manifest, read_manifest, verify
+from cytoforge.sampling.sealed import MANIFEST
 
 ORIGIN = "origin-manifest.jsonl"
 """Name of the set's manifest inside an export."""

@@ -9,7 +9,8 @@ from typing import Any
 from cytoforge.core.errors import DataError
 from cytoforge.core.files import read_json
 from cytoforge.core.run import Run
-from cytoforge.sampling.provenance import CONTACT, INTERPOLATION, MANIFEST, Manifest
+from cytoforge.sampling.provenance import CONTACT, INTERPOLATION, Manifest
+from cytoforge.sampling.sealed import MANIFEST
 
 
 def card(manifest: Manifest, run: Run) -> str:

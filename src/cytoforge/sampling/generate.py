@@ -28,7 +28,6 @@ from cytoforge.sampling.conditions import Conditions, open_edges, open_masks
 from cytoforge.sampling.generator import MICRO_BATCH, Generator, micro_batches, restored
 from cytoforge.sampling.provenance import (
     CARD,
-    MANIFEST,
     Companion,
     Entry,
     Header,
@@ -43,6 +42,7 @@ from cytoforge.sampling.provenance import (
     read_manifest,
     write_manifest,
 )
+from cytoforge.sampling.sealed import MANIFEST
 
 Hashes = tuple[str, str | None]
 """SHA-256 of an image file and of its mask's."""

@@ -13,10 +13,9 @@ Marks and hashes find damage, mix-ups and forgotten files. They are no signature
 
 from __future__ import annotations
 
-import json
 import os
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
@@ -27,11 +26,11 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, ValidationError
 
 from cytoforge.core.errors import DataError
-from cytoforge.core.files import sha256_bytes, write_atomic
+from cytoforge.core.files import sha256_bytes
 from cytoforge.core.png import PIXELS, decode_png, pixel_hash
 from cytoforge.core.record import Record
+from cytoforge.sampling.sealed import MANIFEST, RESTORE, read_sealed, write_sealed
 
-MANIFEST = "manifest.jsonl"
 CARD = "CARD.md"
 CONTACT = "contact.png"
 INTERPOLATION = "interpolation.png"
@@ -241,9 +240,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         *images,
         *sorted(manifest.companions, key=lambda companion: companion.file),
     ]
-    lines = "".join(_line(_fields(record)) for record in records)
-    seal = {"kind": "seal", "lines": len(records), "sha256": sha256_bytes(lines.encode())}
-    write_atomic(folder / MANIFEST, lines + _line(seal))
+    write_sealed(folder, map(_fields, records))
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -252,29 +249,23 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         DataError: there is none, it was changed, or it cannot be understood.
     """
-    path = folder / MANIFEST
-    if not path.is_file():
+    records = read_sealed(folder)
+    if any(record.get("kind") == "origin" for record in records[:1]):
         raise DataError(
-            f"{folder} is not a synthetic set (it has no {MANIFEST}); give the --out folder of "
-            "`cytoforge generate`."
+            f"{folder} holds translated or drawn pictures, not a set of classes and seeds; give the --out "
+            "folder of `cytoforge generate`."
         )
-    lines = path.read_bytes().splitlines(keepends=True)
-    advice = "Restore the file, or generate the set again into another folder."
     try:
-        seal = json.loads(lines[-1])
-        body = b"".join(lines[:-1])
-        if seal["kind"] != "seal" or seal["lines"] != len(lines) - 1 or seal["sha256"] != sha256_bytes(body):
-            raise DataError(f"{path} was changed after it was written. {advice}")
-        header = Header.model_validate_json(lines[0])
+        header = Header.model_validate(records[0])
         images, companions = [], []
-        for line in lines[1:-1]:
-            if json.loads(line)["kind"] == "image":
-                images.append(Entry.model_validate_json(line))
+        for record in records[1:]:
+            if record["kind"] == "image":
+                images.append(Entry.model_validate(record))
             else:
-                companions.append(Companion.model_validate_json(line))
-    except (ValidationError, ValueError, KeyError, TypeError, IndexError) as error:
+                companions.append(Companion.model_validate(record))
+    except (ValidationError, KeyError, TypeError, IndexError) as error:
         raise DataError(
-            f"{path} is not a manifest that this version understands: {error}. {advice}"
+            f"{folder / MANIFEST} is not a manifest that this version understands: {error}. {RESTORE}"
         ) from error
     return Manifest(header, tuple(images), tuple(companions))
 
@@ -300,7 +291,7 @@ def verify(folder: Path) -> list[Problem]:
     return [
         *_image_problems(folder, manifest),
         *_companion_problems(folder, manifest),
-        *_extra(folder, manifest),
+        *extra_files(folder, _named(manifest)),
     ]
 
 
@@ -316,7 +307,7 @@ def _image_problems(folder: Path, manifest: Manifest) -> Iterator[Problem]:
             yield Problem(entry.file, f"it is not where class {entry.label!r} and seed {entry.seed} belong")
             continue
         expected = image_marks(header, entry.label, entry.seed)
-        reason = _fault(folder, entry.file, entry.sha256, expected)
+        reason = file_fault(folder, entry.file, entry.sha256, expected)
         if reason is not None:
             yield Problem(entry.file, reason)
         if entry.mask is not None:
@@ -327,7 +318,7 @@ def _mask_problems(folder: Path, header: Header, entry: Entry, mask: str) -> Ite
     if mask != mask_file(entry.file):
         yield Problem(mask, f"it is not where the mask of {entry.file} belongs")
         return
-    reason = _fault(folder, mask, entry.mask_sha256, mask_marks(header, entry.label, entry.seed), "L")
+    reason = file_fault(folder, mask, entry.mask_sha256, mask_marks(header, entry.label, entry.seed), "L")
     if reason is not None:
         yield Problem(mask, reason)
 
@@ -344,12 +335,12 @@ def _companion_problems(folder: Path, manifest: Manifest) -> Iterator[Problem]:
             yield Problem(companion.file, "such a file does not belong into a set")
             continue
         marks = set_marks(manifest.header) if companion.file.endswith(".png") else None
-        reason = _fault(folder, companion.file, companion.sha256, marks)
+        reason = file_fault(folder, companion.file, companion.sha256, marks)
         if reason is not None:
             yield Problem(companion.file, reason)
 
 
-def _fault(
+def file_fault(
     folder: Path,
     file: str,
     sha256: str | None,
@@ -390,17 +381,17 @@ def mark_fault(content: bytes, marks: Mapping[str, str], mode: Literal["RGB", "L
     return None
 
 
-def _extra(folder: Path, manifest: Manifest) -> Iterator[Problem]:
-    named = {MANIFEST, *_names(manifest.images), *_names(manifest.companions)}
-    named |= {entry.mask for entry in manifest.images if entry.mask is not None}
+def extra_files(folder: Path, named: Collection[str]) -> Iterator[Problem]:
+    """Files and links of a folder that are not among those `named` in its manifest."""
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if (path.is_symlink() or not path.is_dir()) and name not in named:
+        if (path.is_symlink() or not path.is_dir()) and name != MANIFEST and name not in named:
             yield Problem(name, "the manifest does not name it")
 
 
-def _names(records: Iterable[Entry | Companion]) -> set[str]:
-    return {record.file for record in records}
+def _named(manifest: Manifest) -> set[str]:
+    images = {file for entry in manifest.images for file in (entry.file, entry.mask) if file is not None}
+    return images | {companion.file for companion in manifest.companions}
 
 
 def _leaves(folder: Path, file: str) -> bool:
@@ -415,10 +406,6 @@ def _fields(record: Header | Entry | Companion) -> dict[str, Any]:
     """A record as the manifest states it; images without a mask say nothing of masks."""
     unmasked = isinstance(record, Entry) and record.mask is None
     return record.model_dump(by_alias=True, exclude={"mask", "mask_sha256"} if unmasked else None)
-
-
-def _line(record: Mapping[str, Any]) -> str:
-    return json.dumps(record, ensure_ascii=True, allow_nan=False) + "\n"
 
 
 def _spelled(name: str) -> str:

@@ -32,7 +32,8 @@ from cytoforge.evaluation.statistics import bootstrap_mean, wilson
 from cytoforge.evaluation.verdicts import RULES as VERDICT_RULES
 from cytoforge.evaluation.verdicts import verdicts, warnings
 from cytoforge.report.build import Evidence, Pair, build_report
-from cytoforge.sampling.provenance import MANIFEST, Manifest
+from cytoforge.sampling.provenance import Manifest
+from cytoforge.sampling.sealed import MANIFEST
 from cytoforge.stages.compared import (
     Images,
     joined,

@@ -21,7 +21,7 @@ from cytoforge.exports.generator_onnx import write_generator
 from cytoforge.exports.image_folder import write_image_folder
 from cytoforge.exports.medmnist import write_medmnist
 from cytoforge.exports.synthetic_set import SyntheticSet, open_set
-from cytoforge.sampling.provenance import MANIFEST
+from cytoforge.sampling.sealed import MANIFEST
 from cytoforge.stages.compared import run_of
 
 SET_FORMATS: dict[str, Callable[[SyntheticSet, Path], list[Path]]] = {

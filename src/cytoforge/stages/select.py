@@ -31,7 +31,6 @@ from cytoforge.sampling.provenance import (
     CARD,
     CONTACT,
     INTERPOLATION,
-    MANIFEST,
     Companion,
     Entry,
     Manifest,
@@ -39,6 +38,7 @@ from cytoforge.sampling.provenance import (
     set_marks,
     write_manifest,
 )
+from cytoforge.sampling.sealed import MANIFEST
 from cytoforge.stages.compared import (
     Images,
     OpenedSet,

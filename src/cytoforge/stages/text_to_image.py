@@ -13,12 +13,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cytoforge import __version__
 from cytoforge.core.batch import DataShape, to_float, to_uint8
-from cytoforge.core.checkpoint import load_checkpoint
+from cytoforge.core.checkpoint import Checkpoint, load_checkpoint
 from cytoforge.core.errors import ConfigError
-from cytoforge.core.files import write_atomic
-from cytoforge.core.png import encode_png
+from cytoforge.core.files import sha256_file
 from cytoforge.core.run import Run
 from cytoforge.core.settings import checked
 from cytoforge.data.cache import mask_channels
@@ -26,6 +24,7 @@ from cytoforge.data.folder import decode, read_mask_file
 from cytoforge.data.transform import Preparation, prepare
 from cytoforge.methods.text_to_image import TextToImage, TextToImageConfig
 from cytoforge.networks.unet import edges as outlines
+from cytoforge.sampling.picture_provenance import Origin, PictureFolder
 from cytoforge.sampling.seeds import parse_seeds
 from cytoforge.training.state import load_modules
 
@@ -61,12 +60,12 @@ def draw(
     settings: Mapping[str, Any] | None = None,
     device: str = "cpu",
 ) -> list[Path]:
-    """Draw one picture for each seed; each says in its text that it is synthetic.
+    """Draw one picture for each seed and a manifest; each says in its text that it is synthetic.
 
     Args:
         model: folder in diffusers' layout, or hub name.
         prompt: what to draw.
-        out: folder for `<seed>.png`.
+        out: folder for `<seed>.png`: new, empty, or of the same model, words and sketch.
         seeds: such as "0-3".
         avoid: what not to draw.
         run: a training of `text-to-image`.
@@ -78,25 +77,29 @@ def draw(
         The files.
 
     Raises:
-        ConfigError: the model cannot be loaded, or options do not fit each other.
+        ConfigError: the model cannot be loaded, options do not fit each other, or `out` holds something else.
         CheckpointError: `run` is no such training.
         DataError: a picture cannot be read, or `sketch.control` is no mask.
     """
     sketch = sketch or Sketch()
     wanted = parse_seeds(seeds)
     trained = None if run is None else Run.open(run)
-    method = _opened(model, trained, sketch, dict(settings or {})).on(torch.device(device))
+    loaded = None if trained is None else load_checkpoint(trained.checkpoints, "best")
+    method = _opened(model, trained, loaded, sketch, dict(settings or {})).on(torch.device(device))
     heard, free = method.hear([prompt]), method.hear([avoid])
     start = None if sketch.image is None else _picture(sketch.image, method.config.size).to(device)
     own = None if trained is None or sketch.controlnet else trained.config["preparation"]
     condition = _condition(sketch.control, method.config, own)
-    marks = {
-        "Synthetic": "true",
-        "Generator": method.name,
-        "Software": f"cytoforge {__version__}",
-        "Model": model,
-        "Prompt": prompt,
+    marks = {"Generator": method.name, "Model": _without_place(model), "Prompt": prompt}
+    settled = method.config.model_dump(mode="json")
+    facts = {
+        "settings": settled | {name: _without_place(settled[name]) for name in ("checkpoint", "controlnet")},
+        "avoid": avoid,
+        "config_sha256": None if trained is None else trained.config_hash,
+        "checkpoint_sha256": None if loaded is None else loaded.sha256,
+        "sketch": _stated(sketch),
     }
+    folder = PictureFolder(out, Origin(command="text-to-image", marks=marks, facts=facts, device=device))
     files = []
     for seed in wanted:
         with torch.no_grad():
@@ -108,12 +111,26 @@ def draw(
                 start,
                 sketch.strength,
             )
-        files.append(out / f"{seed:08d}.png")
-        write_atomic(files[-1], encode_png(to_uint8(image)[0], {**marks, "Seed": str(seed)}))
+        files.append(folder.draw(f"{seed:08d}.png", to_uint8(image)[0], {"Seed": str(seed)}))
+        folder.seal()
     return files
 
 
-def _opened(model: str, trained: Run | None, sketch: Sketch, settings: dict[str, Any]) -> TextToImage:
+def _stated(sketch: Sketch) -> dict[str, Any]:
+    """What decides the pixels of a sketch; its pictures by their content."""
+    paths = {"image": sketch.image, "control": sketch.control}
+    hashes = {name: None if path is None else sha256_file(path) for name, path in paths.items()}
+    return {**vars(sketch), **hashes, "controlnet": _without_place(sketch.controlnet or "")}
+
+
+def _without_place(model: str) -> str:
+    """A hub name as it is; of a local folder the last part, so that no home folder is named."""
+    return Path(model).resolve().name if Path(model).exists() else model
+
+
+def _opened(
+    model: str, trained: Run | None, loaded: Checkpoint | None, sketch: Sketch, settings: dict[str, Any]
+) -> TextToImage:
     """The model with the additions of a run, or as it is."""
     if not 0 < sketch.strength <= 1:
         raise ConfigError(f"--strength: expected more than 0 and at most 1, got {sketch.strength}.")
@@ -131,12 +148,11 @@ def _opened(model: str, trained: Run | None, sketch: Sketch, settings: dict[str,
     if sketch.edges and config.condition != "edges":
         raise ConfigError("--edges needs a control network of edges: give --controlnet, or a --run with one.")
     method = TextToImage(config, DataShape(config.size, trained.config["classes"] if trained else ()))
-    if trained is not None:
-        tensors = load_checkpoint(trained.checkpoints, "best").tensors
+    if loaded is not None:
         networks = {
             name: part for name, part in method.networks.items() if name == "adapter" or not sketch.controlnet
         }
-        load_modules(tensors, "network", networks)
+        load_modules(loaded.tensors, "network", networks)
     return method
 
 

@@ -10,17 +10,18 @@ import torch
 from numpy.typing import NDArray
 
 from cytoforge.core.batch import to_uint8
+from cytoforge.core.checkpoint import Checkpoint, load_checkpoint
 from cytoforge.core.errors import ConfigError, DataError
-from cytoforge.core.files import write_atomic, write_json
-from cytoforge.core.png import encode_png
 from cytoforge.core.progress import progress
 from cytoforge.core.run import Run
 from cytoforge.data.cache import CachedCells, open_cache
 from cytoforge.data.folder import open_cells
+from cytoforge.data.split import fingerprints
 from cytoforge.data.transform import Preparation
 from cytoforge.evaluation.polarity import light_correlation, nucleus_contrast, swapped_share
 from cytoforge.methods.cyclegan import CycleGAN, paint
-from cytoforge.sampling.generator import Generator, open_generator
+from cytoforge.sampling.generator import Generator, restored
+from cytoforge.sampling.picture_provenance import Origin, PictureFolder
 from cytoforge.sampling.pictures import labelled_rows
 from cytoforge.stages.paired_names import paired_names
 
@@ -61,7 +62,7 @@ def translate(
     checkpoint: str = "newest",
     device: str = "cpu",
 ) -> Translated:
-    """Write `<class>/<file>.png` for each cell that is translated, translations.png and translate.json.
+    """Write `<class>/<file>.png` for each translated cell, translations.png, translate.json and a manifest.
 
     Where masks are the run's source, those of all cells are translated, and each keeps its class. Else the
     cells of the other side than `to` are translated, and `to` is their class.
@@ -69,7 +70,7 @@ def translate(
     Args:
         run: folder of a training of cyclegan.
         data: folder of cells.
-        out: folder for the files.
+        out: folder for the files: new, empty, or of the same translator.
         to: class to translate into; the first that is not the run's source where not given. Not for masks.
         layout: how `data` is laid out.
         checkpoint: "best" or "newest".
@@ -77,12 +78,13 @@ def translate(
 
     Raises:
         CheckpointError: there is no usable checkpoint.
-        ConfigError: the run is not a CycleGAN's, or has no such class.
+        ConfigError: the run is not a CycleGAN's, or has no such class; `out` holds something else.
         DataError: the cells cannot be read, have no masks where masks are the source, or none is left to be
             translated.
     """
     opened = Run.open(run)
-    generator = open_generator(opened, checkpoint, device)
+    loaded = load_checkpoint(opened.checkpoints, checkpoint)
+    generator = restored(opened, loaded, device)
     method = generator.method
     if not isinstance(method, CycleGAN):
         raise ConfigError(f"{method.name} does not translate images; train cyclegan.")
@@ -96,15 +98,29 @@ def translate(
         cells = _foreign(cells, method.source, generator.classes, target)
         kept = given.select(cells.names).cells
         written = tuple(replace(cell, label=generator.classes[target]) for cell in kept)
+    folder = PictureFolder(out, _origin(opened, loaded, method, generator.classes[target], device))
     starts, made = _translated(generator, cells, target)
-    marks = {"Synthetic": "true", "Generator": method.name}
-    for name, image in zip(paired_names(written), made, strict=True):
-        write_atomic(out / f"{name}.png", encode_png(image, marks))
+    contents = fingerprints(given.select(cells.names))
+    for file, cell, name, image in zip(paired_names(written), written, cells.names, made, strict=True):
+        folder.draw(f"{file}.png", image, {"Class": cell.label, "Source-SHA256": contents[name]})
     found = _checked(cells, starts, made, masks=method.source is None)
     picture = labelled_rows(_rows(cells, starts, made), "above the source, below its translation")
-    write_atomic(out / "translations.png", encode_png(picture, marks))
-    write_json(out / "translate.json", vars(found))
+    folder.draw("translations.png", picture)
+    folder.add_json("translate.json", vars(found))
+    folder.seal()
     return found
+
+
+def _origin(run: Run, loaded: Checkpoint, method: CycleGAN, target: str, device: str) -> Origin:
+    drawn_from = "masks of real cells" if method.source is None else "real cells, one by one"
+    marks = {
+        "Generator": method.name,
+        "Config-SHA256": run.config_hash,
+        "Checkpoint-SHA256": loaded.sha256,
+        "Drawn-From": drawn_from,
+    }
+    into = None if method.source is None else target
+    return Origin(command="translate", marks=marks, facts={"into": into}, device=device)
 
 
 def _target(method: CycleGAN, classes: tuple[str, ...], to: str | None) -> int:
