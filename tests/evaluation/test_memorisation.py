@@ -12,9 +12,9 @@ from cytoforge.evaluation.features import symmetries
 from cytoforge.evaluation.fidelity import frechet_distance
 from cytoforge.evaluation.memorisation import (
     authentic,
+    coarse_pattern,
     copy_scores,
     copy_test,
-    layout,
     nearer_interval,
     nearer_to_train,
     nearest,
@@ -210,7 +210,7 @@ def test_flipped_turned_and_noisy_copies_are_found_in_coarse_pictures() -> None:
     noise = np.random.default_rng(3).normal(0, 12, turned.shape)
     noisy = np.clip(turned + noise, 0, 255).astype(np.uint8)
     fake = np.concatenate([noisy, fresh])
-    look = Look(layout(train), layout(symmetries(holdout)), layout(symmetries(fake)))
+    look = Look(coarse_pattern(train), coarse_pattern(symmetries(holdout)), coarse_pattern(symmetries(fake)))
     names = [f"{index}.png" for index in range(100)]
     copies = judge(
         search([look]),
@@ -232,4 +232,4 @@ def test_flipped_turned_and_noisy_copies_are_found_in_coarse_pictures() -> None:
 def test_layout_forgets_brightness_and_contrast() -> None:
     image = pictures(1, 0).astype(np.float64)
     darker = (0.5 * image + 20).astype(np.uint8)
-    np.testing.assert_allclose(layout(image.astype(np.uint8)), layout(darker), atol=0.01)
+    np.testing.assert_allclose(coarse_pattern(image.astype(np.uint8)), coarse_pattern(darker), atol=0.01)

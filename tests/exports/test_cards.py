@@ -9,6 +9,7 @@ from cytoforge.core.errors import ConfigError
 from cytoforge.evaluation.metrics import Counts, Metrics, Number, Verdict
 from cytoforge.exports.cards import classifier_card, data_card, generator_card, write_cards
 from cytoforge.exports.checklist import Known, fill, write_checklists
+from cytoforge.exports.classifier_scores import ClassifierScores
 from cytoforge.exports.image_folder import write_image_folder
 from cytoforge.stages.export import export
 
@@ -67,7 +68,8 @@ def test_the_hub_reads_the_model_card_with_its_scores(run, metrics) -> None:
 
 
 def test_no_card_names_a_place_or_a_file_of_the_training_data(run, opened, metrics) -> None:
-    texts = [data_card(opened, metrics=metrics), generator_card(run, metrics), classifier_card(run)]
+    classifier = classifier_card(run, ClassifierScores())
+    texts = [data_card(opened, metrics=metrics), generator_card(run, metrics), classifier]
     assert not [text for text in texts if "secret-clinic" in text or "somebody" in text]
 
 

@@ -16,7 +16,7 @@ from cytoforge.evaluation.classifiers import fit
 from cytoforge.evaluation.novelty import learn_known
 from cytoforge.evaluation.recipes import RECIPES
 from cytoforge.evaluation.trust import Calibration, Held, calibrate, judge
-from cytoforge.exports.cards import LIMITS, TO_FILL, classifier_card
+from cytoforge.exports.cards import LIMITS, TO_FILL
 from cytoforge.exports.checklist import Known, fill, known_answers
 from cytoforge.exports.classifier_scores import read_scores
 from cytoforge.stages.export import export
@@ -152,4 +152,4 @@ def test_a_calibration_of_other_weights_is_refused(trained, calibration, tmp_pat
         calibration.model_copy(update={"weights_sha256": "0"}).model_dump(mode="json"),
     )
     with pytest.raises(CheckpointError, match="other weights"):
-        classifier_card(other)
+        read_scores(other)

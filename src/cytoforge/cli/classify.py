@@ -208,7 +208,7 @@ def predict(
         out,
         photos=photos,
         coverage=coverage,
-        meanings=None if meanings is None else read_yaml(meanings),
+        meanings=None if meanings is None else read_yaml(meanings, "--meanings"),
         engine=engine,
         executor=executor,
         workers=workers,
@@ -259,7 +259,7 @@ def explain(
     from cytoforge.cli.config_file import read_yaml
     from cytoforge.stages import explain as stage
 
-    own = None if meanings is None else read_yaml(meanings)
+    own = None if meanings is None else read_yaml(meanings, "--meanings")
     found = stage.explain(run, source, out, data=data, coverage=coverage, most=most, meanings=own)
     facts: dict[str, Any] = {
         "out": out,

@@ -48,8 +48,8 @@ def read_train_file(path: Path) -> TrainFile:
     return checked(TrainFile, read_yaml(path), str(path))
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file.
+def read_yaml(path: Path, option: str = "--config") -> dict[str, Any]:
+    """The mapping in the YAML file that `option` named.
 
     Raises:
         ConfigError: the file is missing, too large or not one plain mapping.
@@ -59,11 +59,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
             content = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise ConfigError(
-            f"cannot read {path}: {error.strerror}; give --config an existing YAML file."
+            f"cannot read {path}: {error.strerror}; give {option} an existing YAML file."
         ) from error
     if len(content) > MOST_BYTES:
         raise ConfigError(
-            f"{path} is larger than {MOST_BYTES // 1024} KiB; a config file holds settings only."
+            f"{path} is larger than {MOST_BYTES // 1024} KiB; the file of {option} is a short one."
         )
     try:
         value = yaml.load(content, Loader=_BoundedLoader)  # noqa: S506  a SafeLoader with tighter bounds

@@ -1,4 +1,4 @@
-"""`cytoforge verify`: is a synthetic set whole, unchanged and marked?"""
+"""`cytoforge verify`: are synthetic pictures whole, unchanged and marked?"""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _SHOWN = 20
 
 
 def verify(folder: Path) -> Outcome:
-    """Check marks, hashes and manifest of a synthetic set; exit code 3 if something is wrong.
+    """Check marks, hashes and manifest of synthetic pictures; exit code 3 if something is wrong.
 
     Args:
-        folder: the --out folder of generate.
+        folder: the --out folder of generate, translate or text-to-image.
     """
     from cytoforge.stages.verify import verify as find_problems
 

@@ -8,7 +8,8 @@ CytoforgeError
 └── TrainingError     training stopped itself: NaN, divergence, collapse
 ```
 
-A message says what was expected, what came, where, and what to do. Only `cli` and `app` catch them.
+A message says what was expected, what came, where, and what to do. `cli` turns them
+into a line and an exit code.
 """
 
 

@@ -29,10 +29,10 @@ from cytoforge.core.progress import progress
 from cytoforge.core.randomness import derive, image_seeds, normal
 from cytoforge.core.run import Run
 from cytoforge.core.settings import checked
-from cytoforge.data.augment import augment, square_views
+from cytoforge.data.augment import augment
 from cytoforge.evaluation.recipes import Recipe
 from cytoforge.networks.efficientnet_lite import fold_batch_norm
-from cytoforge.networks.image_classifier import ImageClassifier, StandardisedLinear
+from cytoforge.networks.image_classifier import ImageClassifier, StandardisedLinear, over_views
 from cytoforge.tasks.classify import Classifier, ClassifierConfig, LinearHead, build_network
 from cytoforge.training.loop import Loop, LoopConfig, TrainingData, Until
 from cytoforge.training.state import load_modules, pack
@@ -81,10 +81,7 @@ class Fitted:
         return _folded(self.network, self.recipe.resolution)
 
     def _logits(self, images: Tensor) -> Tensor:
-        if self.recipe.views == 1:
-            logits: Tensor = self.folded(images)
-            return logits
-        return torch.stack([self.folded(view) for view in square_views(images)]).mean(0)
+        return over_views(self.folded, images, self.recipe.views)
 
     def _each(self, images: NDArray[np.uint8], compute: Any, width: int) -> NDArray[np.float32]:
         _check_images(images)
@@ -229,7 +226,7 @@ def run_config(recipe: Recipe, facts: dict[str, Any]) -> dict[str, Any]:
         "recipe": recipe.model_dump(mode="json"),
         "settings": _settings(recipe).model_dump(mode="json"),
         "loop": loop_config(recipe).model_dump(mode="json"),
-        "preparation": {"resolution": recipe.resolution, "fit": recipe.fit, "denoise": 0.0},
+        "preparation": recipe.preparation.model_dump(mode="json"),
         "mask_channels": 0,
         **facts,
     }

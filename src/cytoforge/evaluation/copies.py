@@ -99,7 +99,6 @@ def judge(
     train: Sequence[str],
     photos: Photos,
     alpha: float = 0.01,
-    extractor: str = EXTRACTOR,
 ) -> Copies:
     """The numbers about copies.
 
@@ -112,7 +111,6 @@ def judge(
         train: (T,) names of the training cells.
         photos: of each training cell (T,) and of each holdout cell (H,).
         alpha: false-alarm rate of one image.
-        extractor: name of the network behind `features`.
     """
     test = copy_test(found.fake, found.holdout, found.exchanged, alpha)
     flagged, count = int(test.flagged.sum()), len(files)
@@ -142,7 +140,7 @@ def judge(
         authenticity=float(authentic(features.fake, features.train).mean()),
         honest_authenticity=float(authentic(features.holdout, features.train).mean()),
         holdout_repeats=float((found.holdout < 0.5 * np.median(found.holdout)).mean()),
-        extractor=extractor,
+        extractor=EXTRACTOR,
         classes=_by_class(test, labels),
         closest=_closest(test, found, files, labels, seeds, train),
     )

@@ -97,7 +97,7 @@ def copy_scores(neighbours: Neighbours) -> Floats:
     return np.divide(neighbours.distances[:, 0], farthest, out=np.zeros(len(farthest)), where=farthest > 0)
 
 
-def layout(images: NDArray[np.uint8], cells: int = 8) -> Floats:
+def coarse_pattern(images: NDArray[np.uint8], cells: int = 8) -> Floats:
     """Coarse pattern of dark and colour in an image: a second look that blur and noise do not disturb.
 
     Args:

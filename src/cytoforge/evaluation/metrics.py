@@ -295,7 +295,7 @@ class Metrics(Record):
         sizes: how many were compared overall.
         collapse: overall.
         classes: the same for each class.
-        copies: None without training cells, holdout or images.
+        copies: None with fewer than `copies.FEWEST` training cells, held-back cells or images.
         class_correctness: None where a classifier cannot be trained.
         morphometry: None without masks.
         verdicts: in the order in which they should be read.

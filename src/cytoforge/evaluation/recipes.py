@@ -12,6 +12,7 @@ from cytoforge.core.errors import ConfigError
 from cytoforge.core.files import sha256_file
 from cytoforge.core.settings import checked, suggestion
 from cytoforge.data.augment import Policy
+from cytoforge.data.transform import Preparation
 from cytoforge.tasks.classify import BASIC_CNN, ClassifierConfig
 
 
@@ -38,6 +39,11 @@ class Recipe(ClassifierConfig):
     def images(self) -> int:
         """Training images seen, repetitions counted."""
         return self.steps * self.batch
+
+    @property
+    def preparation(self) -> Preparation:
+        """How pictures become the network's input."""
+        return Preparation(resolution=self.resolution, fit=self.fit)
 
 
 RECIPES: dict[str, Recipe] = {

@@ -74,7 +74,7 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class Judged:
+class Judge:
     """A judging network and the given cells as it sees them."""
 
     network: Extractor
@@ -104,7 +104,7 @@ def run(data: Path | None, out: Path, scale: Scale) -> dict[str, Any]:
     folder = data if data is not None else _simulated(out / "cells", budget, seed=1)
     weights = _weights(out, budget)
     judged = [
-        Judged(network, open_cells_of(folder, out, _shared(budget), network))
+        Judge(network, open_cells_of(folder, out, _shared(budget), network))
         for network in (open_extractor(), fair_extractor("efficientnet-lite0"))
     ]
     measured: dict[str, list[Numbers]] = {}
@@ -187,7 +187,7 @@ def _train(
 
 
 def _measured(
-    place: Path, judged: Sequence[Judged], budget: Budget, minutes: float, seed: int, start: Path | None
+    place: Path, judged: Sequence[Judge], budget: Budget, minutes: float, seed: int, start: Path | None
 ) -> Numbers:
     """Train on to `minutes`, draw and measure, unless it is done."""
     note = place / f"{minutes:g}.json"

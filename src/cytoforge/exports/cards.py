@@ -16,7 +16,7 @@ from cytoforge.core.run import Run
 from cytoforge.evaluation.metrics import Metrics, Number
 from cytoforge.evaluation.recipes import effective
 from cytoforge.exports import classifier_scores
-from cytoforge.exports.classifier_scores import ClassifierScores, read_scores
+from cytoforge.exports.classifier_scores import ClassifierScores
 from cytoforge.exports.synthetic_set import SyntheticSet
 from cytoforge.sampling.card import plain, training_size
 
@@ -143,23 +143,19 @@ software.
 {_RESPONSIBLE}"""
 
 
-def classifier_card(run: Run, scores: ClassifierScores | None = None, how_to_use: str = "") -> str:
+def classifier_card(run: Run, scores: ClassifierScores, how_to_use: str = "") -> str:
     """Card of a classifier's run.
 
     Args:
         run: of a classifier.
-        scores: what is known of it; None reads its calibration.
+        scores: what is known of it.
         how_to_use: Markdown.
-
-    Raises:
-        CheckpointError: the calibration is broken or of other weights.
     """
     config = run.config
     recipe = config.get("recipe", {})
     use = how_to_use or "```\ncytoforge classify predict RUN INPUT --out DIR\n```"
-    known = read_scores(run) if scores is None else scores
     return f"""---
-{_model_head(config, "image-classification", _classifier_results(known))}
+{_model_head(config, "image-classification", _classifier_results(scores))}
 ---
 
 # Classifier of cells: {plain(str(recipe.get("architecture", config["method"])))}
@@ -169,7 +165,7 @@ def classifier_card(run: Run, scores: ClassifierScores | None = None, how_to_use
 ## What it is
 {_facts(run)}
 | classes | {_listed(config["classes"])} |
-| probabilities | {"not calibrated" if known.calibration is None else "calibrated, see calibration.json"} |
+| probabilities | {"not calibrated" if scores.calibration is None else "calibrated, see calibration.json"} |
 
 ## How to use
 {use}
@@ -178,7 +174,7 @@ def classifier_card(run: Run, scores: ClassifierScores | None = None, how_to_use
 {_settings(run)}
 
 ## Evaluation
-{classifier_scores.table(known) or _missing_classifier_scores()}
+{classifier_scores.table(scores) or _missing_classifier_scores()}
 
 ## Limits
 {classifier_scores.LIMITS}

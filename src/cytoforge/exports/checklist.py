@@ -142,7 +142,8 @@ def known_answers(known: Known) -> dict[str, tuple[str, str]]:
     """Fact -> answer and the file that it comes from."""
     answers: dict[str, tuple[str, str]] = {}
     if known.run is not None:
-        answers |= {name: (text, "config.json") for name, text in _run_answers(known.run).items()}
+        newest = known.opened is not None and known.opened.header.checkpoint == "newest"
+        answers |= {name: (text, "config.json") for name, text in _run_answers(known.run, newest).items()}
         answers |= {name: (text, "split.json") for name, text in _split_answers(known.run).items()}
     if known.opened is not None:
         answers |= {name: (text, "manifest.jsonl") for name, text in _set_answers(known.opened).items()}
@@ -155,7 +156,7 @@ def known_answers(known: Known) -> dict[str, tuple[str, str]]:
     return answers
 
 
-def _run_answers(run: Run) -> dict[str, str]:
+def _run_answers(run: Run, newest: bool) -> dict[str, str]:
     config = run.config
     loop, preparation = config.get("loop", {}), config.get("preparation", {})
     answers = {
@@ -169,7 +170,7 @@ def _run_answers(run: Run) -> dict[str, str]:
         "software": _listing(config.get("versions", {})),
         "initialisation": _initialisation(config),
         "training": ". ".join(filter(None, [_listing(loop), _course(run)])),
-        "final_model": _selection(config),
+        "final_model": _selection(config, newest),
         "reproduction": (
             f"Settings SHA-256 {run.config_hash}, seed {config.get('seed', 'not recorded')}; the same "
             "command resumes and repeats the run."
@@ -203,14 +204,16 @@ def _pretrained(config: Mapping[str, Any]) -> str:
     return "" if weights == "none" else f"; pretrained body ({Path(weights).name})"
 
 
-def _selection(config: Mapping[str, Any]) -> str:
+def _selection(config: Mapping[str, Any], newest: bool) -> str:
     if config["method"] == METHOD:
         return (
             "None: the number of optimiser steps is fixed and the averaged weights after the last are used."
         )
+    if newest:
+        return "The last checkpoint; weights averaged over images. Nothing was chosen."
     return (
-        'Checkpoint with the lowest distance to validation cells while training ("best"), weights averaged '
-        "over images; test cells are not looked at."
+        'Checkpoint with the lowest distance to validation cells, divided by diversity, while training ("best"; '
+        "the newest where none was measured), weights averaged over images; test cells are not looked at."
     )
 
 

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from cytoforge.core.files import sha256_file, write_atomic, write_json
 from cytoforge.core.randomness import normal
 from cytoforge.core.run import Run
-from cytoforge.data.augment import square_views
 from cytoforge.evaluation.classifiers import Fitted, open_classifier
 from cytoforge.evaluation.trust import read_calibration
 from cytoforge.exports.cards import classifier_card
 from cytoforge.exports.classifier_scores import ClassifierScores
 from cytoforge.exports.onnx_network import OPSET, Graph, write_onnx
+from cytoforge.networks.image_classifier import over_views
 
 FILE = "classifier.onnx"
 
@@ -30,11 +30,7 @@ class _Levels(nn.Module):
         self.views = fitted.recipe.views
 
     def forward(self, images: Tensor) -> Tensor:
-        images = images / 127.5 - 1
-        if self.views == 1:
-            logits: Tensor = self.network(images)
-            return logits
-        return torch.stack([self.network(view) for view in square_views(images)]).mean(0)
+        return over_views(self.network, images / 127.5 - 1, self.views)
 
 
 def write_classifier(run: Run, out: Path, checkpoint: str = "best") -> list[Path]:
@@ -50,7 +46,7 @@ def write_classifier(run: Run, out: Path, checkpoint: str = "best") -> list[Path
     fitted = open_classifier(run, checkpoint)
     calibration = read_calibration(run.path, fitted.weights_sha256, fitted.classes)
     temperature = None if calibration is None else calibration.temperature
-    graph = classifier_graph(fitted, run)
+    graph = export_graph(fitted, run)
     parity = write_onnx(graph, out / FILE)
     facts = {
         "kind": "classifier",
@@ -72,7 +68,7 @@ def write_classifier(run: Run, out: Path, checkpoint: str = "best") -> list[Path
     return [out / FILE, out / "export.json", out / "README.md"]
 
 
-def classifier_graph(fitted: Fitted, run: Run) -> Graph:
+def export_graph(fitted: Fitted, run: Run) -> Graph:
     """How a classifier is called: `images` (N, 3, R, R) float32 in 0..255, RGB; `logits` (N, K)."""
     side = fitted.recipe.resolution
 

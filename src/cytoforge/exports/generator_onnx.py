@@ -24,7 +24,7 @@ from cytoforge.sampling.pictures import labelled_rows
 
 FILE = "generator.onnx"
 _REFUSED = {
-    "diffusion": "it takes many steps whose number depends on the noise level",
+    "diffusion": "it draws in a loop of many steps, not in one pass",
     "text-to-image": "it is a pipeline of several large models",
     "cyclegan": "it translates images and draws none",
 }

@@ -197,8 +197,8 @@ def _published(architecture: str) -> nn.Module:
         raise ConfigError(
             f"the trained weights of {architecture} are neither in this machine's cache nor can they be "
             f"downloaded ({type(error).__name__}). Connect to the network once, give a file with "
-            "--set weights=FILE.safetensors, train from random weights with --set weights=none, or use "
-            f"{LITE0}, whose weights are installed with cytoforge."
+            "--set weights=FILE.safetensors, train from random weights with --set weights=none (in a study "
+            f"--set NAME.weights=...), or use {LITE0}, whose weights are installed with cytoforge."
         ) from error
     return body
 

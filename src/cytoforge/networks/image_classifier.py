@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cytoforge.core.errors import ConfigError
+from cytoforge.data.augment import square_views
 
 EXPLAINABLE = "only convolutional networks and transformers like ViT and Swin can be explained."
 
@@ -63,6 +65,19 @@ class ImageClassifier(nn.Module, ABC):
         """Logits (N, K) of images (N, 3, R, R) in [-1, 1]."""
         logits: Tensor = self.head(self.features(images))
         return logits
+
+
+def over_views(network: Callable[[Tensor], Tensor], images: Tensor, views: int) -> Tensor:
+    """What a network says of images (N, 3, R, R), as they are or in the mean over flips and quarter turns.
+
+    Args:
+        network: as it is called.
+        images: square.
+        views: 1, or 8 for all flips and turns.
+    """
+    if views == 1:
+        return network(images)
+    return torch.stack([network(view) for view in square_views(images)]).mean(0)
 
 
 class StandardisedLinear(nn.Module):

@@ -46,6 +46,7 @@ from cytoforge.report.words import (
     span,
     spelled,
 )
+from cytoforge.sampling.card import drawing_options
 from cytoforge.sampling.provenance import Header, read_manifest
 
 _COLUMNS = 8
@@ -409,8 +410,7 @@ def _commands(header: Header, path: Path | None) -> list[str]:
     side = header.preparation["resolution"]
     return [
         f"cytoforge train {header.method} DATA --run RUN --resolution {side} --seed {seed}",
-        f"cytoforge generate RUN --out SET --per-class N --checkpoint {header.checkpoint}"
-        + ("" if header.truncation == 1 else f" --truncation {header.truncation!r}"),
+        f"cytoforge generate RUN --out SET --per-class N {drawing_options(header)}",
         "cytoforge verify SET",
         "cytoforge evaluate SET --real DATA --out EVALUATION",
     ]

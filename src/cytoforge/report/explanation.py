@@ -50,17 +50,21 @@ class Sanity:
 def build_explanation(
     cells: Sequence[Explained],
     sanity: Sequence[Sanity],
+    follows: bool,
     note: str,
     calibration: Calibration | None,
     coverage: float,
     faults: Mapping[str, str],
 ) -> str:
-    """The page as self-contained HTML; every text of the user's comes out escaped."""
+    """The page as self-contained HTML; every text of the user's comes out escaped.
+
+    `follows` says whether the heat maps change with the weights, by `sanity`.
+    """
     return render(
         "explanation.html",
         cells=cells,
         sanity=sanity,
-        follows=sanity[-1].likeness < 0.5,
+        follows=follows,
         note=note,
         calibration=calibration,
         coverage=coverage,

@@ -60,8 +60,8 @@ CURVES: dict[str, tuple[str, str, str]] = {
         "KID",
         "Kernel distance to real cells that are not trained on; low is good. It should fall and then "
         "flatten. If it rises again, the training has gone on too long or has become unstable; the "
-        "checkpoint with the lowest value was kept (the newest, where only the network that training works "
-        "against could measure).",
+        "checkpoint with the lowest value, divided by variety, was kept as the best (the newest, where only "
+        "the network that training works against could measure).",
     ),
     "diversity": (
         "Variety within a class",

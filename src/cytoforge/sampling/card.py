@@ -9,7 +9,7 @@ from typing import Any
 from cytoforge.core.errors import DataError
 from cytoforge.core.files import read_json
 from cytoforge.core.run import Run
-from cytoforge.sampling.provenance import CONTACT, INTERPOLATION, Manifest
+from cytoforge.sampling.provenance import CONTACT, INTERPOLATION, Header, Manifest
 from cytoforge.sampling.sealed import MANIFEST
 
 
@@ -73,7 +73,7 @@ Each image depends on the network, its class and its seed only. With the run fol
 
 ```
 cytoforge generate RUN --out again --class {_shell(manifest)} --seeds {_example(manifest)} \\
-    --checkpoint {header.checkpoint}{_options(manifest)}
+    {drawing_options(header)}
 ```
 
 Bits are equal with the same versions and thread count: {versions};
@@ -81,11 +81,12 @@ Bits are equal with the same versions and thread count: {versions};
 """
 
 
-def _options(manifest: Manifest) -> str:
-    header = manifest.header
+def drawing_options(header: Header) -> str:
+    """Options of `cytoforge generate` that draw as a set was drawn, besides classes and seeds."""
     truncation = "" if header.truncation == 1 else f" --truncation {header.truncation!r}"
-    masks, edges = header.masks_sha256, header.edges_sha256
-    return truncation + (" --masks MASKS" if masks else "") + (" --edges IMAGES" if edges else "")
+    masks = " --masks MASKS" if header.masks_sha256 else ""
+    edges = " --edges IMAGES" if header.edges_sha256 else ""
+    return f"--checkpoint {header.checkpoint}{truncation}{masks}{edges}"
 
 
 def _masks(manifest: Manifest) -> str:

@@ -38,8 +38,8 @@ def read_sealed(folder: Path) -> list[dict[str, Any]]:
     path = folder / MANIFEST
     if not path.is_file():
         raise DataError(
-            f"{folder} is not a synthetic set (it has no {MANIFEST}); give the --out folder of "
-            "`cytoforge generate`."
+            f"{folder} is not a folder of synthetic pictures (it has no {MANIFEST}); give the --out folder "
+            "of `cytoforge generate`."
         )
     lines = path.read_bytes().splitlines(keepends=True)
     try:

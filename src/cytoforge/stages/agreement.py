@@ -17,7 +17,7 @@ from cytoforge.data.cache import CachedCells
 from cytoforge.evaluation.triplets import PARTS, Segment, overlaps, summary, train_segmenter
 from cytoforge.sampling.pictures import labelled_rows, painted_masks
 from cytoforge.sampling.provenance import Manifest
-from cytoforge.stages.compared import open_set, read_masks
+from cytoforge.stages.compared import open_with_real, read_masks
 
 IMAGES = 12_000
 """Real cells that the segmenter is shown; each counts every time."""
@@ -56,7 +56,7 @@ def agreement(
         ConfigError: the set has no masks, or its split is unknown.
         DataError: the files are not as the manifest says, or real cells have no masks.
     """
-    opened = open_set(synthetic, real, split, layout)
+    opened = open_with_real(synthetic, real, split, layout)
     manifest, parts, cells, pixels = opened.manifest, opened.split, opened.cells, opened.pixels
     masks = read_masks(synthetic, manifest, cells.shape.resolution)
     if masks is None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +27,8 @@ from cytoforge.losses.sobolev import sobolev
 from cytoforge.methods.wgan_gp import WGANGP, WGANGPConfig
 from cytoforge.stages.train import plan
 from cytoforge.training.loop import Loop
+
+Result = TypeVar("Result")
 
 CLASSES = ("a", "b", "c", "d", "e")
 
@@ -96,7 +98,7 @@ def bench_step(resolution: int = 64, batch: int = 64, rounds: int = 5) -> StepBe
             fabric=Fabric(accelerator="cpu", devices=1),
         )
         plain = PlainStep(WGANGP(config, cells.shape), cells, batch)
-        ours_seconds, plain_seconds = _alternate([loop.step, plain.step], rounds)
+        (ours_seconds, _), (plain_seconds, _) = alternate([loop.step, plain.step], rounds, 2, "timing steps")
         with OperationCounter() as counter:
             loop.step()
     peak = convolution_peak(torch.bfloat16 if precision == "bf16-mixed" else torch.float32)
@@ -195,15 +197,25 @@ def convolution_peak(dtype: torch.dtype) -> float:
     return best
 
 
-def _alternate(steps: list[Callable[[], None]], rounds: int) -> list[float]:
-    """Median seconds of each step, taken in turns so that a busy machine slows all of them."""
-    seconds: list[list[float]] = [[] for _ in steps]
-    with progress("timing steps", (rounds + 2) * len(steps)) as advance:
-        for turn in range(rounds + 2):
-            for step, taken in zip(steps, seconds, strict=True):
+def alternate(
+    calls: Sequence[Callable[[], Result]], rounds: int, warm_ups: int, title: str
+) -> list[tuple[float, Result]]:
+    """Median seconds and last result of each call, taken in turns so that a busy machine slows all of them.
+
+    Args:
+        calls: what is timed.
+        rounds: timed turns, 1 or more.
+        warm_ups: turns before them that are not timed.
+        title: of the progress.
+    """
+    seconds: list[list[float]] = [[] for _ in calls]
+    results: list[list[Result]] = [[] for _ in calls]
+    with progress(title, (rounds + warm_ups) * len(calls)) as advance:
+        for turn in range(rounds + warm_ups):
+            for index, call in enumerate(calls):
                 start = time.perf_counter()
-                step()
-                if turn >= 2:
-                    taken.append(time.perf_counter() - start)
+                results[index] = [call()]
+                if turn >= warm_ups:
+                    seconds[index].append(time.perf_counter() - start)
                 advance(1)
-    return [median(taken) for taken in seconds]
+    return [(median(taken), result) for taken, (result,) in zip(seconds, results, strict=True)]

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import copy
 import tempfile
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from cytoforge.core.device import computing_threads
-from cytoforge.core.progress import progress
 from cytoforge.data.augment import square_views
 from cytoforge.data.images import decode
 from cytoforge.data.phantom.folder import write_phantom
@@ -23,6 +19,7 @@ from cytoforge.data.transform import Preparation, prepare
 from cytoforge.evaluation.classifiers import Fitted
 from cytoforge.evaluation.recipes import RECIPES
 from cytoforge.networks.backbones import Backbone
+from cytoforge.stages.bench import alternate
 from cytoforge.stages.engines import Engine, fast_classifier
 from cytoforge.stages.predict import pictures_in, prepared
 
@@ -85,7 +82,7 @@ def bench_predict(
         fitted.classes,
         copy.deepcopy(network).to(memory_format=torch.contiguous_format),  # type: ignore[call-overload]
     )
-    preparation = Preparation(resolution=resolution, fit=recipe.fit)
+    preparation = recipe.preparation
     with tempfile.TemporaryDirectory() as folder:
         if source is None:
             write_phantom(Path(folder) / "cells", per_class=-(-pictures // 5), size=160)
@@ -106,7 +103,9 @@ def bench_predict(
                 [_eager(eager, files[at : at + _BATCH], preparation) for at in range(0, len(files), _BATCH)]
             )
 
-        (ours_seconds, ours_found), (plain_seconds, plain_found) = _alternate([ours, plain], rounds)
+        (ours_seconds, ours_found), (plain_seconds, plain_found) = alternate(
+            [ours, plain], rounds, 1, "timing answers"
+        )
     first, second = (torch.from_numpy(found).softmax(1).numpy() for found in (ours_found, plain_found))
     return PredictBench(
         ours=len(files) / ours_seconds,
@@ -130,20 +129,3 @@ def _eager(fitted: Fitted, files: list[Path], preparation: Preparation) -> NDArr
         for view in views:
             logits += fitted.network(view.contiguous())
     return (logits / len(views)).numpy()
-
-
-def _alternate(
-    calls: list[Callable[[], NDArray[np.float32]]], rounds: int
-) -> list[tuple[float, NDArray[np.float32]]]:
-    """Median seconds and last result of each call, taken in turns so that a busy machine slows both."""
-    seconds: list[list[float]] = [[] for _ in calls]
-    results: list[NDArray[np.float32]] = [np.empty(0, np.float32) for _ in calls]
-    with progress("timing answers", (rounds + 1) * len(calls)) as advance:
-        for turn in range(rounds + 1):
-            for index, call in enumerate(calls):
-                start = time.perf_counter()
-                results[index] = call()
-                if turn:
-                    seconds[index].append(time.perf_counter() - start)
-                advance(1)
-    return [(median(taken), result) for taken, result in zip(seconds, results, strict=True)]

@@ -74,8 +74,7 @@ class Trusted:
     @property
     def preparation(self) -> Preparation:
         """How pictures become the classifier's input."""
-        recipe = self.quick.fitted.recipe
-        return Preparation(resolution=recipe.resolution, fit=recipe.fit)
+        return self.quick.fitted.recipe.preparation
 
 
 def calibrate(

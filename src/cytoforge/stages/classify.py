@@ -25,7 +25,6 @@ from cytoforge.data.cells import CellSet
 from cytoforge.data.folder import open_cells
 from cytoforge.data.folds import Fold, grouped_folds, random_folds
 from cytoforge.data.split import Split, check_groups_and_masks, check_split, require_trainable
-from cytoforge.data.transform import Preparation
 from cytoforge.evaluation.classification import Scores, score
 from cytoforge.evaluation.classifier_report import ClassifierReport, Curve, FoldSearch, Protocol
 from cytoforge.evaluation.classifiers import Fitted, Pictures, fit_run, run_config
@@ -267,7 +266,7 @@ def _recipe_of(name: str, settings: dict[str, Any]) -> Recipe | MeasurementRecip
 def _open(cells: CellSet, recipe: Recipe | MeasurementRecipe) -> CachedCells:
     """The cells as the recipe sees them; of those that are measured, only names and labels are used."""
     seen = RECIPES["basic-cnn"] if isinstance(recipe, MeasurementRecipe) else recipe
-    return open_cache(cells, Preparation(resolution=seen.resolution, fit=seen.fit)).without_masks()
+    return open_cache(cells, seen.preparation).without_masks()
 
 
 def _left_out(cells: CellSet, cached: CachedCells) -> tuple[tuple[str, str], ...]:

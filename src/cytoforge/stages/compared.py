@@ -23,7 +23,7 @@ from cytoforge.data.transform import Preparation
 from cytoforge.evaluation.comparison import FeatureSet
 from cytoforge.evaluation.copies import Look
 from cytoforge.evaluation.features import Extractor, extract, symmetries
-from cytoforge.evaluation.memorisation import VIEWS, layout
+from cytoforge.evaluation.memorisation import VIEWS, coarse_pattern
 from cytoforge.methods.catalogue import METHODS
 from cytoforge.sampling.provenance import Header, Manifest, read_manifest
 
@@ -59,7 +59,7 @@ class OpenedSet:
     pixels: NDArray[np.uint8]
 
 
-def open_set(synthetic: Path, real: Path, split: Path | None, layout: str | None) -> OpenedSet:
+def open_with_real(synthetic: Path, real: Path, split: Path | None, layout: str | None) -> OpenedSet:
     """Read a set and the real cells that it imitates, and check that they belong together.
 
     Args:
@@ -133,7 +133,7 @@ def real_cells(
     run: Run | None,
     layout: str | None,
 ) -> CachedCells:
-    """The real cells, prepared as in training; arguments as for `open_set`.
+    """The real cells, prepared as in training; arguments as for `open_with_real`.
 
     Raises:
         DataError: they are not those of the training.
@@ -253,7 +253,11 @@ def looks_at(train: Images, holdout: Images, fake: Images, network: Extractor) -
 
     What it sees in real cells is cached; eight views of every synthetic image are hardly asked for again.
     """
-    coarse = Look(layout(train.pixels), layout(symmetries(holdout.pixels)), layout(symmetries(fake.pixels)))
+    coarse = Look(
+        coarse_pattern(train.pixels),
+        coarse_pattern(symmetries(holdout.pixels)),
+        coarse_pattern(symmetries(fake.pixels)),
+    )
     trained = extract(train.pixels, network, cache_directory())
     return Look(trained, _views(holdout, network, cache_directory()), _views(fake, network, None)), coarse
 

@@ -36,7 +36,7 @@ BATCH = 8
 _SAME = 1e-3
 _INPUT, _LOGITS, _FEATURES = "images", "logits", "features"
 
-Answers = Callable[[Tensor], tuple[NDArray[np.float32], NDArray[np.float32]]]
+Compute = Callable[[Tensor], tuple[NDArray[np.float32], NDArray[np.float32]]]
 """(N, 3, R, R) in [-1, 1] -> logits (N, K) and features (N, D)."""
 
 
@@ -52,7 +52,7 @@ class FastClassifier:
 
     fitted: Fitted
     engine: str
-    answers: Answers
+    answers: Compute
 
     def __call__(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Logits (N, K), averaged over the recipe's views, and features (N, D) of images (N, H, W, 3)."""
@@ -111,7 +111,7 @@ class BothOutputs(nn.Module):
         return self.network.head(features), features
 
 
-def _torch(fitted: Fitted) -> Answers:
+def _torch(fitted: Fitted) -> Compute:
     both = BothOutputs(fitted.folded)
 
     def answers(images: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -122,7 +122,7 @@ def _torch(fitted: Fitted) -> Answers:
     return answers
 
 
-def _onnx(fitted: Fitted, cache: Path | None) -> Answers:
+def _onnx(fitted: Fitted, cache: Path | None) -> Compute:
     if cache is None:
         with tempfile.TemporaryDirectory() as folder:
             return _onnx(fitted, Path(folder))
@@ -153,7 +153,7 @@ def classifier_graph(fitted: Fitted) -> Graph:
     )
 
 
-def _require_same(fitted: Fitted, answers: Answers, path: Path) -> None:
+def _require_same(fitted: Fitted, answers: Compute, path: Path) -> None:
     """Refuse a file that is not this classifier."""
     images = _example(fitted.recipe.resolution)
     with torch.inference_mode():

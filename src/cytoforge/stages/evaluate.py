@@ -38,12 +38,12 @@ from cytoforge.stages.compared import (
     Images,
     joined,
     looks_at,
-    open_set,
+    open_with_real,
     opponent_of,
     part_images,
     synthetic_images,
 )
-from cytoforge.stages.measured import Masks, morphometry
+from cytoforge.stages.morphometry import MaskSource, morphometry
 
 
 @dataclass
@@ -69,7 +69,7 @@ def evaluate(
     seed: int = 0,
     audit: Path | None = None,
     real_images: bool = True,
-    masks: Masks = "given",
+    masks: MaskSource = "given",
 ) -> Metrics:
     """Measure a synthetic set and write `out`/metrics.json and `out`/report.html.
 
@@ -99,7 +99,7 @@ def evaluate(
         raise ConfigError(f"the false-alarm rate must lie between 0 and 0.5, got {alpha}.")
     clock = _Clock()
     with clock.measure("reading"):
-        opened = open_set(synthetic, real, split, layout)
+        opened = open_with_real(synthetic, real, split, layout)
     manifest, run, division, cached, pixels = (
         opened.manifest, opened.run, opened.split, opened.cells, opened.pixels
     )  # fmt: skip

@@ -113,8 +113,9 @@ def explain(
         )
         for index, cell in enumerate(cells)
     ]  # fmt: skip
+    follows = sanity[_LAYERS[-1]] < _ALIKE
     checks = [Sanity(count, likeness) for count, likeness in sanity.items()]
-    page = build_explanation(explained, checks, text.note, trusted.calibration, coverage, faults)
+    page = build_explanation(explained, checks, follows, text.note, trusted.calibration, coverage, faults)
     write_atomic(out / "explanation.html", page)
     write_atomic(out / "explanation.png", encode_png(_sheet(images, hot), {"Content": "Grad-CAM"}))
     write_json(
@@ -125,7 +126,7 @@ def explain(
             "run": str(trusted.run.path.resolve()),
             "note": text.note,
             "sanity": {str(count): likeness for count, likeness in sanity.items()},
-            "follows_weights": sanity[_LAYERS[-1]] < _ALIKE,
+            "follows_weights": follows,
             "faults": faults,
             "cells": cells,
         },

@@ -44,7 +44,7 @@ from cytoforge.stages.compared import (
     OpenedSet,
     joined,
     looks_at,
-    open_set,
+    open_with_real,
     part_images,
     synthetic_images,
 )
@@ -124,7 +124,7 @@ def select(
     """
     _check(rules, share, alpha)
     require_empty(out, advice=ANOTHER_OUT)
-    opened = open_set(synthetic, real, split, layout)
+    opened = open_with_real(synthetic, real, split, layout)
     manifest = opened.manifest
     networks = [open_extractor(name) for name in (extractor, judge)]
     seen, judged = (_sets(opened, network) for network in networks)

@@ -44,7 +44,6 @@ OF_THE_STUDY = frozenset({"augment", "mixup", "strength", "symmetry", "views"})
 """Settings of a classifier that regimes decide."""
 
 Score = Literal["balanced_accuracy", "accuracy", "macro_f1"]
-Settings = Mapping[str, Mapping[str, Any]]
 
 
 class Plan(Record):

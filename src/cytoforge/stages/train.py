@@ -150,7 +150,7 @@ def train(
         layout: how `data` is laid out, see data.folder.
         group: regular expression that finds a cell's group in its path.
         extractor: network whose features give the curve; "" measures nothing. None takes EfficientNet-Lite0,
-            or MobileNetV2 where training uses the features of the first.
+            or MobileNetV2, if installed, where training uses the features of the first.
         resume: go on with the run in `run`; starts it where there is none.
         start: run of the same method whose weights and settings to start from; its classes may be others.
         freeze: patterns of `<network>/<parameter>` to leave as `start` has them; None takes the method's own,

@@ -44,7 +44,7 @@ class Segmenter(Method):
         if shape.resolution % 2**config.levels:
             raise ConfigError(
                 f"a segmenter with {config.levels} halvings needs a resolution that is a multiple of "
-                f"{2**config.levels}, not {shape.resolution}; choose another --resolution."
+                f"{2**config.levels}, not {shape.resolution}: the generator must be trained at one."
             )
         self.config = config
         self.networks = {"segmenter": SegmentingUNet(1 + shape.mask_channels, config.width, config.levels)}

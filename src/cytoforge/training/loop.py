@@ -336,7 +336,7 @@ class Loop:
         if bad:
             shown = ", ".join(f"{name} = {loss:g}" for name, loss in bad.items())
             kind = "diverged" if all(math.isfinite(loss) for loss in bad.values()) else "met NaN or infinity"
-            self._alarm(f"training {kind}: {shown}. Lower the learning rate, or set loop clip=1")
+            self._alarm(f"training {kind}: {shown}. Lower its learning rate")
         self._log("losses", losses=losses)
 
     def _look(self) -> None:

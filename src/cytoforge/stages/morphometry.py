@@ -13,14 +13,14 @@ from cytoforge.evaluation.morphometry import compare_measurements, measure_cells
 from cytoforge.masks.unsupervised import unsupervised_masks
 from cytoforge.stages.compared import OpenedSet, read_masks
 
-Masks = Literal["given", "unsupervised", "none"]
+MaskSource = Literal["given", "unsupervised", "none"]
 """By whose masks cells are measured."""
 
 
 def morphometry(
     synthetic: Path,
     opened: OpenedSet,
-    masks: Masks,
+    masks: MaskSource,
     seed: int,
 ) -> Morphometry | None:
     """Synthetic cells against unseen real ones; None where there are no masks to measure by.

@@ -16,7 +16,7 @@ from cytoforge.data.split import Split, split_cells
 from cytoforge.data.transform import Preparation
 from cytoforge.sampling.provenance import Entry, Header, Manifest, mask_file
 from cytoforge.stages.compared import OpenedSet
-from cytoforge.stages.measured import morphometry
+from cytoforge.stages.morphometry import morphometry
 
 SIDE = 32
 
@@ -104,7 +104,7 @@ def test_masks_can_be_found_on_both_sides(tmp_path: Path, real, monkeypatch) -> 
         calls.append(len(images))
         return list(cached.masks)
 
-    monkeypatch.setattr("cytoforge.stages.measured.unsupervised_masks", found)
+    monkeypatch.setattr("cytoforge.stages.morphometry.unsupervised_masks", found)
     opened = a_set(tmp_path, cached, split, masked=False)
     result = morphometry(tmp_path, opened, "unsupervised", 0)
     assert result is not None
