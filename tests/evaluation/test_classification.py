@@ -82,6 +82,33 @@ def test_the_band_of_one_photo_is_the_curve_itself() -> None:
     np.testing.assert_allclose(low, high)
 
 
+def test_the_band_begins_at_the_origin_where_values_tie() -> None:
+    labels, values = np.arange(200) % 2 == 0, np.where(np.arange(200) < 80, 0.9, 0.1)
+    _, low, high = roc_band(labels, values, [str(row) for row in range(200)])
+    assert low[0] == high[0] == 0
+
+
+def test_one_photo_says_nothing_of_others() -> None:
+    labels, named = np.repeat([0, 1], [40, 8]), np.repeat([0, 1, 0], [40, 6, 2])
+    groups = [str(row // 4) for row in range(40)] + ["last"] * 8
+    found = score(labels, np.eye(2)[named], ("a", "b"), groups)
+    rare = found.classes["b"]
+    assert (rare.recall.value, rare.recall.low, rare.recall.high) == (0.75, 0, 1)
+    assert (rare.precision.value, rare.precision.low) == (1, 0)
+    assert 0.5 < found.accuracy.low < found.accuracy.high == 1
+    alone = score(labels, np.eye(2)[named], ("a", "b"), ["one"] * 48)
+    assert (alone.accuracy.low, alone.accuracy.high) == (0, 1)
+
+
+def test_precision_is_not_nought_where_a_sample_lacks_the_class() -> None:
+    """Two of six photos hold the class: a bootstrap sample has neither in one of eleven."""
+    labels = np.repeat([0, 1, 0, 1, 0, 0], 20)
+    named = labels.copy()
+    named[::25] = 1
+    found = score(labels, np.eye(2)[named], ("a", "b"), [str(row // 20) for row in range(120)])
+    assert 0.5 < found.classes["b"].precision.low < found.classes["b"].precision.value
+
+
 def test_what_cannot_be_scored() -> None:
     with pytest.raises(DataError, match="do not fit"):
         score(LABELS, PROBABILITIES[:5], ("a", "b", "c"))

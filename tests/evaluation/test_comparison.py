@@ -60,6 +60,15 @@ def test_images_are_thinned_to_the_mix_of_the_holdout() -> None:
     assert "Class shares" in warnings[0]
 
 
+def test_the_mix_that_keeps_more_images_is_compared() -> None:
+    """Of (200, 200) images the floors have room for (160, 4); the mix of the real cells leaves (160, 2)."""
+    rare = joined(features((200, 6), 0, "h"), features((0, 0), 1, "t"))
+    holdout = features((40, 2), 2, "h")
+    found, warnings = compare(holdout, features((200, 200), 3), joined(rare, holdout), CLASSES)
+    assert found.n_fake > 100
+    assert not warnings
+
+
 def test_more_images_than_real_cells_are_thinned_so_that_floors_have_equal_sizes() -> None:
     found, _ = compare(HOLDOUT, features((900, 600), 2), REAL, CLASSES)
     assert found.n_fake == 240 + 160

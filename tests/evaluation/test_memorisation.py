@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from cytoforge.core.errors import DataError
+from cytoforge.evaluation.comparison import FeatureSet
 from cytoforge.evaluation.copies import Look, judge, search
 from cytoforge.evaluation.diversity import precision_recall_density_coverage
 from cytoforge.evaluation.features import symmetries
 from cytoforge.evaluation.fidelity import frechet_distance
 from cytoforge.evaluation.memorisation import (
+    CopyScores,
     authentic,
     coarse_pattern,
     copy_scores,
@@ -42,8 +44,13 @@ def table(seed: int) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
 
 
 def judged(train: np.ndarray, holdout: np.ndarray, fake: np.ndarray):
-    scores = [copy_scores(nearest(*pair)) for pair in ((fake, train), (holdout, train), (fake, holdout))]
-    return copy_test(*scores)
+    pairs = ((fake, train), (holdout, train), (fake, holdout))  # equally many on all sides
+    return copy_test(scores_of(*(copy_scores(nearest(*pair)) for pair in pairs)))
+
+
+def scores_of(fake, holdout, exchanged) -> CopyScores:
+    every = np.ones(len(fake), bool)
+    return CopyScores(fake, holdout, exchanged, holdout, every, every)
 
 
 @pytest.fixture(scope="module")
@@ -125,17 +132,18 @@ def test_false_alarms_of_honest_images_keep_to_the_stated_rate() -> None:
 
 
 def test_p_values_by_hand() -> None:
-    test = copy_test(np.array([0.05, 0.25, 0.9]), np.array([0.1, 0.2, 0.3]), np.ones(3), alpha=0.5)
+    scores = scores_of(np.array([0.05, 0.25, 0.9]), np.array([0.1, 0.2, 0.3]), np.ones(3))
+    test = copy_test(scores, alpha=0.5)
     assert test.p_values.tolist() == [0.25, 0.75, 1.0]
     assert test.flagged.tolist() == [True, False, False]
     assert test.threshold == 0.2
 
 
 def test_a_small_holdout_raises_the_rate_and_says_so() -> None:
-    test = copy_test(np.full(3, 0.5), np.linspace(0.6, 1, 19), np.ones(3), alpha=0.01)
+    test = copy_test(scores_of(np.full(3, 0.5), np.linspace(0.6, 1, 19), np.ones(3)), alpha=0.01)
     assert test.alpha == pytest.approx(1 / 20)
     with pytest.raises(DataError):
-        copy_test(np.ones(3), np.ones(0), np.ones(3))
+        copy_test(scores_of(np.ones(3), np.ones(0), np.ones(3)))
 
 
 def test_nearest_takes_the_best_view() -> None:
@@ -204,6 +212,58 @@ def pictures(count: int, seed: int) -> np.ndarray:
     return np.clip(128 + 60 * smooth / smooth.std(), 0, 255).astype(np.uint8)
 
 
+def one_class(values) -> FeatureSet:
+    return FeatureSet(
+        values, np.zeros(len(values), np.int64), tuple(map(str, range(len(values)))), "pattern", 32
+    )
+
+
+def classes_of(train, holdout, fake, copied, seed):
+    """The test of a generator that copies a share of training cells, and flagged images of each class.
+
+    Args:
+        train: cells of each class.
+        holdout: likewise.
+        fake: likewise.
+        copied: share.
+        seed: of everything.
+    """
+    rng = np.random.default_rng(seed)
+    centres = 2 * rng.normal(size=(len(train), 32))
+    sets = []
+    for counts in (train, holdout, fake):
+        labels = np.repeat(np.arange(len(counts)), counts)
+        values = centres[labels] + 1.22 * rng.normal(size=(len(labels), 32))
+        sets.append(FeatureSet(values, labels, tuple(map(str, range(len(labels)))), "gaussian", 32))
+    for row in np.flatnonzero(rng.random(len(sets[2].labels)) < copied):
+        own = sets[0].values[sets[0].labels == sets[2].labels[row]]
+        sets[2].values[row] = rng.choice(own) + 0.05 * rng.normal(size=32)
+    look = Look(sets[0].values, sets[1].values[:, None], sets[2].values[:, None])
+    test = copy_test(search([look], *sets).scores)
+    return test, np.bincount(sets[2].labels[test.flagged], minlength=len(fake))
+
+
+@pytest.mark.parametrize(
+    ("train", "holdout", "share"),
+    [([14] * 5, [4] * 5, 0.3), ([21] * 5, [6] * 5, 0.3), ([50] * 5, [15] * 5, 0.1)],
+)
+def test_a_small_holdout_does_not_hide_copies(train, holdout, share) -> None:
+    """Against four cells of a class everything looks copied: the exchange has its own threshold."""
+    found = [classes_of(train, holdout, [40] * 5, share, seed)[0].found for seed in range(6)]
+    assert sum(found) >= 5
+    honest = [classes_of(train, holdout, [40] * 5, 0.0, seed)[0].found for seed in range(6)]
+    assert sum(honest) == 0
+
+
+def test_a_rare_class_neither_hides_copies_nor_raises_alarms() -> None:
+    for seed in range(4):
+        test, flagged = classes_of([280] * 4 + [10], [80] * 4 + [3], [100] * 5, 0.1, seed)
+        assert test.found
+        honest, flagged = classes_of([280] * 4 + [4], [80] * 4 + [1], [100] * 5, 0.0, seed)
+        assert not honest.found
+        assert flagged[4] == 0  # its fifth neighbour is of another class: it cannot be checked
+
+
 def test_flipped_turned_and_noisy_copies_are_found_in_coarse_pictures() -> None:
     train, holdout, fresh = pictures(120, 0), pictures(120, 1), pictures(80, 2)
     turned = np.rot90(train[:20], 1, axes=(1, 2))[:, :, ::-1]
@@ -212,8 +272,9 @@ def test_flipped_turned_and_noisy_copies_are_found_in_coarse_pictures() -> None:
     fake = np.concatenate([noisy, fresh])
     look = Look(coarse_pattern(train), coarse_pattern(symmetries(holdout)), coarse_pattern(symmetries(fake)))
     names = [f"{index}.png" for index in range(100)]
+    sets = (one_class(look.train), one_class(look.holdout[:, 0]), one_class(look.fake[:, 0]))
     copies = judge(
-        search([look]),
+        search([look], *sets),
         look,
         names,
         ["a"] * 100,

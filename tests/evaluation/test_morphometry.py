@@ -79,6 +79,18 @@ def test_classes_with_few_cells_are_left_out() -> None:
     assert list(found.classes) == ["a"]
 
 
+@pytest.mark.parametrize("drawn", [30, 100, 200, 1000])
+def test_more_synthetic_cells_do_not_take_the_floor_away(drawn) -> None:
+    """20 unseen cells and 80 others: whatever is drawn, as many as the others are compared."""
+    holdout = cells(20, seed=2)
+    found = compare_measurements(holdout, cells(drawn, seed=3), cells(100, seed=1), ["a"], "given")
+    assert found is not None
+    row = found.classes["a"]["nc_ratio"]
+    assert (row.n_real, row.n_fake) == (20, min(drawn, 80))
+    assert row.floor is not None
+    assert sum(each.differs for each in found.classes["a"].values()) <= 3
+
+
 def test_without_other_groups_there_is_no_floor() -> None:
     real = MeasuredCells(cells(40).table, cells(40).labels, ("one",) * 40)
     found = compare_measurements(real, cells(40, seed=2), real, ["a"], "given")

@@ -25,6 +25,10 @@ def test_bootstrap_by_group_is_wider_where_groups_agree() -> None:
     assert grouped[1] - grouped[0] > 1.8 * (single[1] - single[0])
     assert single[0] < 0.5 < single[1]
     assert bootstrap_mean(values, groups) == grouped
+    assert bootstrap_mean(values, ["one"] * 100) == (0, 1)
+    assert bootstrap_mean(values, groups, weights=np.full(100, 3.0)) == pytest.approx(grouped)
+    low, high = bootstrap_mean(values, groups, weights=values)
+    assert low == high == 1
 
 
 @settings(max_examples=40, deadline=None)

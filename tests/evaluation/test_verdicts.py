@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from cytoforge.evaluation.classes import same_mix
 from cytoforge.evaluation.metrics import ClassCorrectness, Copies, Number, Share
 from cytoforge.evaluation.verdicts import class_correctness, copying, realism, variety
 
@@ -55,12 +57,35 @@ def test_class_correctness(accuracy, tone) -> None:
         labels=("a", "b"),
         confusion=((1, 0), (0, 1)),
         holdout_confusion=((1, 0), (0, 1)),
-        classes={"a": share, "b": Share(value=accuracy / 2, low=0, high=1, count=10)},
-        holdout_classes={},
+        classes={"a": share, "b": share.model_copy(update={"value": accuracy - 0.05})},
+        holdout_classes={"a": share, "b": share},
     )
     verdict = class_correctness(found)
     assert verdict.tone == tone
     assert "least often in b" in verdict.because
+
+
+def test_a_generator_as_good_as_real_cells_is_called_so_in_any_mix_of_classes() -> None:
+    """Common cells are recognised in 98 %, rare ones in 50 %, real or synthetic, and both are drawn alike."""
+    real, wanted = np.repeat([0, 1], [200, 20]), np.repeat([0, 1], 200)
+    right = np.concatenate([np.arange(200) < 196, np.arange(20) < 10])
+    accuracy = float(np.average(right, weights=same_mix(real, wanted, 2)))
+    assert accuracy == pytest.approx(0.74)
+    common, rare = (Share(value=value, low=0, high=1, count=200) for value in (0.98, 0.5))
+    found = ClassCorrectness(
+        accuracy=0.74,
+        low=0,
+        high=1,
+        holdout_accuracy=accuracy,
+        holdout_low=0.7,
+        holdout_high=0.8,
+        labels=("a", "b"),
+        confusion=((196, 4), (100, 100)),
+        holdout_confusion=((196, 4), (10, 10)),
+        classes={"a": common, "b": rare},
+        holdout_classes={"a": common, "b": rare.model_copy(update={"count": 20})},
+    )
+    assert class_correctness(found).tone == "good"
 
 
 def copies(**changes) -> Copies:

@@ -130,6 +130,8 @@ def test_doubtful_images_go_honest_ones_stay_and_the_effects_are_written(data, m
     assert effects["all"]["class_correct"] > effects["none"]["class_correct"]
     assert effects["all"]["kernel_distance"]["value"] < effects["random"]["kernel_distance"]["value"]
     assert (tmp_path / "out" / "dropped.png").is_file()
+    with pytest.raises(ConfigError, match="selected already"):
+        stage.select(done.folder, data, tmp_path / "again", split=data.parent / "split.json")
 
 
 def test_copies_are_told_by_validation_cells_at_the_rate_that_they_allow(

@@ -49,6 +49,18 @@ def confusion(
     return tuple(tuple(int(count) for count in row) for row in table.reshape(classes, classes))
 
 
+def same_mix(labels: NDArray[np.int64], wanted: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
+    """Weights (N,) that give cells of `labels` (N,) the mix of classes that `wanted` (M,) has.
+
+    Example:
+        >>> same_mix(np.array([0, 0, 0, 1]), np.array([0, 1]), 2).round(2).tolist()
+        [0.33, 0.33, 0.33, 1.0]
+    """
+    own, other = (np.bincount(each, minlength=classes) for each in (labels, wanted))
+    weights: NDArray[np.float64] = (other / np.maximum(own, 1))[labels]
+    return weights
+
+
 def shares_recognised(table: tuple[tuple[int, ...], ...], labels: tuple[str, ...]) -> dict[str, Share]:
     """The diagonal of a confusion as shares with intervals; classes without images are left out.
 

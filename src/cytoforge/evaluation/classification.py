@@ -115,6 +115,7 @@ def score(
     tables = np.zeros((size, count * count))
     np.add.at(tables, (code, labels * count + named), 1)
     present = np.unique(labels)
+    sources = (tables.reshape(size, count, count).sum(2) > 0).sum(0)
 
     def rates(weights: Floats) -> dict[str, Floats]:
         found = class_rates((weights @ tables).reshape(-1, count, count))
@@ -126,18 +127,23 @@ def score(
     parts = [rates(draws[start : start + _CHUNK]) for start in range(0, repeats, _CHUNK)]
     spread = {name: np.concatenate([part[name] for part in parts]) for name in value}
 
+    def estimate(number: float, own: Floats, groups: int) -> Estimate:
+        if groups == 1:
+            return Estimate(value=float(number), low=0.0, high=1.0)
+        return _estimate(number, own, level)
+
     def of_class(name: str, k: int) -> Estimate:
-        return _estimate(value[name][0, k], spread[name][:, k], level)
+        return estimate(value[name][0, k], spread[name][:, k], int(sources[k]))
 
     def mean(name: str) -> Estimate:
         with np.errstate(invalid="ignore"):
-            return _estimate(value[name][0, present].mean(), _mean(spread[name][:, present]), level)
+            return estimate(value[name][0, present].mean(), _mean(spread[name][:, present]), size)
 
     return Scores(
         count=len(labels),
         groups=size,
         level=level,
-        accuracy=_estimate(value["accuracy"][0, 0], spread["accuracy"][:, 0], level),
+        accuracy=estimate(value["accuracy"][0, 0], spread["accuracy"][:, 0], size),
         balanced_accuracy=mean("recall"),
         macro_f1=mean("f1"),
         macro_auc=mean("auc"),
@@ -205,7 +211,8 @@ def roc_band(
         weights = times[code[order]]
         right, wrong = np.cumsum(weights * labels[order]), np.cumsum(weights * ~labels[order])
         if right[-1] and wrong[-1]:
-            hits.append(np.interp(grid, wrong[last] / wrong[-1], right[last] / right[-1]))
+            alarms, found = (np.append(0, each[last] / each[-1]) for each in (wrong, right))
+            hits.append(np.interp(grid, alarms, found))
     low, high = np.quantile(hits, [0.5 - level / 2, 0.5 + level / 2], axis=0)
     return grid, low, high
 
@@ -238,7 +245,7 @@ def _draws(size: int, repeats: int, seed: int) -> Floats:
 def class_rates(tables: Floats) -> dict[str, Floats]:
     """Accuracy (B, 1), recall, precision and F1 (B, K) of confusions (B, K, K).
 
-    Recall and F1 of a class without cells are NaN, the precision of one that is never named is 0.
+    All of a class without cells are NaN, the precision of one that is never named is 0.
     """
     hits = np.diagonal(tables, axis1=1, axis2=2)
     true, named = tables.sum(2), tables.sum(1)
@@ -247,7 +254,7 @@ def class_rates(tables: Floats) -> dict[str, Floats]:
     precision = np.divide(hits, named, out=np.zeros_like(hits), where=named > 0)
     f1 = np.divide(2 * hits, true + named, out=np.zeros_like(hits), where=true + named > 0)
     accuracy = hits.sum(1, keepdims=True) / tables.sum((1, 2))[:, None]
-    f1[true == 0] = np.nan
+    f1[true == 0] = precision[true == 0] = np.nan
     return {"accuracy": accuracy, "recall": recall, "precision": precision, "f1": f1}
 
 

@@ -36,7 +36,7 @@ RULES = {
     ),
     "mix": (
         "Overall numbers compare the classes that were generated. Synthetic images are thinned at random to "
-        "the holdout's mix of classes, unless that would lose more than half of them."
+        "the holdout's mix of classes, unless that would lose more than half of what can be compared."
     ),
     "collapse": (
         "Collapsed where pairwise distance or effective number of different images is below half of that of "
@@ -157,18 +157,21 @@ def _wanted(
     if unseen := [classes[int(index)] for index in np.flatnonzero((second > 0) & (first == 0))]:
         warnings.append(f"No holdout cells of {', '.join(unseen)}: these images are in no comparison.")
     first, second = np.where(present, first, 0), np.where(present, second, 0)
-    matched = _shrunk(first, second)
-    if 2 * matched.sum() >= second.sum():
-        second = matched
-    else:
-        warnings.append(
-            "Class shares of synthetic and holdout images differ, which raises overall distances."
-        )
+    fitting, matched = (_fitted(first, mix, every) for mix in (second, _shrunk(first, second)))
+    if 2 * matched[1].sum() >= fitting[1].sum():
+        return *matched, warnings
+    warnings.append("Class shares of synthetic and holdout images differ, which raises overall distances.")
+    return *fitting, warnings
+
+
+def _fitted(
+    first: NDArray[np.int64], second: NDArray[np.int64], every: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Both sides so small that all real cells are enough for a floor of equal numbers."""
     room = every - first
-    if (room < second).any():
-        second = np.minimum(second, _shrunk(second, np.maximum(room, 0)))
-        first = np.minimum(first, np.maximum(every // 2, 0))
-    return first, second, warnings
+    if (room >= second).all():
+        return first, second
+    return np.minimum(first, every // 2), np.minimum(second, _shrunk(second, np.maximum(room, 0)))
 
 
 def _shrunk(mix: NDArray[np.int64], available: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cytoforge.evaluation.comparison import FeatureSet
 from cytoforge.evaluation.distances import Floats
 from cytoforge.evaluation.memorisation import (
     NEIGHBOURS,
     SURE,
     VIEWS,
+    CopyScores,
     CopyTest,
     Neighbours,
     Photos,
@@ -23,7 +25,7 @@ from cytoforge.evaluation.memorisation import (
     nearest,
 )
 from cytoforge.evaluation.metrics import ClassCopies, Closest, Copies
-from cytoforge.evaluation.statistics import wilson
+from cytoforge.evaluation.statistics import divide, wilson
 
 FEWEST = NEIGHBOURS + 1
 """Fewer training or holdout cells give no test."""
@@ -64,30 +66,50 @@ class Search:
     """What was found for each image.
 
     Attributes:
-        fake: (N,) copy scores of synthetic images against training.
-        holdout: (H,) of holdout cells against training.
-        exchanged: (N,) of synthetic images against the holdout.
+        scores: for the test.
         match: (N,) the training cell that each synthetic image resembles most.
         view: (N,) in which of its views.
     """
 
-    fake: Floats
-    holdout: Floats
-    exchanged: Floats
+    scores: CopyScores
     match: NDArray[np.int64]
     view: NDArray[np.int64]
 
 
-def search(looks: Sequence[Look]) -> Search:
+def search(
+    looks: Sequence[Look], train: FeatureSet, holdout: FeatureSet, fake: FeatureSet, seed: int = 0
+) -> Search:
     """Copy scores of all images, the smallest of all looks.
 
     Args:
         looks: one or more descriptions of the same images.
+        train: whose classes and photos are those of the training cells; so the others.
+        holdout: likewise.
+        fake: likewise.
+        seed: of the choice of training photos that are as many as the holdout's.
     """
-    fake, match, view = _smallest([nearest(look.fake, look.train) for look in looks])
-    holdout, _, _ = _smallest([nearest(look.holdout, look.train) for look in looks])
-    exchanged, _, _ = _smallest([nearest(look.fake, look.holdout[:, 0]) for look in looks])
-    return Search(fake, holdout, exchanged, match, view)
+    scores, match, view = _smallest([nearest(look.fake, look.train) for look in looks])
+    known, _, _ = _smallest([nearest(look.holdout, look.train) for look in looks])
+    ours, theirs = _equally_many(train, holdout, seed)
+    exchanged, _, _ = _smallest([nearest(look.fake, look.holdout[theirs, 0]) for look in looks])
+    alike, _, _ = _smallest([nearest(look.holdout, look.train[ours]) for look in looks])
+    enough, held = (_counts(each, train, holdout, fake)[fake.labels] >= FEWEST for each in (train, holdout))
+    return Search(CopyScores(scores, known, exchanged, alike, enough, enough & held), match, view)
+
+
+def _counts(each: FeatureSet, *sets: FeatureSet) -> NDArray[np.int64]:
+    return each.counts(1 + max(int(one.labels.max()) for one in sets))
+
+
+def _equally_many(
+    train: FeatureSet, holdout: FeatureSet, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows of either part with the same number of each class, by whole photos as far as they go."""
+    count = np.minimum(_counts(train, train, holdout), _counts(holdout, train, holdout))
+    if count.sum() < FEWEST:
+        return np.arange(len(train.labels)), np.arange(len(holdout.labels))
+    rows = [divide(each.labels, each.groups, count, 0 * count, 1, seed)[0][0] for each in (train, holdout)]
+    return rows[0], rows[1]
 
 
 def judge(
@@ -112,8 +134,8 @@ def judge(
         photos: of each training cell (T,) and of each holdout cell (H,).
         alpha: false-alarm rate of one image.
     """
-    test = copy_test(found.fake, found.holdout, found.exchanged, alpha)
-    flagged, count = int(test.flagged.sum()), len(files)
+    test = copy_test(found.scores, alpha)
+    flagged, count = int(test.flagged.sum()), int(found.scores.checked.sum())
     low, high = wilson(flagged, count)
     nearer, nearer_low, nearer_high = nearer_interval(
         features.fake, features.train, features.holdout[:, 0], photos
@@ -139,9 +161,12 @@ def judge(
         nearer_high=nearer_high,
         authenticity=float(authentic(features.fake, features.train).mean()),
         honest_authenticity=float(authentic(features.holdout, features.train).mean()),
-        holdout_repeats=float((found.holdout < 0.5 * np.median(found.holdout)).mean()),
+        holdout_repeats=float((found.scores.holdout < 0.5 * np.median(found.scores.holdout)).mean()),
         extractor=EXTRACTOR,
-        classes=_by_class(test, labels),
+        classes=_by_class(test, found.scores.checked, labels),
+        unchecked=tuple(
+            sorted({label for label, own in zip(labels, found.scores.checked, strict=True) if not own})
+        ),
         closest=_closest(test, found, files, labels, seeds, train),
     )
 
@@ -155,10 +180,12 @@ def _smallest(looks: Sequence[Neighbours]) -> tuple[Floats, NDArray[np.int64], N
     return scores[chosen, rows], match, view
 
 
-def _by_class(test: CopyTest, labels: Sequence[str]) -> dict[str, ClassCopies]:
+def _by_class(test: CopyTest, checked: NDArray[np.bool_], labels: Sequence[str]) -> dict[str, ClassCopies]:
     own = np.array(labels)
     return {
-        label: ClassCopies(flagged=int(test.flagged[own == label].sum()), checked=int((own == label).sum()))
+        label: ClassCopies(
+            flagged=int(test.flagged[own == label].sum()), checked=int(checked[own == label].sum())
+        )
         for label in sorted(set(labels))
     }
 
@@ -171,14 +198,14 @@ def _closest(
     seeds: Sequence[int],
     train: Sequence[str],
 ) -> tuple[Closest, ...]:
-    order = np.argsort(found.fake, kind="stable")[: max(CLOSEST, int(test.flagged.sum()))]
+    order = np.argsort(found.scores.fake, kind="stable")[: max(CLOSEST, int(test.flagged.sum()))]
     return tuple(
         Closest(
             file=files[index],
             label=labels[index],
             seed=seeds[index],
             train=train[int(found.match[index])],
-            score=float(found.fake[index]),
+            score=float(found.scores.fake[index]),
             p_value=float(test.p_values[index]),
             view=VIEWS[int(found.view[index])],
             flagged=bool(test.flagged[index]),

@@ -34,7 +34,7 @@ def leak_inflation(
         0.25
     """
     gained = (at_random == labels).astype(np.float64) - (by_group == labels)
-    low, high = bootstrap_mean(gained, groups, seed=seed)
+    low, high = bootstrap_mean(gained, groups, seed=seed, bounds=(-1.0, 1.0))
     return Estimate(value=float(gained.mean()), low=low, high=high)
 
 

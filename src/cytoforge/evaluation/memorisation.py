@@ -118,19 +118,42 @@ def coarse_pattern(images: NDArray[np.uint8], cells: int = 8) -> Floats:
 
 
 @dataclass(frozen=True)
+class CopyScores:
+    """Copy scores of synthetic images and of holdout cells, and which images they mean something for.
+
+    The fifth nearest of a class with five cells is of another class, and what is near it looks copied.
+
+    Attributes:
+        fake: (N,) synthetic images against training.
+        holdout: (H,) holdout cells against training.
+        exchanged: (N,) synthetic images against the holdout.
+        alike: (H,) holdout cells against as many training cells of each class as the holdout has.
+        checked: (N,) images of classes with enough training cells.
+        counted: (N,) of these, images of classes with enough holdout cells, too.
+    """
+
+    fake: Floats
+    holdout: Floats
+    exchanged: Floats
+    alike: Floats
+    checked: NDArray[np.bool_]
+    counted: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
 class CopyTest:
     """Each image against the holdout.
 
     Attributes:
         p_values: (N,) share of unseen real cells at least as close to training, corrected for the finite
             holdout.
-        flagged: (N,) p_value <= alpha.
+        flagged: (N,) checked and p_value <= alpha.
         alpha: false-alarm rate of one image: raised from the wanted one where the holdout is too small for
             it.
         threshold: copy score below which an image is flagged.
         honest_range: numbers of flagged images, at 95 %, that an honest generator gives.
         p_value: chance that an honest generator has at least as many flagged images.
-        exchanged: images flagged by the same threshold when holdout and training change places.
+        exchanged: images flagged in the same way when holdout and training change places.
         exchanged_p_value: chance of so uneven numbers if an image were as likely to be flagged either way.
     """
 
@@ -149,49 +172,51 @@ class CopyTest:
         return max(self.p_value, self.exchanged_p_value) < SURE
 
 
-def copy_test(scores: Floats, holdout: Floats, exchanged: Floats, alpha: float = 0.01) -> CopyTest:
+def copy_test(scores: CopyScores, alpha: float = 0.01) -> CopyTest:
     """Test each image for being a copy, and all of them together.
 
     For each image: the conformal p-value (1 + number of holdout scores <= its score) / (H + 1); an image that
     is as independent of training as the holdout is flagged with probability alpha or less. For all together:
     these p-values share one holdout, so the number of flagged honest images is beta-binomial, not binomial.
     Blurred or too typical images can be flagged without being copies, but then they are flagged just as often
-    when the holdout takes the place of training; copies are not.
+    when the holdout takes the place of training; copies are not. That place is smaller, so that its threshold
+    is that of unseen cells against equally few training cells.
+
+    Both tests of all together go by the images that count; where none does, by all that are checked.
 
     Args:
-        scores: (N,) copy scores of synthetic images against training.
-        holdout: (H,) copy scores of holdout cells against training, computed in the same way.
-        exchanged: (N,) copy scores of synthetic images against the holdout.
+        scores: of one search.
         alpha: wanted false-alarm rate of one image; H must be at least 1 / alpha - 1 to reach it.
 
     Returns:
         The test; its `alpha` is 1 / (H + 1) where the wanted one is out of reach.
 
     Raises:
-        DataError: there are no holdout cells or no images.
+        DataError: there are no holdout cells, or no images that can be checked.
 
     Reference:
         Bates et al., Testing for outliers with conformal p-values, Annals of Statistics 2023
         (https://arxiv.org/abs/2104.08279), section 2.
     """
-    if not len(holdout) or not len(scores):
+    size = len(scores.holdout)
+    if not size or not scores.checked.any():
         raise DataError("the copy test needs holdout cells and synthetic images, at least one of each.")
-    size = len(holdout)
     rank = max(1, math.floor(alpha * (size + 1) + 1e-9))
-    ordered = np.sort(holdout)
-    p_values = (1 + np.searchsorted(ordered, scores, side="right")) / (size + 1)
+    ordered = np.sort(scores.holdout)
+    p_values = (1 + np.searchsorted(ordered, scores.fake, side="right")) / (size + 1)
     level = rank / (size + 1)
-    flagged = p_values <= level + 1e-12
-    threshold = float(ordered[rank - 1])
-    honest = stats.betabinom(len(scores), rank, size + 1 - rank)
-    count, other = int(flagged.sum()), int((exchanged < threshold).sum())
-    even = stats.binom(count + other, 0.5)
+    flagged = scores.checked & (p_values <= level + 1e-12)
+    counted = scores.counted if scores.counted.any() else scores.checked
+    exchanged = scores.exchanged[counted] < np.sort(scores.alike)[rank - 1]
+    count, other = int(flagged[counted].sum()), int(exchanged.sum())
+    honest, even = stats.betabinom(counted.sum(), rank, size + 1 - rank), stats.binom(count + other, 0.5)
+    expected = stats.betabinom(scores.checked.sum(), rank, size + 1 - rank)
     return CopyTest(
         p_values=p_values,
         flagged=flagged,
         alpha=max(alpha, level) if rank == 1 else alpha,
-        threshold=threshold,
-        honest_range=(int(honest.ppf(0.025)), int(honest.ppf(0.975))),
+        threshold=float(ordered[rank - 1]),
+        honest_range=(int(expected.ppf(0.025)), int(expected.ppf(0.975))),
         p_value=float(np.clip(honest.sf(count - 1), 0, 1)),
         exchanged=other,
         exchanged_p_value=float(even.sf(count - 1)),

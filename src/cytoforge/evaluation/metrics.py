@@ -119,7 +119,7 @@ class Copies(Record):
 
     Attributes:
         found: the verdict; the rule is `Metrics.rules["copies"]`.
-        checked: synthetic images.
+        checked: synthetic images of classes with enough training cells.
         flagged: images with p_value within `false_alarm_rate`.
         false_alarm_rate: of one image that is no copy.
         threshold: copy score below which an image is flagged.
@@ -129,9 +129,9 @@ class Copies(Record):
         honest_low: flagged images that an honest generator has at least, at 95 %.
         honest_high: at most.
         p_value: chance that an honest generator has so many flagged images.
-        exchanged_flagged: images flagged by the same threshold when holdout and training change places;
-            about as
-            many as `flagged` where blur or typical images raise the alarm, few where copies do.
+        exchanged_flagged: images flagged at the same rate when holdout and training change places, of classes
+            with enough holdout cells; about as many as `flagged` where blur or typical images raise the
+            alarm, few where copies do.
         exchanged_p_value: chance that so few of both kinds would be exchanged ones, without copying.
         train: training cells.
         holdout: holdout cells.
@@ -147,6 +147,7 @@ class Copies(Record):
         extractor: of the features that were searched, besides coarse pictures.
         classes: flagged images of each class.
         closest: the images with the lowest scores, lowest first, flagged ones all.
+        unchecked: classes with too few training cells to tell.
     """
 
     found: bool
@@ -173,6 +174,7 @@ class Copies(Record):
     extractor: str = "efficientnet-lite0@64"
     classes: dict[str, ClassCopies]
     closest: tuple[Closest, ...]
+    unchecked: tuple[str, ...] = ()
 
 
 class Share(Record):
@@ -191,7 +193,8 @@ class ClassCorrectness(Record):
         accuracy: share of synthetic images recognised as asked for.
         low: lower end of its 95 % interval (Wilson).
         high: upper end.
-        holdout_accuracy: share of holdout cells recognised, the classifier's own quality.
+        holdout_accuracy: share of holdout cells recognised, the judge's own quality; each class weighs as
+            much as among the synthetic images.
         holdout_low: lower end of its 95 % interval (bootstrap over groups).
         holdout_high: upper end.
         labels: order of rows and columns of the tables.

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from cytoforge.core.errors import DataError
+from cytoforge.core.randomness import derive
 from cytoforge.evaluation.metrics import Measurement, Morphometry
 from cytoforge.evaluation.statistics import divide
 from cytoforge.morphology.features import FEATURES, REGIONS, measure_cell
@@ -24,7 +25,8 @@ RULES = {
     "morphometry": (
         "Each measurement of the synthetic cells of a class against the same of unseen real cells: "
         "Wasserstein distance in standard deviations of the real ones; floor: real cells against real cells "
-        f"of other groups in equal numbers, {DIVISIONS} divisions. It differs where the distance exceeds the "
+        f"of other groups in equal numbers, {DIVISIONS} divisions, for which synthetic cells are thinned at "
+        "random to as many as the real ones that are not unseen. It differs where the distance exceeds the "
         "floor's 97.5th percentile and the Kolmogorov-Smirnov test rejects at "
         f"{FALSE_ALARMS:g} after Benjamini-Hochberg within the class. Orientation is left out: it depends on "
         "how the slide lay."
@@ -137,6 +139,7 @@ def wasserstein(real: NDArray[np.float64], fake: NDArray[np.float64]) -> float:
 def _one_class(
     holdout: MeasuredCells, fake: MeasuredCells, real: MeasuredCells, label: int, seed: int
 ) -> dict[str, Measurement]:
+    fake = _as_many(holdout, fake, real, label, seed)
     pairs = {name: (holdout.column(name, label), fake.column(name, label)) for name in NAMES}
     pairs = {name: pair for name, pair in pairs.items() if min(map(len, pair)) >= FEWEST}
     if not pairs:
@@ -148,6 +151,19 @@ def _one_class(
         name: _measurement(*pairs[name], float(tests[name].statistic), float(p_value), floors.get(name, []))
         for name, p_value in zip(tests, adjusted, strict=True)
     }
+
+
+def _as_many(
+    holdout: MeasuredCells, fake: MeasuredCells, real: MeasuredCells, label: int, seed: int
+) -> MeasuredCells:
+    """Of a class as many synthetic cells, at random, as there are real ones beside the holdout's."""
+    own = np.flatnonzero(fake.labels == label)
+    room = int(np.sum(real.labels == label) - np.sum(holdout.labels == label))
+    if not FEWEST <= room < len(own):
+        return fake
+    rng = np.random.default_rng(derive(seed, "as many", label))
+    rows = np.sort(rng.permutation(own)[:room])
+    return MeasuredCells(fake.table[rows], fake.labels[rows], tuple(fake.groups[row] for row in rows))
 
 
 def _measurement(
@@ -181,12 +197,11 @@ def _quartiles(values: NDArray[np.float64]) -> tuple[float, float, float]:
 def _floors(
     holdout: MeasuredCells, fake: MeasuredCells, real: MeasuredCells, label: int, seed: int
 ) -> dict[str, list[float]]:
-    """Distances of real cells to real cells of other groups, in as many cells as here if there are enough."""
+    """Distances of real cells to real cells of other groups, in as many cells as here."""
     own = np.flatnonzero(real.labels == label)
     wanted = np.array([np.sum(holdout.labels == label), np.sum(fake.labels == label)])
-    wanted = (wanted * min(1.0, len(own) / wanted.sum())).astype(np.int64)
     groups = [real.groups[index] for index in own]
-    if wanted.min() < FEWEST or len(set(groups)) < 2:
+    if wanted.sum() > len(own) or wanted.min() < FEWEST or len(set(groups)) < 2:
         return {}
     first, second = (np.array([count]) for count in wanted)
     found: dict[str, list[float]] = {}

@@ -48,8 +48,12 @@ def bootstrap_mean(
     level: float = 0.95,
     repeats: int = 2000,
     seed: int = 0,
+    weights: NDArray[np.float64] | None = None,
+    bounds: tuple[float, float] = (0.0, 1.0),
 ) -> tuple[float, float]:
     """Percentile interval of a mean, whole groups drawn with replacement.
+
+    With fewer than ten groups it is too short: 95 % are 80 to 90 of three to five.
 
     Args:
         values: (N,) one number for each image; an accuracy has 0 and 1.
@@ -57,9 +61,11 @@ def bootstrap_mean(
         level: coverage.
         repeats: number of bootstrap samples.
         seed: of the draws.
+        weights: (N,) of a weighted mean.
+        bounds: what a mean can be.
 
     Returns:
-        Lower and upper end.
+        Lower and upper end; those of `bounds` where there is one group, which says nothing of others.
 
     Raises:
         DataError: there are no values.
@@ -67,13 +73,17 @@ def bootstrap_mean(
     if not len(values):
         raise DataError("an interval needs at least one value, got none.")
     _, code = np.unique(np.arange(len(values)) if groups is None else np.asarray(groups), return_inverse=True)
-    sums, sizes = np.bincount(code, values), np.bincount(code)
+    weights = np.ones(len(values)) if weights is None else weights
+    sums, sizes = np.bincount(code, weights * values), np.bincount(code, weights)
+    if len(sums) == 1:
+        return bounds
     rng = np.random.default_rng(derive(seed, "bootstrap"))
     means = np.empty(repeats)
     for repeat in range(repeats):
         chosen = rng.integers(0, len(sums), len(sums))
-        means[repeat] = sums[chosen].sum() / sizes[chosen].sum()
-    low, high = np.quantile(means, [0.5 - level / 2, 0.5 + level / 2])
+        size = sizes[chosen].sum()
+        means[repeat] = sums[chosen].sum() / size if size else np.nan
+    low, high = np.nanquantile(means, [0.5 - level / 2, 0.5 + level / 2])
     return float(low), float(high)
 
 

@@ -148,8 +148,10 @@ def class_correctness(found: ClassCorrectness | None) -> Verdict | None:
     if not found.holdout_accuracy:
         headline = "How often the class asked for is recognised"
         return Verdict(topic="classes", tone="note", headline=headline, because=f"{because}.")
-    because += f", and the right class in {percent(found.holdout_accuracy)} of unseen real cells"
-    ratio = found.accuracy / found.holdout_accuracy
+    because += f", and the right class in {percent(found.holdout_accuracy)} of unseen real cells in this mix"
+    both = {name: share for name, share in found.classes.items() if name in found.holdout_classes}
+    images = sum(share.count for share in both.values())
+    ratio = sum(share.count * share.value for share in both.values()) / images / found.holdout_accuracy
     tone: Tone = "good" if ratio >= 0.95 else "unsure" if ratio >= 0.75 else "bad"
     headline = {
         "good": "Synthetic cells show their class as clearly as real ones",
@@ -263,6 +265,8 @@ def _weak_copy_test(copies: Copies | None, alpha: float) -> list[str]:
     if copies is None:
         return []
     notes = []
+    if copies.unchecked:
+        notes.append(f"Too few training cells to look for copies: {', '.join(copies.unchecked)}.")
     if copies.false_alarm_rate > alpha:
         notes.append(
             f"With {copies.holdout} holdout cells the copy test reaches a false-alarm rate of "

@@ -212,8 +212,8 @@ def _selection(config: Mapping[str, Any], newest: bool) -> str:
     if newest:
         return "The last checkpoint; weights averaged over images. Nothing was chosen."
     return (
-        'Checkpoint with the lowest distance to validation cells, divided by diversity, while training ("best"; '
-        "the newest where none was measured), weights averaged over images; test cells are not looked at."
+        'Checkpoint with the lowest distance to validation cells, divided by diversity, ("best"; '
+        "newest where none was measured), weights averaged over images; test cells are not looked at."
     )
 
 

@@ -295,7 +295,7 @@ def _correctness(metrics: Metrics) -> ClassCorrectness | None:
             "synthetic cells recognised",
             f"{percent(found.accuracy)} ({percent_span(found.low, found.high)})",
         ),
-        ("unseen real cells recognised", percent(found.holdout_accuracy)),
+        ("unseen real cells recognised, in the same mix of classes", percent(found.holdout_accuracy)),
     ]
     if found.holdout_low is not None:
         facts[1] = (facts[1][0], f"{facts[1][1]} ({percent_span(found.holdout_low, found.holdout_high)})")

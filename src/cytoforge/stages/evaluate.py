@@ -12,7 +12,7 @@ import numpy as np
 
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.files import sha256_file
-from cytoforge.evaluation.classes import confusion, shares_recognised, train_classifier
+from cytoforge.evaluation.classes import confusion, same_mix, shares_recognised, train_classifier
 from cytoforge.evaluation.comparison import RULES, FeatureSet, K, compare
 from cytoforge.evaluation.copies import CLOSEST, EXTRACTOR, FEWEST, Search, judge, search
 from cytoforge.evaluation.copies import RULE as COPY_RULE
@@ -213,8 +213,12 @@ def _correctness(
         recognised = classifier.predict(holdout.features.values)
         holdout_table = confusion(true, recognised, len(classes))
         hits = (recognised == true).astype(np.float64)
-        accuracy = float(hits.mean())
-        holdout_low, holdout_high = bootstrap_mean(hits, holdout.features.groups, seed=seed)
+        weights = same_mix(true, asked, len(classes))
+        if weights.any():
+            accuracy = float(np.average(hits, weights=weights))
+            holdout_low, holdout_high = bootstrap_mean(
+                hits, holdout.features.groups, seed=seed, weights=weights
+            )
     return ClassCorrectness(
         accuracy=right / len(fake),
         low=low,
@@ -244,7 +248,9 @@ def _search(
     with clock.measure("features"):
         looks = looks_at(train, holdout, fake, open_extractor(EXTRACTOR))
     with clock.measure("copies"):
-        found = search(looks)
+        found = search(looks, train.features, holdout.features, fake.features)
+        if not found.scores.checked.any():
+            return None, None
         labels, seeds = zip(*((entry.label, entry.seed) for entry in manifest.images), strict=True)
         photos = train.features.groups, holdout.features.groups
         return found, judge(found, looks[0], fake.names, labels, seeds, train.names, photos, alpha)
@@ -266,8 +272,8 @@ def _evidence(
         real=real,
         synthetic=made,
         pairs=_pairs(fake, train, copies),
-        copy_distances=found.fake,
-        holdout_distances=found.holdout,
+        copy_distances=found.scores.fake,
+        holdout_distances=found.scores.holdout,
     )
 
 

@@ -33,7 +33,8 @@ class Reconstructed:
     Attributes:
         cells: how many were reconstructed.
         error: root mean squared error of a value, in grey levels.
-        error_of_mean: the same if each cell were replaced by the mean of its class, for comparison.
+        error_of_mean: the same if each cell were replaced by the mean of the others of its class, for
+            comparison.
         by_class: error in each class.
     """
 
@@ -102,7 +103,7 @@ def _compared(
 ) -> Reconstructed:
     real = images.astype(np.float32)
     squares = ((made - real) ** 2).mean((1, 2, 3))
-    means = np.stack([real[labels == label].mean(axis=0) for label in labels])
+    means = np.stack([_mean_of_others(real, labels, index) for index in range(len(labels))])
     by_class = {
         name: float(np.sqrt(squares[labels == label].mean()))
         for label, name in enumerate(classes)
@@ -111,6 +112,17 @@ def _compared(
     return Reconstructed(
         len(labels), float(np.sqrt(squares.mean())), float(np.sqrt(((means - real) ** 2).mean())), by_class
     )
+
+
+def _mean_of_others(
+    images: NDArray[np.float32], labels: NDArray[np.int64], index: int
+) -> NDArray[np.float32]:
+    """Of the same class; of all classes where a cell is the only one of its class."""
+    others = np.arange(len(labels)) != index
+    alike = others & (labels == labels[index])
+    chosen = alike if alike.any() else others
+    mean: NDArray[np.float32] = images[chosen if chosen.any() else ~others].mean(axis=0)
+    return mean
 
 
 def _pictures(

@@ -23,7 +23,13 @@ from cytoforge.evaluation.copies import EXTRACTOR, FEWEST, search
 from cytoforge.evaluation.features import DEFAULT_EXTRACTOR, Extractor, open_extractor
 from cytoforge.evaluation.memorisation import copy_test
 from cytoforge.evaluation.metrics import Comparison
-from cytoforge.evaluation.selection import RULES, SELECTION, class_rejections, region_rejections
+from cytoforge.evaluation.selection import (
+    RULES,
+    SELECTION,
+    class_rejections,
+    region_rejections,
+    selection_of,
+)
 from cytoforge.sampling.card import card
 from cytoforge.sampling.companions import first_images
 from cytoforge.sampling.pictures import labelled_rows
@@ -118,14 +124,21 @@ def select(
         seed: of the random selection of as many images, which is measured for comparison.
 
     Raises:
-        ConfigError: an option makes no sense, a network cannot be had, or nothing would be left.
+        ConfigError: an option makes no sense, the set was selected already, a network cannot be had, or
+            nothing would be left.
         DataError: the set or the real cells cannot be used, the validation part is too small for "copies", or
             `out` cannot be written.
     """
     _check(rules, share, alpha)
     require_empty(out, advice=ANOTHER_OUT)
     opened = open_with_real(synthetic, real, split, layout)
-    manifest = opened.manifest
+    manifest, manifest_sha256 = opened.manifest, sha256_file(synthetic / MANIFEST)
+    before = selection_of(synthetic, manifest_sha256)
+    if before is not None:
+        raise ConfigError(
+            f"{synthetic} was selected already (rules {', '.join(before.rules)}), and a second selection "
+            "would hide the first; give the set that it was selected from, and all rules at once."
+        )
     networks = [open_extractor(name) for name in (extractor, judge)]
     seen, judged = (_sets(opened, network) for network in networks)
     rejected = _rejected(seen, rules, share, alpha)
@@ -139,7 +152,7 @@ def select(
     write_json(
         out / SELECTION,
         {
-            "manifest_sha256": sha256_file(synthetic / MANIFEST),
+            "manifest_sha256": manifest_sha256,
             "kept_manifest_sha256": sha256_file(out / "set" / MANIFEST),
             "rules": {name: RULES[name] for name in rules},
             "share": share,
@@ -200,8 +213,11 @@ def _copies(sets: _Sets, alpha: float) -> NDArray[np.bool_]:
             f"the copy test needs {FEWEST} training and {FEWEST} validation cells, the split has "
             f"{len(sets.train)} and {len(sets.val)}; leave it out with --rules class --rules region."
         )
-    found = search(looks_at(sets.train, sets.val, sets.fake, open_extractor(EXTRACTOR)))
-    return copy_test(found.fake, found.holdout, found.exchanged, alpha).flagged
+    looks = looks_at(sets.train, sets.val, sets.fake, open_extractor(EXTRACTOR))
+    found = search(looks, sets.train.features, sets.val.features, sets.fake.features)
+    if not found.scores.checked.any():
+        return np.zeros(len(sets.fake), bool)
+    return copy_test(found.scores, alpha).flagged
 
 
 def _effects(
