@@ -27,8 +27,8 @@ from cytoforge.evaluation.metrics import Share
 from cytoforge.evaluation.recipes import RECIPES, Recipe
 from cytoforge.evaluation.trust import Answers, Calibration, Coverage, Judged, answer
 from cytoforge.report.classify import interval, percent
-from cytoforge.stages.calibrate import FOLDER, Trusted, open_trusted
 from cytoforge.stages.trained_cells import cells_of
+from cytoforge.stages.trusted import FOLDER, Trusted, open_trusted
 
 MOST = 400
 CHUNK = 64

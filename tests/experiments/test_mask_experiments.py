@@ -12,7 +12,7 @@ from cytoforge.experiments.paired_pathology import (
     SOURCE_SHAPE,
     Place,
     distances,
-    diversity,
+    one_mask_diversity,
     parameters,
 )
 from cytoforge.stages.phantom import phantom
@@ -40,10 +40,10 @@ def test_one_image_for_a_mask_has_no_diversity(monkeypatch):
     real = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
     place = Place(None, {}, {"test": real}, None)
     same = np.full((2, 3, 4, 4, 3), 7, np.uint8)
-    assert diversity(same, place) == {"one_mask": 0, "one_mask_share": 0, "one_mask_levels": 0}
+    assert one_mask_diversity(same, place) == {"one_mask": 0, "one_mask_share": 0, "one_mask_levels": 0}
     other = same.copy()
     other[0, 1:] = 107
-    found = diversity(other, place)
+    found = one_mask_diversity(other, place)
     assert found["one_mask"] == pytest.approx(1 / 3)
     assert found["one_mask_share"] == pytest.approx(1 / 2)
     assert found["one_mask_levels"] == pytest.approx(100 / 3)

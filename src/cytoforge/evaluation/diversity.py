@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
+from numpy.typing import NDArray
 
 from cytoforge.evaluation.distances import (
     Floats,
@@ -76,6 +79,39 @@ def pairwise_distance(features: Floats) -> float:
     count = len(features)
     total = unit_length(features).sum(0)
     return float(1 - (total @ total - count) / (count * (count - 1)))
+
+
+def class_distances(features: Floats, labels: NDArray[np.int64]) -> dict[int, float]:
+    """Mean pairwise distance inside each class of two or more images.
+
+    Args:
+        features: (N, D).
+        labels: (N,)
+    """
+    found = {}
+    for label in np.unique(labels):
+        own = features[labels == label]
+        if len(own) > 1:
+            found[int(label)] = pairwise_distance(own)
+    return found
+
+
+def diversity(fake: Mapping[int, float], real: Mapping[int, float]) -> float | None:
+    """How different two images of a class are, as a share of what real ones are; mean over shared classes.
+
+    Args:
+        fake: `class_distances` of synthetic images.
+        real: of real ones.
+
+    Returns:
+        1 is right, 0 is collapse; None without a class of both.
+
+    Example:
+        >>> diversity({0: 0.2, 1: 0.1, 2: 0.3}, {0: 0.4, 1: 0.1})
+        0.75
+    """
+    shares = [fake[label] / real[label] for label in fake if real.get(label, 0) > 0]
+    return float(np.mean(shares)) if shares else None
 
 
 def effective_modes(features: Floats, centre: Floats) -> float:

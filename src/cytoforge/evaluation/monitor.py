@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytoforge.core.errors import DataError
-from cytoforge.evaluation.diversity import pairwise_distance
+from cytoforge.evaluation.diversity import class_distances, diversity
 from cytoforge.evaluation.features import Extractor, extract
 from cytoforge.evaluation.fidelity import kernel_distance
 
@@ -39,7 +39,7 @@ class Monitor:
         self.extractor = extractor
         self._distance = "kid" if extractor.network != opponent else "kid_by_opponent"
         self._real = extract(images, extractor)
-        self._spread = _spread(self._real, labels)
+        self._spread = class_distances(self._real, labels)
         if not self._spread:
             raise DataError("a curve needs two or more real images of some class; hold more images back.")
 
@@ -57,17 +57,6 @@ class Monitor:
             training uses the very features: it falls whether images get better or not.
         """
         fake = extract(images, self.extractor)
-        spread = _spread(fake, labels)
-        shares = [spread[label] / self._spread[label] for label in spread if self._spread.get(label, 0) > 0]
-        diversity = {"diversity": float(np.mean(shares))} if shares else {}
-        return {self._distance: kernel_distance(self._real, fake), **diversity}
-
-
-def _spread(features: NDArray[np.float64], labels: NDArray[np.int64]) -> dict[int, float]:
-    """Mean pairwise distance inside each class of two or more images."""
-    found = {}
-    for label in np.unique(labels):
-        own = features[labels == label]
-        if len(own) > 1:
-            found[int(label)] = pairwise_distance(own)
-    return found
+        share = diversity(class_distances(fake, labels), self._spread)
+        known = {} if share is None else {"diversity": share}
+        return {self._distance: kernel_distance(self._real, fake), **known}

@@ -23,7 +23,7 @@ from cytoforge.data.cache import open_cache
 from cytoforge.data.folder import open_cells
 from cytoforge.data.split import Split
 from cytoforge.data.transform import Preparation
-from cytoforge.evaluation.diversity import pairwise_distance, precision_recall_density_coverage
+from cytoforge.evaluation.diversity import class_distances, diversity, precision_recall_density_coverage
 from cytoforge.evaluation.features import Extractor, extract
 from cytoforge.evaluation.fidelity import kernel_distance
 from cytoforge.evaluation.memorisation import Photos, nearer_to_train
@@ -211,10 +211,13 @@ def measure(images: NDArray[np.uint8], cells: Cells, budget: Budget, extractor: 
     k = min(5, len(cells.held_features) - 1, len(features) - 1)
     cloud = precision_recall_density_coverage(cells.held_features, features, k)
     labels = np.repeat(np.arange(len(cells.classes)), budget.drawn)
+    share = diversity(
+        class_distances(features, labels), class_distances(cells.held_features, cells.held_labels)
+    )
     return {
         "kid": kernel_distance(cells.held_features, features),
         **{name: cloud[name] for name in ("precision", "recall", "coverage")},
-        "diversity": _spread(features, labels) / _spread(cells.held_features, cells.held_labels),
+        **({} if share is None else {"diversity": share}),
         "nearer_to_train": float(
             nearer_to_train(features, cells.train_features, cells.held_features, cells.photos).mean()
         ),
@@ -381,9 +384,3 @@ def _as_many(cells: Cells, budget: Budget) -> NDArray[np.int64]:
     order = np.argsort(rng.permutation(len(photos))[own], kind="stable")
     labels = cells.train_labels[order]
     return np.concatenate([order[labels == label][: budget.drawn] for label in range(len(cells.classes))])
-
-
-def _spread(features: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
-    """Mean pairwise distance inside a class, averaged over classes of two or more."""
-    own = [features[labels == label] for label in np.unique(labels)]
-    return float(np.mean([pairwise_distance(rows) for rows in own if len(rows) > 1]))

@@ -170,7 +170,7 @@ def run(data: Path | None, out: Path, scale: Scale) -> dict[str, Any]:
         method = _method(settings, place.cells.shape, budget.width)
         loop, frames, curve = _trained(method, place, budget, out / "runs" / _slug(name))
         images = _each_with_each(loop, shown, noises)
-        numbers[name] = {**curve[-1], **diversity(images, place)}
+        numbers[name] = {**curve[-1], **one_mask_diversity(images, place)}
         curves[name], sequences[name], many[name] = curve, np.stack(frames), images[0]
     numbers["real test cells (floor)"] = _floor(place)
     write_atomic(out / "table.md", table(numbers, _COLUMNS) + "\n")
@@ -238,7 +238,7 @@ def distances(place: Place, paint: Callable[[NDArray[np.uint8]], NDArray[np.uint
     return found
 
 
-def diversity(images: NDArray[np.uint8], place: Place) -> dict[str, float]:
+def one_mask_diversity(images: NDArray[np.uint8], place: Place) -> dict[str, float]:
     """How much images of one mask differ when only the noise does.
 
     Args:

@@ -21,7 +21,7 @@ from cytoforge.evaluation.recipes import RECIPES
 from cytoforge.networks.backbones import Backbone
 from cytoforge.stages.bench import alternate
 from cytoforge.stages.engines import Engine, fast_classifier
-from cytoforge.stages.predict import pictures_in, prepared
+from cytoforge.stages.pictures import pictures_in, prepared
 
 _BATCH = 32
 _CLASSES = 5

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -14,67 +14,28 @@ import torch
 from numpy.typing import NDArray
 from skimage.measure import label as components
 
-from cytoforge.core.errors import CheckpointError, ConfigError, DataError
-from cytoforge.core.files import read_json, sha256_bytes, write_atomic, write_json
+from cytoforge.core.errors import ConfigError, DataError
+from cytoforge.core.files import sha256_bytes, write_atomic, write_json
 from cytoforge.core.mask import NUCLEUS
 from cytoforge.core.progress import progress
-from cytoforge.core.run import Run
 from cytoforge.data.cache import CachedCells, open_cache
 from cytoforge.data.cells import CellSet, Part
 from cytoforge.data.folder import read_image
 from cytoforge.data.split import Split, check_split
-from cytoforge.data.transform import Preparation
 from cytoforge.evaluation.calibration import abstention
-from cytoforge.evaluation.classifiers import open_classifier
 from cytoforge.evaluation.conformal import Score
-from cytoforge.evaluation.novelty import Kind, Known, learn_known
-from cytoforge.evaluation.trust import CALIBRATION, Calibration, Held, answer, judge, read_calibration
+from cytoforge.evaluation.novelty import Kind, learn_known
+from cytoforge.evaluation.trust import CALIBRATION, Calibration, Held, answer, judge
 from cytoforge.evaluation.trust import calibrate as learn
 from cytoforge.masks.unsupervised import unsupervised_masks
 from cytoforge.report.calibration import calibration_picture
-from cytoforge.stages.engines import Engine, FastClassifier, fast_classifier
+from cytoforge.stages.engines import Engine
 from cytoforge.stages.trained_cells import cells_of
+from cytoforge.stages.trusted import FOLDER, NAMES, REFERENCE, Trusted, open_plain
 
-FOLDER = "calibration"
-_REFERENCE, _NAMES, _PICTURE = "reference.safetensors", "reference.json", "calibration.png"
+_PICTURE = "calibration.png"
 _CHUNK = 256
 _FRAMED = 60
-
-
-@dataclass(frozen=True)
-class Trusted:
-    """A classifier with everything that says how far to trust it.
-
-    Attributes:
-        run: its folder.
-        quick: the classifier, ready to answer.
-        calibration: None where it was not calibrated.
-        known: training cells as the classifier sees them, None likewise.
-        names: (T,) names of these training cells.
-        labels: (T,) their classes.
-    """
-
-    run: Run
-    quick: FastClassifier
-    calibration: Calibration | None = None
-    known: Known | None = None
-    names: tuple[str, ...] = ()
-    labels: NDArray[np.int64] | None = None
-
-    @property
-    def weights_sha256(self) -> str:
-        """Of the classifier's checkpoint."""
-        return self.quick.fitted.weights_sha256
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the classes."""
-        return self.quick.fitted.classes
-
-    @property
-    def preparation(self) -> Preparation:
-        """How pictures become the classifier's input."""
-        return self.quick.fitted.recipe.preparation
 
 
 def calibrate(
@@ -136,8 +97,8 @@ def calibrate(
         false_alarm=false_alarm,
     )
     folder = trusted.run.path / FOLDER
-    write_atomic(folder / _REFERENCE, reference)
-    write_json(folder / _NAMES, {"names": names, "sha256": found.reference_sha256})
+    write_atomic(folder / REFERENCE, reference)
+    write_json(folder / NAMES, {"names": names, "sha256": found.reference_sha256})
     others = _held(trusted, cached, split, judged_on) if split.names(judged_on) else None
     judged = None if others is None else judge(found, known, others, judged_on, seed)
     framings = _framings(cells, split, seed)
@@ -154,42 +115,6 @@ def calibrate(
         )
         write_atomic(folder / _PICTURE, picture)
     return found
-
-
-def open_plain(run: Path, checkpoint: str = "best", engine: Engine = "auto") -> Trusted:
-    """The classifier of a run, without calibration.
-
-    Raises:
-        CheckpointError: it is no run of a classifier.
-        ConfigError: the engine cannot be had.
-    """
-    opened = Run.open(run)
-    return Trusted(opened, fast_classifier(open_classifier(opened, checkpoint), engine, run / "engines"))
-
-
-def open_trusted(run: Path, checkpoint: str = "best", engine: Engine = "auto") -> Trusted:
-    """The classifier of a run with its calibration, where it has one.
-
-    Raises:
-        CheckpointError: it is no run of a classifier, or its calibration is broken or of other weights.
-        ConfigError: the engine cannot be had.
-    """
-    plain = open_plain(run, checkpoint, engine)
-    calibration = read_calibration(run, plain.weights_sha256, plain.classes)
-    if calibration is None:
-        return plain
-    again = f"run cytoforge classify calibrate {run} again."
-    try:
-        content = (run / FOLDER / _REFERENCE).read_bytes()
-        names = read_json(run / FOLDER / _NAMES)["names"]
-        tensors = safetensors.torch.load(content)
-        features, labels = tensors["features"].float().numpy(), tensors["labels"].numpy()
-    except (OSError, KeyError, TypeError, DataError, safetensors.SafetensorError) as error:
-        raise CheckpointError(f"the calibration in {run} cannot be read ({error}); {again}") from error
-    if calibration.reference_sha256 != sha256_bytes(content) or len(names) != len(labels):
-        raise CheckpointError(f"{run / FOLDER / _REFERENCE} was changed after it was written; {again}")
-    known = learn_known(features, labels, calibration.novelty)
-    return replace(plain, calibration=calibration, known=known, names=tuple(names), labels=labels)
 
 
 def _check(part: str, judged_on: str, coverages: Sequence[float], false_alarm: float) -> None:

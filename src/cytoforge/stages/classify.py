@@ -226,12 +226,19 @@ def fold_job(parameters: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     if isinstance(recipe, MeasurementRecipe):
         measured = measurements_beside(cells, folder.parents[1], recipe.masks)
         return measured_fold(recipe, measured, cached.names, cached.labels, groups, cells.classes, fold, seed)
+    facts = {"seed": seed, "classes": list(cells.classes), "fold": parameters["fold"]}
+    return _network_fold(recipe, cached, fold, folder / "run", facts)
+
+
+def _network_fold(
+    recipe: Recipe, cached: CachedCells, fold: Fold, place: Path, facts: dict[str, Any]
+) -> dict[str, Any]:
+    """What `fold_job` returns, of a network; the run in `place` is gone on with."""
     shown = cached.select(np.asarray(cached.names)[fold.train].tolist())
     tested = cached.select(np.asarray(cached.names)[fold.test].tolist())
-    place = folder / "run"
-    config = run_config(recipe, {"seed": seed, "classes": list(cells.classes), "fold": parameters["fold"]})
+    config = run_config(recipe, facts)
     run = Run.open(place) if (place / "config.json").is_file() else Run.create(place, config)
-    start = time.monotonic()
+    start, seed = time.monotonic(), facts["seed"]
     fitted = fit_run(recipe, shown, run, seed, watched=_watched(tested, seed))
     seconds = time.monotonic() - start
     records = run.read_log()

@@ -25,10 +25,10 @@ from cytoforge.report.explanation import Explained, Neighbour, Sanity, build_exp
 from cytoforge.report.plots import picture
 from cytoforge.report.teaching import teaching
 from cytoforge.sampling.pictures import labelled_rows
-from cytoforge.stages.calibrate import Trusted, open_trusted
-from cytoforge.stages.predict import answered, pictures_in, prepared
+from cytoforge.stages.pictures import pictures_in, prepared
 from cytoforge.stages.predictions import named_faults, nothing_usable, picture_name
 from cytoforge.stages.trained_cells import cells_of
+from cytoforge.stages.trusted import Trusted, answered, open_trusted
 
 NEIGHBOURS = 5
 _SANITY_IMAGES = 12

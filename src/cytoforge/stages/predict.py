@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +15,13 @@ from cytoforge.core.errors import ConfigError, DataError
 from cytoforge.core.executors import Executor
 from cytoforge.core.files import sha256_file
 from cytoforge.core.jobs import Job, run_jobs
-from cytoforge.data.images import EXTENSIONS, decode
-from cytoforge.data.transform import Preparation, prepare
-from cytoforge.evaluation.calibration import softmax
-from cytoforge.evaluation.trust import CALIBRATION, Answers, answer
+from cytoforge.data.images import decode
+from cytoforge.data.transform import prepare
+from cytoforge.evaluation.trust import CALIBRATION, Answers
 from cytoforge.masks.nuclei import Nucleus, find_nuclei, window
 from cytoforge.report.teaching import teaching
-from cytoforge.stages.calibrate import Trusted, open_trusted
 from cytoforge.stages.engines import Engine
+from cytoforge.stages.pictures import pictures_in, prepared
 from cytoforge.stages.predictions import (
     Predicted,
     annotated_in,
@@ -35,8 +31,9 @@ from cytoforge.stages.predictions import (
     picture_name,
     write_predictions,
 )
+from cytoforge.stages.trusted import Trusted, answered, open_trusted
 
-_CHUNK, _PHOTOS, _AHEAD, _BATCH = 512, 8, 64, 32
+_CHUNK, _PHOTOS = 512, 8
 _JOBS = ".jobs"
 _FRAMINGS = (4.0,)
 """Used where the run has no calibration that measured how wide training pictures are."""
@@ -106,41 +103,6 @@ def predict(
     write_predictions(found, trusted, text, coverage, photos)
     draw_predictions(found, trusted.classes, root, photos)
     shutil.rmtree(out / _JOBS, ignore_errors=True)
-    return found
-
-
-def pictures_in(source: Path, out: Path | None = None) -> list[Path]:
-    """The picture, or all pictures below a folder, sorted.
-
-    Args:
-        source: a picture or a folder.
-        out: folder for results; what lies below it is no picture to look at.
-
-    Raises:
-        ConfigError: `out` is the folder itself.
-        DataError: there is no picture.
-    """
-    if source.is_file():
-        return [source]
-    if not source.is_dir():
-        raise DataError(f"{source} does not exist; give a picture or a folder of pictures.")
-    base, made = source.resolve(), None if out is None else out.resolve()
-    if made == base:
-        raise ConfigError(
-            f"--out {out} is the folder of the pictures: results would be taken for pictures the next time. "
-            f"Choose another, such as {source / 'answers'}."
-        )
-    within = made if made is not None and made.is_relative_to(base) else None
-    found = sorted(
-        path
-        for path in source.rglob("*")
-        if path.suffix.lower() in EXTENSIONS
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(source).parts)
-        and not (within and path.parent.resolve().is_relative_to(within))
-    )
-    if not found:
-        raise DataError(f"{source} holds no picture ({', '.join(sorted(EXTENSIONS))}).")
     return found
 
 
@@ -224,57 +186,6 @@ def _around(
         box = (place.left, place.top, place.side, place.side)
         cells.append(_row(trusted.classes, str(path), box, looks[which], index))
     return cells
-
-
-def prepared(
-    paths: Sequence[Path], preparation: Preparation, faults: dict[str, str]
-) -> Iterator[tuple[list[Path], NDArray[np.uint8]]]:
-    """Pictures (n, R, R, 3) in batches, decoded in threads while earlier ones are looked at.
-
-    Args:
-        paths: the files.
-        preparation: how they become input.
-        faults: gets an entry for each that cannot be used.
-    """
-
-    def read(path: Path) -> NDArray[np.uint8] | DataError:
-        try:
-            return prepare(decode(path), preparation)
-        except DataError as error:
-            return error
-
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with ThreadPoolExecutor(min(8, available)) as pool:
-        waiting = iter(paths)
-        queue: list[tuple[Path, Future[NDArray[np.uint8] | DataError]]] = []
-        names: list[Path] = []
-        images: list[NDArray[np.uint8]] = []
-        while True:
-            queue += [(path, pool.submit(read, path)) for path in islice(waiting, _AHEAD - len(queue))]
-            if not queue:
-                break
-            path, future = queue.pop(0)
-            result = future.result()
-            if isinstance(result, DataError):
-                faults[str(path)] = str(result)
-            else:
-                names.append(path)
-                images.append(result)
-            if len(images) == _BATCH:
-                yield names, np.stack(images)
-                names, images = [], []
-        if images:
-            yield names, np.stack(images)
-
-
-def answered(
-    trusted: Trusted, logits: NDArray[np.float32], features: NDArray[np.float32], coverage: float
-) -> Answers:
-    """What is said about cells; without a calibration only the network's own probabilities."""
-    if trusted.calibration is not None and trusted.known is not None:
-        return answer(trusted.calibration, trusted.known, logits, features, coverage)
-    count, classes = logits.shape
-    return Answers(softmax(logits), np.ones((count, classes), bool), np.zeros(count), np.zeros(count, bool))
 
 
 def _row(

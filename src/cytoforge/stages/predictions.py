@@ -14,7 +14,7 @@ from cytoforge.core.table import csv_text
 from cytoforge.data.images import decode
 from cytoforge.report.annotate import Note, annotated_cells, annotated_photo
 from cytoforge.report.teaching import Teaching
-from cytoforge.stages.calibrate import Trusted
+from cytoforge.stages.trusted import Trusted
 
 SHOWN = 60
 """Single cells that are drawn."""
@@ -27,6 +27,9 @@ _FRAMED = (
 """Caveat of answers in whole photos."""
 
 _RESEARCH = "For research and teaching. Not for diagnosis."
+
+_COLUMNS = ("image", "left", "top", "width", "height", "class", "probability", "answer", "possible",
+            "distance", "kind", "meaning", "usual follow-up")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -83,27 +86,8 @@ def write_predictions(
 ) -> None:
     """predictions.csv and predictions.json."""
     classes, calibration = trusted.classes, trusted.calibration
-    header = ["image", "left", "top", "width", "height", "class", "probability", "answer", "possible"]
-    header += ["distance", "kind", "meaning", "usual follow-up", *(f"p({name})" for name in classes)]
-    rows = []
-    for cell in found.cells:
-        meaning = text.of(cell["class"])
-        words = ("", "", "") if meaning is None else (meaning.kind, meaning.meaning, meaning.follow_up)
-        possible = " | ".join(cell["possible"]) if found.calibrated else ""
-        distance = cell["distance"] if found.calibrated else ""
-        rows.append(
-            [
-                cell["image"],
-                *(cell["box"] or [""] * 4),
-                cell["class"],
-                cell["probability"],
-                verdict(cell, found.calibrated),
-                possible,
-                distance,
-                *words,
-                *cell["probabilities"].values(),
-            ]
-        )
+    header = [*_COLUMNS, *(f"p({name})" for name in classes)]
+    rows = [_row(cell, text, found.calibrated) for cell in found.cells]
     write_atomic(found.folder / "predictions.csv", csv_text(header, rows))
     known = {name: meaning for name in classes if (meaning := text.of(name)) is not None}
     unjudged = ("possible", "distance", "unknown", "sure")
@@ -135,6 +119,22 @@ def write_predictions(
             "cells": cells,
         },
     )
+
+
+def _row(cell: Mapping[str, Any], text: Teaching, calibrated: bool) -> list[Any]:
+    """A line of predictions.csv, see `_COLUMNS`."""
+    meaning = text.of(cell["class"])
+    return [
+        cell["image"],
+        *(cell["box"] or [""] * 4),
+        cell["class"],
+        cell["probability"],
+        verdict(cell, calibrated),
+        " | ".join(cell["possible"]) if calibrated else "",
+        cell["distance"] if calibrated else "",
+        *(("", "", "") if meaning is None else (meaning.kind, meaning.meaning, meaning.follow_up)),
+        *cell["probabilities"].values(),
+    ]
 
 
 def _caveat(promise: str, photos: bool) -> str:

@@ -309,37 +309,40 @@ def trials_of(
         sets: of `set_jobs`, those that hold cells.
         obstacles: of `selection_obstacles`.
     """
+    regimes = regimes_of(plan.regimes, plan.control is not None)
+    recipes = {name: classifier_recipe(plan, name) for name in plan.classifiers}
+    weights = {name: weights_sha256(recipe) for name, recipe in recipes.items()}
     trials = []
-    weights = {name: weights_sha256(classifier_recipe(plan, name)) for name in plan.classifiers}
-    for repeat in range(plan.repeats):
-        for real in plan.real:
-            for classifier in plan.classifiers:
-                base = {
-                    "kind": "classifier",
-                    **_common(plan, material, repeat, real),
-                    "set": None,
-                    "ratio": None,
-                }
-                judges = sorted(sets[repeat, real, name].key for name in _available(plan, sets, repeat, real))
-                for word, regime in regimes_of(plan.regimes, plan.control is not None).items():
-                    if regime.selected and (repeat, real) in obstacles:
-                        continue
-                    recipe = regime_recipe(classifier_recipe(plan, classifier), regime, plan.traditional)
-                    flags = {**asdict(regime), "title": "", "control": False}
-                    own = {**base, "regime": flags, "recipe": recipe.model_dump(mode="json")}
-                    own |= weights[classifier]
-                    own["judged"] = judges if word == "orig" else []
-                    if not regime.synthetic:
-                        trials.append(Trial(classifier, real, word, None, None, repeat, Job(own)))
-                        continue
-                    for name in (plan.control,) if regime.control else plan.generators:
-                        for ratio in plan.ratios if (repeat, real, name) in sets else ():
-                            job = Job({**own, "set": sets[repeat, real, name].key, "ratio": ratio})
-                            trials.append(Trial(classifier, real, word, name, ratio, repeat, job))
+    for repeat, real, classifier in product(range(plan.repeats), plan.real, plan.classifiers):
+        common = _common(plan, material, repeat, real)
+        judges = sorted(
+            sets[repeat, real, name].key for name in methods(plan) if (repeat, real, name) in sets
+        )
+        for word, regime in regimes.items():
+            if regime.selected and (repeat, real) in obstacles:
+                continue
+            recipe = regime_recipe(recipes[classifier], regime, plan.traditional)
+            own = {
+                "kind": "classifier",
+                **common,
+                "set": None,
+                "ratio": None,
+                "regime": {**asdict(regime), "title": "", "control": False},
+                "recipe": recipe.model_dump(mode="json"),
+                **weights[classifier],
+                "judged": judges if word == "orig" else [],
+            }
+            for name, ratio in _sources(plan, regime):
+                if name is None:
+                    trials.append(Trial(classifier, real, word, None, None, repeat, Job(own)))
+                elif (repeat, real, name) in sets:
+                    job = Job({**own, "set": sets[repeat, real, name].key, "ratio": ratio})
+                    trials.append(Trial(classifier, real, word, name, ratio, repeat, job))
     return trials
 
 
-def _available(
-    plan: Plan, sets: Mapping[tuple[Any, ...], Job], repeat: int, real: int | None
-) -> tuple[str, ...]:
-    return tuple(name for name in methods(plan) if (repeat, real, name) in sets)
+def _sources(plan: Plan, regime: Regime) -> list[tuple[str | None, float | None]]:
+    """(generator, ratio) of each training in a regime; (None, None) without synthetic cells."""
+    if not regime.synthetic:
+        return [(None, None)]
+    return list(product((plan.control,) if regime.control else plan.generators, plan.ratios))
