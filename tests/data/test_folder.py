@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,29 @@ class TestFolders:
             "valid/a/2.png": "val",
             "test/b/3.png": "test",
         }
+
+    @pytest.mark.parametrize("stray", ["overview.png", "docs/figure1.png", "masks/train/a/9.png"])
+    def test_a_stray_image_makes_no_classes_of_a_split(self, tmp_path: Path, stray: str) -> None:
+        for name in ("train/a/1.png", "train/b/1.png", "test/a/2.png", "test/b/2.png", stray):
+            save(tmp_path / name)
+        cells = open_cells(tmp_path)
+        assert cells.classes == ("a", "b")
+        assert {cell.split for cell in cells.cells} == {"train", "test"}
+        assert set(reasons(cells)) == {Path(stray).name}
+
+    def test_a_mask_without_its_image_is_no_cell(self, tmp_path: Path) -> None:
+        for name in ("a/0", "a/1", "b/2"):
+            save(tmp_path / f"{name}.png")
+            save_mask(tmp_path / f"{name}_mask.png", np.zeros((16, 20)))
+        (tmp_path / "a/0.png").write_bytes(b"")
+        cells = open_cells(tmp_path)
+        assert cells.names == ["a/1.png", "b/2.png"]
+        assert reasons(cells)["0_mask.png"] == "mask without an image of the same name"
+
+    def test_without_other_masks_a_name_alone_makes_none(self, tmp_path: Path) -> None:
+        for name in ("a/face_mask.png", "masks/b/1.png"):
+            save(tmp_path / name)
+        assert open_cells(tmp_path).names == ["a/face_mask.png", "masks/b/1.png"]
 
     def test_mask_beside_its_image(self, tmp_path: Path) -> None:
         save(tmp_path / "a/1.png")
@@ -314,6 +338,45 @@ class TestHerlevAndPaired:
         for name in ("a/001_01", "a/001_02", "b/001_01"):
             save(tmp_path / "images" / f"{name}.png")
         assert open_cells(tmp_path).groups == ["a/001", "a/001", "b/001"]
+
+    def test_stated_groups_win_over_names_and_survive_another_file_system(self, tmp_path: Path) -> None:
+        stated = {}
+        for index, name in enumerate(("1-1-1", "2-1-1", "3-1-1", "4-1-1")):
+            label = unicodedata.normalize("NFD", "zürich" if index % 2 else "ä")
+            save(tmp_path / f"images/{label}/{name}.png")
+            key = unicodedata.normalize("NFC", f"images/{label}/{name}.png")
+            stated[key] = {"group": f"patient{index // 2}", "split": "train" if index < 2 else "test"}
+        (tmp_path / "masks.json").write_text(json.dumps({"cells": stated}), encoding="utf-8")
+        cells = open_cells(tmp_path)
+        assert cells.layout == "herlev"
+        assert sorted(cells.groups) == ["patient0", "patient0", "patient1", "patient1"]
+        assert sorted(str(cell.split) for cell in cells.cells) == ["test", "test", "train", "train"]
+        assert open_cells(tmp_path, "paired").groups == cells.groups
+        save(tmp_path / "images/ä/5-1-1.png")
+        assert "a group of its own" in reasons(open_cells(tmp_path))["5-1-1.png"]
+
+    @pytest.mark.parametrize(
+        ("content", "says"),
+        [({"unfinished": True}, "interrupted"), ({"cells": [1]}, "does not say the groups")],
+    )
+    def test_groups_that_cannot_be_read_are_not_made_up(
+        self, tmp_path: Path, content: dict[str, object], says: str
+    ) -> None:
+        for name in ("images/a/1.png", "images/b/1.png"):
+            save(tmp_path / name)
+        (tmp_path / "masks.json").write_text(json.dumps(content), encoding="utf-8")
+        with pytest.raises(DataError, match=says):
+            open_cells(tmp_path)
+
+    def test_a_naked_nucleus_among_masks_of_three_levels(self, tmp_path: Path) -> None:
+        for folder, levels in (("three", (0, 128, 255)), ("two", (0, 255))):
+            for name in ("a/1", "b/1"):
+                save(tmp_path / folder / f"images/{name}.png")
+                save_mask(tmp_path / folder / f"masks/{name}.png", np.resize(levels, (16, 20)))
+            save(tmp_path / folder / "images/a/2.png")
+            save_mask(tmp_path / folder / "masks/a/2.png", np.resize((0, 255), (16, 20)))
+        naked = [open_cells(tmp_path / folder).cells[1] for folder in ("three", "two")]
+        assert [set(np.unique(read_mask(cell))) for cell in naked] == [{0, 2}, {0, 1}]
 
     def test_levels_of_masks(self, tmp_path: Path) -> None:
         save(tmp_path / "images/b/1.png")

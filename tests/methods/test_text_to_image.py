@@ -97,7 +97,9 @@ def test_noise_prompt_mask_and_image_steer_the_picture(model, weights):
         start = batch(2).images
         near, far = (method.draw(noise, heard, heard, None, start, strength) for strength in (0.1, 1.0))
         decoded = method.draw(noise * 0, heard, heard, None, start, 1e-6)
+        whole = [method.draw(noise, heard, heard, strength=strength) for strength in (0.3, 1.0)]
     assert (near - decoded).abs().mean() < (far - decoded).abs().mean()
+    assert torch.equal(*whole), "without an image all is drawn anew, from pure noise"
 
 
 def test_condition_is_what_the_settings_name(tiny_stable_diffusion):

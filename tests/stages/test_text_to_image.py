@@ -71,6 +71,8 @@ def test_cells_become_a_run_and_a_run_a_set_and_pictures(tiny_stable_diffusion, 
         draw(model, "a nucleus", tmp_path / "as the run", "3", run=run.path, settings=settings)
     with pytest.raises(ConfigError, match="control network of edges"):
         draw(model, "a cell", tmp_path / "no", "3", run=run.path, sketch=Sketch(edges=True))
+    with pytest.raises(ConfigError, match="give --image"):
+        draw(model, "a cell", tmp_path / "no", "3", run=run.path, sketch=Sketch(strength=0.5))
 
 
 def test_without_a_run_sizes_are_the_defaults(monkeypatch, tmp_path):

@@ -50,6 +50,9 @@ def test_a_run_with_other_settings_is_not_touched(tiny_cells, tmp_path):
         go(tiny_cells, run.path)
     with pytest.raises(ConfigError, match=r"(?s)other settings.*seed: the run has 0, asked for 1"):
         go(tiny_cells, run.path, seed=1, resume=True)
+    Split.load(run.split_path).model_copy(update={"seed": 1}).save(tmp_path / "other.json")
+    with pytest.raises(ConfigError, match="not the split that"):
+        go(tiny_cells, run.path, split=tmp_path / "other.json", resume=True)
     config = {**run.config, "method": "pix2pix"}
     (run.path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ConfigError, match="method: the run has pix2pix"):

@@ -16,7 +16,7 @@ def export(
     out: Path,
     evaluation: Path | None = None,
     study: Path | None = None,
-    checkpoint: Literal["best", "newest"] = "best",
+    checkpoint: Literal["best", "newest"] | None = None,
 ) -> Outcome:
     """Write a synthetic set or a run for other tools; every image keeps the mark "synthetic".
 
@@ -29,7 +29,7 @@ def export(
         evaluation: the --out folder of evaluate, of a classifier that of classify report; its numbers go into
             cards and checklist.
         study: the --out folder of study; its verdicts go into the checklist.
-        checkpoint: for onnx: best by the score measured in training, or newest.
+        checkpoint: for onnx: best by the score measured in training (the default), or newest.
     """
     from cytoforge.stages.export import export as write
 

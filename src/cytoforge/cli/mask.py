@@ -28,7 +28,7 @@ def mask(
         group: regular expression with one (bracket) that finds the photo, slide or patient in a file's path.
         fields: images are fields with many nuclei instead of crops with one cell in the middle.
     """
-    from cytoforge.stages.mask import SUMMARY
+    from cytoforge.data.layouts import SUMMARY
     from cytoforge.stages.mask import mask as find
 
     found = find(data, out, layout=layout, group=group, fields=fields)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from cytoforge.cli.console import Outcome
+from cytoforge.cli.train import setting_value
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.executors import Executor
 
@@ -124,15 +125,15 @@ def _counts(text: str) -> tuple[int | None, ...]:
     return tuple(None if part == "all" else int(part) for part in parts)
 
 
-def _settings(pairs: tuple[str, ...]) -> dict[str, dict[str, str]]:
+def _settings(pairs: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     """NAME.key=value, sorted by name."""
-    found: dict[str, dict[str, str]] = {}
+    found: dict[str, dict[str, Any]] = {}
     for pair in pairs:
         left, equals, value = pair.partition("=")
         name, dot, key = left.rpartition(".")
         if not equals or not dot or not name or not key:
             raise ConfigError(f"--set {pair}: expected NAME.key=value such as wgan-gp.batch=32.")
-        found.setdefault(name, {})[key] = value
+        found.setdefault(name, {})[key] = setting_value(value)
     return found
 
 

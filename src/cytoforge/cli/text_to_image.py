@@ -15,7 +15,7 @@ def text_to_image(
     avoid: str = "",
     run: Path | None = None,
     image: Path | None = None,
-    strength: float = 0.6,
+    strength: float | None = None,
     control: Path | None = None,
     controlnet: str | None = None,
     edges: bool = False,
@@ -34,7 +34,7 @@ def text_to_image(
         avoid: what not to draw.
         run: a training of text-to-image, whose additions (and control network) and settings are used.
         image: picture to start from, a single cell or a block of cells.
-        strength: how much of --image is drawn anew, up to 1.
+        strength: how much of --image is drawn anew, up to 1; 0.6 where not given.
         control: mask (0 background, 1 cytoplasm, 2 nucleus; or 0, 128, 255), or a picture for its outlines.
         controlnet: folder or hub name of the control network, where --run has none.
         edges: --controlnet hears the outlines of --control; with --run, the run says so.

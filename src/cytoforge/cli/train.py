@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -120,23 +122,34 @@ def _asked(config: Path | None, given: dict[str, Any]) -> dict[str, Any]:
     return asked
 
 
-def parse_settings(settings: tuple[str, ...]) -> dict[str, str]:
-    """Settings of the form key=value.
+def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:
+    """Settings of the form key=value; numbers with commas between them are a list, "null" is nothing.
 
     Raises:
         ConfigError: one has another form.
 
     Example:
-        >>> parse_settings(("batch=32",))
-        {'batch': '32'}
+        >>> parse_settings(("batch=32", "betas=0.5,0.9", "augment=translation,cutout", "clip=null"))
+        {'batch': '32', 'betas': ['0.5', '0.9'], 'augment': 'translation,cutout', 'clip': None}
     """
-    pairs = {}
+    pairs: dict[str, Any] = {}
     for setting in settings:
         name, equals, value = setting.partition("=")
         if not equals or not name:
             raise ConfigError(f"--set {setting}: expected key=value, for example --set batch=32.")
-        pairs[name.strip()] = value.strip()
+        pairs[name.strip()] = setting_value(value.strip())
     return pairs
+
+
+def setting_value(text: str) -> str | list[str] | None:
+    """A value of --set: numbers with commas between them as a list, "null" as None, else the text."""
+    parts = [part.strip() for part in text.strip("[]()").split(",")]
+    if len(parts) > 1 and all(_NUMBER.fullmatch(part) for part in parts):
+        return parts
+    return None if text == "null" else text
+
+
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
 
 
 def _launch(processes: int, run: Path) -> Outcome:
@@ -145,7 +158,10 @@ def _launch(processes: int, run: Path) -> Outcome:
     log = run / "log.jsonl"
     before = log.stat().st_mtime_ns if log.exists() else None
     words = [*command, "-m", "--", "cytoforge", *sys.argv[1:]]
-    with subprocess.Popen(words, stdout=subprocess.DEVNULL) as group:  # noqa: S603
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
+    # In a session of their own: a terminal's Ctrl-C is for this process alone, which asks the others once.
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, start_new_session=True) as group:  # noqa: S603
         try:
             status = group.wait()
         except KeyboardInterrupt:

@@ -26,6 +26,10 @@ _ENVIRONMENT_FAULTS = {
 }
 
 
+_UMASK = os.umask(0)
+os.umask(_UMASK)
+
+
 def write_atomic(path: Path, content: bytes | str) -> None:
     """Write `content` to a temporary name beside `path`, sync it and rename it into place.
 
@@ -41,7 +45,7 @@ def write_atomic(path: Path, content: bytes | str) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
+        Path(temporary).chmod(0o666 & ~_UMASK)
         Path(temporary).replace(path)
     except OSError as error:
         if temporary is not None:

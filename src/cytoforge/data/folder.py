@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +18,14 @@ from cytoforge.core.settings import suggestion
 from cytoforge.data.archive import read_row
 from cytoforge.data.cells import Cell, CellSet, Fault
 from cytoforge.data.contours import NUCLEUS, UNKNOWN, rasterise, read_contour
-from cytoforge.data.images import decode, decode_bytes, quiet_decoders, read_bytes, size_of
+from cytoforge.data.images import EXTENSIONS, decode, decode_bytes, quiet_decoders, read_bytes, size_of
 from cytoforge.data.layouts import LAYOUTS, contour_names, detect
 
 __all__ = ["Cell", "CellSet", "Fault", "decode", "open_cells", "read_image", "read_mask", "read_mask_file"]
 
 _HERLEV_COLOURS = {(255, 0, 0): 0, (0, 0, 128): 1, (0, 0, 255): NUCLEUS, (128, 128, 128): UNKNOWN}
 """Segmentations as Herlev published them: red background, dark blue cytoplasm, light blue nucleus, grey."""
+_FIRST = 50
 _MASK_LEVELS = {(0, 255): (0, 1), (0, 127, 255): (0, 1, 2), (0, 128, 255): (0, 1, 2)}
 
 
@@ -88,14 +91,19 @@ def read_mask(cell: Cell) -> NDArray[np.uint8] | None:
     size = size_of(cell.path)
     if cell.mask.suffix.lower() == ".dat":
         return _contour_mask(cell, size)
-    mask = read_mask_file(cell.mask)
+    mask = read_mask_file(cell.mask, _greys(cell.mask.parent))
     if mask.shape != size:
         raise DataError(f"{cell.mask}: the mask has {mask.shape} px but its image has {size} (height, width)")
     return mask
 
 
-def read_mask_file(path: Path) -> NDArray[np.uint8]:
+def read_mask_file(path: Path, greys: int = 2) -> NDArray[np.uint8]:
     """Index values of a mask picture (H, W), as for `read_mask`; 0/255, 0/128/255 and Herlev's colours too.
+
+    Args:
+        path: of the picture.
+        greys: 3 where its values are of 0, 128 and 255, although it may not have 128: a nucleus without
+            cytoplasm.
 
     Raises:
         DataError: the file is damaged or holds other values.
@@ -104,7 +112,7 @@ def read_mask_file(path: Path) -> NDArray[np.uint8]:
     values = tuple(int(value) for value in np.unique(levels))
     if max(values) <= UNKNOWN:
         return levels.astype(np.uint8)
-    known = next((key for key in _MASK_LEVELS if set(values) <= set(key)), None)
+    known = next((key for key in _MASK_LEVELS if set(values) <= set(key) and greys <= len(key)), None)
     if known is None:
         shown = ", ".join(str(value) for value in values[:6])
         raise DataError(
@@ -114,6 +122,18 @@ def read_mask_file(path: Path) -> NDArray[np.uint8]:
     table = np.zeros(256, np.uint8)
     table[list(known)] = _MASK_LEVELS[known]
     return table[levels]
+
+
+@lru_cache(maxsize=64)
+def _greys(folder: Path) -> int:
+    """3 where one of the first masks of a folder has a middle grey, so that 255 means nucleus, else 2."""
+    masks = sorted(path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS)[:_FIRST]
+    for path in masks:
+        with suppress(DataError):
+            values = set(np.unique(_mask_values(path)).tolist())
+            if values & {127, 128} and any(values <= set(key) for key in _MASK_LEVELS):
+                return 3
+    return 2
 
 
 def mask_files(cell: Cell) -> tuple[Path, ...]:

@@ -90,6 +90,7 @@ def size_of(path: Path) -> tuple[int, int]:
     try:
         with quiet_decoders(), Image.open(path, formats=FORMATS) as image:
             sideways = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+            sideways &= image.format != "TIFF"  # Pillow has turned the size of these
             width, height = image.size
     except Exception as error:  # decoders of damaged files raise nearly anything
         raise DataError(f"{path}: not a readable image ({error})") from error

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -37,6 +38,8 @@ _MASK_BESIDE = re.compile(r"(.+?)[-_.]mask", re.IGNORECASE)
 _HERLEV = re.compile(r"(\d+)-(\d+)-(\d+)")
 _SIPAKMED = re.compile(r"(\d+)_(\d+)")
 _METADATA = ("metadata.csv", "metadata.jsonl")
+SUMMARY = "masks.json"
+"""Groups and split of each image of a paired folder, written by `cytoforge mask`."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ def folders(root: Path) -> Found:
     `masks/<class>/<stem>.<extension>`. Each image is a group of its own.
     """
     files, faults = _image_files(root)
-    images, masks = _split_off_masks(files)
+    images, masks, orphans = _split_off_masks(files, [fault.path for fault in faults])
+    faults += [Fault(path, "mask without an image of the same name") for path in orphans]
     cells = [
         replace(cell, mask=masks.get(str(PurePosixPath(cell.name).with_suffix(""))))
         for cell in _in_class_folders(images, faults)
@@ -63,12 +67,16 @@ def folders(root: Path) -> Found:
 
 
 def _in_class_folders(images: Mapping[str, Path], faults: list[Fault]) -> list[Cell]:
-    """A cell without mask for each image in a class folder; others are added to `faults`."""
-    split_on_top = bool(images) and all(PurePosixPath(name).parts[0].lower() in PARTS for name in images)
+    """A cell without mask for each image in a class folder; others are added to `faults`.
+
+    Folders such as `train/` and `test/` on top are a split where nothing but them is there, or two of them.
+    """
+    tops = {parts[0].lower() for name in images if len(parts := PurePosixPath(name).parts) > 1}
+    split_on_top = bool(tops) and (tops <= PARTS.keys() or len(tops & PARTS.keys()) > 1)
     cells = []
     for name, path in images.items():
         parts = PurePosixPath(name).parts
-        if len(parts) < 2 + split_on_top:
+        if len(parts) < 2 + split_on_top or (split_on_top and parts[0].lower() not in PARTS):
             faults.append(Fault(path, "lies outside any class folder; move it into one"))
             continue
         split = PARTS[parts[0].lower()] if split_on_top else None
@@ -102,16 +110,18 @@ def sipakmed(root: Path) -> Found:
 def herlev(root: Path) -> Found:
     """As published, `<class>/<slide>-<photo>-<cell>.BMP` with its segmentation `...-d.bmp`, or `paired`.
 
-    The slide is the group. In pairs, `images/<class>/<slide>-<photo>-<cell>.png`, masks have the same name.
+    The slide is the group, or what `masks.json` says. In pairs, `images/<class>/<slide>-<photo>-<cell>.png`,
+    masks have the same name.
     """
     found = paired(root) if (root / "images").is_dir() else _herlev_published(root)
+    stated = _stated_cells(root / SUMMARY)
     cells, faults = [], found.faults
     for cell in found.cells:
         match = _HERLEV.fullmatch(cell.path.stem)
         if match is None:
             faults.append(Fault(cell.path, "name is not <slide>-<photo>-<cell>"))
         else:
-            cells.append(Cell(cell.path, cell.label, match[1], cell.name, cell.split, cell.mask))
+            cells.append(cell if _plain(cell.name) in stated else replace(cell, group=match[1]))
     return Found(cells, faults)
 
 
@@ -140,7 +150,7 @@ def paired(root: Path) -> Found:
     elsewhere each image is a group of its own. What `cytoforge mask` wrote keeps groups and split in
     `masks.json`.
     """
-    stated = _stated_cells(root / "masks.json")
+    stated = _stated_cells(root / SUMMARY)
     files, faults = _image_files(root / "images")
     mask_files, mask_faults = _image_files(root / "masks") if (root / "masks").is_dir() else ({}, [])
     masks = {str(PurePosixPath(name).with_suffix("")): path for name, path in mask_files.items()}
@@ -155,22 +165,41 @@ def paired(root: Path) -> Found:
         if mask is None and mask_files:
             faults.append(Fault(path, f"no mask at masks/{relative.with_suffix('')}.*", used=True))
         group = f"{label}/{path.stem.rpartition('_')[0] or path.stem}" if photos else name
-        group, split = stated.get(f"images/{name}", (group, None))
+        known = stated.get(_plain(f"images/{name}"))
+        if stated and known is None:
+            faults.append(Fault(path, f"not in {SUMMARY}: a group of its own", used=True))
+        group, split = known or (group, None)
         cells.append(Cell(path, label, group, f"images/{name}", split, mask))
     faults += [Fault(path, "mask without an image of the same name") for path in masks.values()]
     return Found(cells, faults + mask_faults)
 
 
 def _stated_cells(path: Path) -> dict[str, tuple[str, Part | None]]:
-    """Group and split of each image by a `masks.json`; nothing where there is none."""
-    content = read_json(path) if path.is_file() else {}
+    """Group and split of each image by a `masks.json`, by `_plain` name; nothing where there is none.
+
+    Raises:
+        DataError: it cannot be read, or belongs to a search that was interrupted.
+    """
+    if not path.is_file():
+        return {}
+    content = read_json(path)
     try:
+        if content.get("unfinished"):
+            raise DataError(f"{path.parent}: the search for masks was interrupted; run it again elsewhere.")
         return {
-            name: (str(cell["group"]), PARTS.get(cell["split"] or ""))
+            _plain(name): (str(cell["group"]), PARTS.get(cell["split"] or ""))
             for name, cell in content["cells"].items()
         }
-    except (KeyError, TypeError, AttributeError):
-        return {}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{path} does not say the groups of its images ({error!r}), and without them cells of one photo "
+            "would be on both sides of a split; make it again with `cytoforge mask`, or remove it."
+        ) from error
+
+
+def _plain(name: str) -> str:
+    """A name whose accents are composed: file systems change that when a folder is copied."""
+    return unicodedata.normalize("NFC", name)
 
 
 def medmnist(root: Path) -> Found:
@@ -307,18 +336,29 @@ def _refusal(path: Path, name: str) -> str | None:
     return None
 
 
-def _split_off_masks(files: Mapping[str, Path]) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Images by name, and their masks by the name of the image without extension."""
-    stems = {str(PurePosixPath(name).with_suffix("")) for name in files}
-    images, masks = {}, {}
-    for name, path in files.items():
-        stem = str(PurePosixPath(name).with_suffix(""))
-        match = _MASK_BELOW.fullmatch(stem) or _MASK_BESIDE.fullmatch(stem)
-        if match is not None and match[1] in stems:
-            masks[match[1]] = path
-        else:
-            images[name] = path
-    return images, masks
+def _split_off_masks(
+    files: Mapping[str, Path], refused: Iterable[Path]
+) -> tuple[dict[str, Path], dict[str, Path], list[Path]]:
+    """Images by name, their masks by the name of the image without extension, and masks without an image.
+
+    What is named like a mask is one where its image is there, or was `refused`, or where others in the same
+    folder are masks.
+    """
+    stems = {str(PurePosixPath(name).with_suffix("")): name for name in files}
+    images, masks = dict(files), dict[str, Path]()
+    lost = {path.stem for path in refused}
+    orphans: list[Path] = []
+    for pattern in (_MASK_BELOW, _MASK_BESIDE):
+        matches = {stem: match[1] for stem in stems if (match := pattern.fullmatch(stem)) is not None}
+        known = {PurePosixPath(stem).parent for stem, image in matches.items() if image in stems}
+        for stem, image in matches.items():
+            if image in stems and stems[stem] in images:
+                masks[image] = images.pop(stems[stem])
+            elif stems[stem] in images and (
+                PurePosixPath(stem).parent in known or PurePosixPath(image).name in lost
+            ):
+                orphans.append(images.pop(stems[stem]))
+    return images, masks, orphans
 
 
 def _sipakmed_class(name: PurePosixPath) -> str | None:

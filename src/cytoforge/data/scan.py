@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -40,6 +40,7 @@ NOT_SEARCHED: Final = (
 
 _GREY: Final = GREY.astype(np.float32)
 _FORMAT: Final = 7
+_NO_THUMBNAIL: Final = np.empty(0, np.uint8)
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Scan:
             and 1.5-3 px over 6-12 px ("coarse"), which blur lowers; mean, 2nd and 98th percentile of grey,
             0..255; share of values at 254 or above; mean CIELAB a and b; mean red, green and blue, and their
             median in the brightest tenth of the picture ("ground"), 0..255.
-        thumbnails: (N, 96, 96) uint8 grey, stretched.
+        thumbnails: (N, 96, 96) uint8 grey, stretched; (N, 0) above `MOST_COMPARED`, where none is used.
         hashes: N SHA-256 of size and decoded pixels.
         nucleus: (N,) share of the mask that is nucleus, NaN where there is no usable mask.
     """
@@ -70,7 +71,7 @@ class Scan:
     @property
     def fully_compared(self) -> bool:
         """Whether they are few enough to search for altered copies and recurring cells, see `repeats_of`."""
-        return len(self.cells) <= MOST_COMPARED
+        return bool(self.thumbnails.shape[1])
 
     def measure(self, name: str) -> NDArray[np.float64]:
         """(N,) one column of the measures."""
@@ -90,19 +91,20 @@ class _Look:
 
 
 def scan_cells(cells: CellSet) -> Scan:
-    """Decode every cell once and measure it.
+    """Decode every cell once and measure it; rows of an archive in their order, for it is a stream.
 
     Raises:
         DataError: not one cell can be decoded.
     """
+    archived, few = any(cell.row is not None for cell in cells.cells), len(cells) <= MOST_COMPARED
     with (
         quiet_decoders(),
-        ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool,
+        ThreadPoolExecutor(1 if archived else min(4, os.cpu_count() or 1)) as pool,
         progress("looking at cells", len(cells)) as advance,
     ):
         looks = []
         for look in pool.map(_look, cells.cells):
-            looks.append(look)
+            looks.append(look if few or look.thumbnail is None else replace(look, thumbnail=_NO_THUMBNAIL))
             advance(1)
     faults = [*cells.faults, *(fault for look in looks for fault in look.faults)]
     usable = [

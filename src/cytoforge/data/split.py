@@ -158,6 +158,20 @@ def fingerprints(cells: CellSet) -> dict[str, str]:
     return {cell.name: _fingerprint(cell) for cell in cells.cells}
 
 
+def check_same_split(split: Split, given: Path | None, run: Path) -> None:
+    """Make sure that a run goes on with its own `split`, whatever file is `given`.
+
+    Raises:
+        ConfigError: the file holds another.
+        DataError: it cannot be read.
+    """
+    if given is not None and Split.load(given).sha256 != split.sha256:
+        raise ConfigError(
+            f"--split {given} is not the split that {run} was begun with; leave it out, or choose another "
+            "--run."
+        )
+
+
 def check_split(split: Split, cells: CellSet) -> None:
     """Make sure that `split` was made from these very files.
 

@@ -42,11 +42,12 @@ from scipy.stats import binomtest
 from cytoforge.core.device import native_precision
 from cytoforge.core.errors import DataError
 from cytoforge.core.executors import Executor
-from cytoforge.core.files import write_atomic, write_json
+from cytoforge.core.files import read_json, write_atomic, write_json
 from cytoforge.core.png import encode_png
 from cytoforge.core.randomness import derive
 from cytoforge.data.cells import Cell, CellSet
 from cytoforge.data.folder import open_cells, read_mask
+from cytoforge.data.layouts import SUMMARY
 from cytoforge.evaluation.utility import compare_paired
 from cytoforge.experiments.contest import cells_for
 from cytoforge.experiments.scale import Scale
@@ -208,7 +209,7 @@ def two_sides(data: Path, out: Path, per_side: int, seed: int = 0) -> Path:
     cells = open_cells(data)
     chosen = draw_sides(cells, per_side, seed)
     plain, place = out / "cells-without-masks", out / "cells"
-    if (place / "masks.json").is_file():
+    if (place / SUMMARY).is_file() and "unfinished" not in read_json(place / SUMMARY):
         return place
     masked = all(cell.mask is not None for _, cell in chosen)
     target = place if masked else plain
@@ -222,7 +223,7 @@ def two_sides(data: Path, out: Path, per_side: int, seed: int = 0) -> Path:
             assert levels is not None
             write_atomic(target / "masks" / f"{name}.png", encode_png(levels, {"Mask": "given"}))
         stated[image] = {"group": cell.group, "split": None, "from": cell.name}
-    write_json(target / "masks.json", {"format": 1, "kind": "masks", "cells": stated})
+    write_json(target / SUMMARY, {"format": 1, "kind": "masks", "cells": stated})
     if not masked:
         shutil.rmtree(place, ignore_errors=True)  # left by a search that was interrupted
         find_masks(plain, place, layout="paired")

@@ -273,12 +273,12 @@ def _settings(run: Run) -> str:
         **run.config.get("preparation", {}),
     }
     rows = "\n".join(
-        f"| {plain(name)} | {plain(_safe(value))} |" for name, value in sorted(effective(shown).items())
+        f"| {plain(name)} | {plain(safe(value))} |" for name, value in sorted(effective(shown).items())
     )
     return f"| setting | value |\n|---|---|\n{rows}"
 
 
-def _safe(value: Any) -> str:
+def safe(value: Any) -> str:
     """A setting; a path shows its last part only, for folders may name people and places."""
     text = str(value)
     return Path(text).name if isinstance(value, str) and ("/" in text or "\\" in text) else text

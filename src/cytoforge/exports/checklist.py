@@ -27,7 +27,7 @@ from cytoforge.evaluation.metrics import Metrics
 from cytoforge.evaluation.recipes import effective
 from cytoforge.evaluation.regimes import QUESTIONS, REGIMES
 from cytoforge.exports import classifier_scores
-from cytoforge.exports.cards import LIMITS, NOT_FOR, TO_FILL
+from cytoforge.exports.cards import LIMITS, NOT_FOR, TO_FILL, safe
 from cytoforge.exports.classifier_scores import ClassifierScores
 from cytoforge.exports.synthetic_set import SyntheticSet
 from cytoforge.report.pages import render
@@ -180,7 +180,7 @@ def _run_answers(run: Run, newest: bool) -> dict[str, str]:
 
 
 def _listing(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in values.items())
+    return ", ".join(f"{name} {safe(value)}" for name, value in values.items())
 
 
 def _limitations(config: Mapping[str, Any]) -> str:

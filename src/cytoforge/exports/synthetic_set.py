@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cytoforge.core.errors import DataError
-from cytoforge.core.files import sha256_file, write_atomic
+from cytoforge.core.files import sha256_file
 from cytoforge.core.png import decode_png
-from cytoforge.sampling.provenance import CARD, Entry, Header, Manifest, read_manifest, verify
+from cytoforge.sampling.provenance import CARD, Entry, Header, Manifest, read_manifest, verify, write_manifest
 from cytoforge.sampling.sealed import MANIFEST
 
 ORIGIN = "origin-manifest.jsonl"
@@ -49,7 +50,7 @@ class SyntheticSet:
         """Side of the images, in pixels."""
         return int(self.header.preparation["resolution"])
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """Of the manifest, which holds the hash of every file."""
         return sha256_file(self.folder / MANIFEST)
@@ -100,8 +101,9 @@ def open_set(folder: Path) -> SyntheticSet:
 
 
 def copy_origin(opened: SyntheticSet, out: Path) -> None:
-    """The set's own manifest beside an export: seeds and hashes of every image."""
-    write_atomic(out / ORIGIN, (opened.folder / MANIFEST).read_bytes())
+    """The set's manifest beside an export: seeds and hashes of every image, of the run's place the name."""
+    header = opened.header.model_copy(update={"run": PurePosixPath(opened.header.run).name})
+    write_manifest(out, replace(opened.manifest, header=header), ORIGIN)
 
 
 def first_of_each(

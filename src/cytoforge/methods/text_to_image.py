@@ -180,9 +180,10 @@ class TextToImage(Method):
             free: encoded, of N empty or unwanted texts, which guidance goes away from.
             condition: picture (N, 1 to 3, R, R) in [0, 1] for the control network.
             start: images (N, 3, R, R) in [-1, 1] to start from.
-            strength: in (0, 1], how much of `start` is drawn anew.
+            strength: in (0, 1], how much of `start` is drawn anew; without `start` all is.
         """
         self._prepare(noise.device)
+        strength = 1.0 if start is None else strength
         path = self.backbone.path
         levels = path.schedule(max(1, round(self.config.steps / strength))).to(noise.device)
         levels = levels[-self.config.steps - 1 :]

@@ -131,7 +131,11 @@ def _mask_files(folders: Sequence[Path]) -> tuple[Path, ...]:
     folder = next((folder for folder in folders if folder.is_dir()), None)
     if folder is None:
         return ()
-    return tuple(path for path in sorted(folder.rglob("*")) if path.suffix.lower() in EXTENSIONS)
+    return tuple(
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
+    )
 
 
 def _mask(path: Path, preparation: Preparation) -> Tensor:

@@ -122,7 +122,8 @@ class PictureFolder:
     def seal(self) -> None:
         """Write the manifest of all that is there."""
         ordered = [self._pictures[file] for file in sorted(self._pictures)]
-        write_sealed(self.path, [record.model_dump(mode="json") for record in (self.origin, *ordered)])
+        records = [record.model_dump(mode="json") for record in (self.origin, *ordered)]
+        write_sealed(self.path / MANIFEST, records)
 
 
 def is_picture_folder(folder: Path) -> bool:

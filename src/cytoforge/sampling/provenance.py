@@ -193,7 +193,7 @@ def mask_file(file: str) -> str:
 
 
 def place_of(run: Path, folder: Path) -> str:
-    """Path of a run relative to a set, so that both can be moved together and no home folder is named.
+    """Path of a run relative to a set, so that both can be moved together; exports tell its last part only.
 
     Example:
         >>> place_of(Path("/data/runs/first"), Path("/data/sets/first"))
@@ -227,8 +227,8 @@ def set_marks(header: Header) -> dict[str, str]:
     }
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write `manifest.jsonl`, images sorted by class and seed, sealed by the hash of all lines.
+def write_manifest(folder: Path, manifest: Manifest, name: str = MANIFEST) -> None:
+    """Write the manifest, images sorted by class and seed, sealed by the hash of all lines.
 
     Raises:
         DataError: the folder cannot be written.
@@ -240,7 +240,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         *images,
         *sorted(manifest.companions, key=lambda companion: companion.file),
     ]
-    write_sealed(folder, map(_fields, records))
+    write_sealed(folder / name, map(_fields, records))
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -17,8 +17,8 @@ MANIFEST = "manifest.jsonl"
 RESTORE = "Restore the file, or make its pictures again in another folder."
 
 
-def write_sealed(folder: Path, records: Iterable[Mapping[str, Any]]) -> None:
-    """Write `manifest.jsonl`.
+def write_sealed(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Write a manifest.
 
     Raises:
         DataError: the folder cannot be written.
@@ -26,7 +26,7 @@ def write_sealed(folder: Path, records: Iterable[Mapping[str, Any]]) -> None:
     lines = [_line(record) for record in records]
     body = "".join(lines)
     seal = {"kind": "seal", "lines": len(lines), "sha256": sha256_bytes(body.encode())}
-    write_atomic(folder / MANIFEST, body + _line(seal))
+    write_atomic(path, body + _line(seal))
 
 
 def read_sealed(folder: Path) -> list[dict[str, Any]]:

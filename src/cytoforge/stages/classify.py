@@ -24,7 +24,13 @@ from cytoforge.data.cache import CachedCells, open_cache
 from cytoforge.data.cells import CellSet
 from cytoforge.data.folder import open_cells
 from cytoforge.data.folds import Fold, grouped_folds, random_folds
-from cytoforge.data.split import Split, check_groups_and_masks, check_split, require_trainable
+from cytoforge.data.split import (
+    Split,
+    check_groups_and_masks,
+    check_same_split,
+    check_split,
+    require_trainable,
+)
 from cytoforge.evaluation.classification import Scores, score
 from cytoforge.evaluation.classifier_report import ClassifierReport, Curve, FoldSearch, Protocol
 from cytoforge.evaluation.classifiers import Fitted, Pictures, fit_run, run_config
@@ -93,6 +99,8 @@ def train(
     cells = open_cells(data, layout, group)
     begun = going_on or (split is None and (run / SPLIT).is_file())
     parts = _parts(cells, run / SPLIT if begun else split, seed)
+    if going_on:
+        check_same_split(parts, split, run)
     require_trainable(parts, cells)
     cached = _open(cells, chosen)
     config = run_config(chosen, _facts(cells, cached, parts, seed))

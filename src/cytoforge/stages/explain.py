@@ -123,7 +123,7 @@ def explain(
         {
             "format": 1,
             "kind": "explanation",
-            "run": str(trusted.run.path.resolve()),
+            "run": trusted.run.path.resolve().name,
             "note": text.note,
             "sanity": {str(count): likeness for count, likeness in sanity.items()},
             "follows_weights": follows,

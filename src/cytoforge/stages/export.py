@@ -60,7 +60,7 @@ def export(
     *,
     evaluation: Path | None = None,
     study: Path | None = None,
-    checkpoint: str = "best",
+    checkpoint: str | None = None,
 ) -> Exported:
     """Write one format of a set or a run.
 
@@ -71,7 +71,7 @@ def export(
         evaluation: for cards and checklist: folder of an evaluate, or its metrics.json; of a classifier the
             folder of a `classify report`, or its classify.json.
         study: folder of a study, or its study.json, for the checklist.
-        checkpoint: "best" or "newest", for onnx.
+        checkpoint: "best" or "newest", for onnx; the best where not given.
 
     Raises:
         ConfigError: the format does not exist, does not fit the source, or needs a package that is missing;
@@ -85,7 +85,7 @@ def export(
             f"--format: there is no {format!r}.{suggestion(format, FORMATS)} Formats: {', '.join(FORMATS)}."
         )
     require_empty(out, advice=ANOTHER_OUT)
-    _check_asked(format, evaluation, study)
+    _check_asked(format, evaluation, study, checkpoint)
     studied = None if study is None else read_study(_file(study, "study.json"))
     opened = open_set(source) if (source / MANIFEST).is_file() else None
     run = None if opened is not None else _run(source)
@@ -105,7 +105,7 @@ def export(
         if run is None:
             raise ConfigError(f"--format onnx is for runs, and {source} is a set; give the run that made it.")
         writer = write_classifier if _classifies(run) else write_generator
-        files = writer(run, out, checkpoint)
+        files = writer(run, out, checkpoint or "best")
     elif format == "cards":
         files = write_cards(opened or _some(run), out, metrics, scores)
     else:
@@ -161,8 +161,10 @@ def _metrics_of(place: Path, source: SyntheticSet | Run, file: Path) -> Metrics:
     return metrics
 
 
-def _check_asked(format: str, evaluation: Path | None, study: Path | None) -> None:
+def _check_asked(format: str, evaluation: Path | None, study: Path | None, checkpoint: str | None) -> None:
     """Refuse what the format has no place for."""
+    if checkpoint is not None and format != "onnx":
+        raise ConfigError(f"--checkpoint is for onnx, {format} has no weights; leave it out.")
     if evaluation is not None and format not in QUOTING:
         raise ConfigError(f"--evaluation goes into cards and checklists, not into {format}; leave it out.")
     if study is not None and format != "checklist":

@@ -17,6 +17,7 @@ from cytoforge.core.png import encode_png
 from cytoforge.core.run import ANOTHER_OUT, require_empty
 from cytoforge.data.cells import Cell
 from cytoforge.data.folder import open_cells, read_image, read_mask
+from cytoforge.data.layouts import SUMMARY
 from cytoforge.evaluation.statistics import bootstrap_mean
 from cytoforge.masks.agreement import dice, iou
 from cytoforge.masks.unsupervised import unsupervised_masks
@@ -26,7 +27,6 @@ from cytoforge.stages.paired_names import paired_names
 _CHUNK = 600
 _SHOWN, _SIDE = 8, 128
 _NUCLEUS_INK, _CELL_INK = (255, 225, 0), (0, 230, 230)
-SUMMARY = "masks.json"
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,7 @@ def mask(
     groups: dict[str, list[str]] = {name: [] for name in cells.classes}
     empty: list[str] = []
     written: dict[str, dict[str, str | None]] = {}
+    write_json(out / SUMMARY, {"format": 1, "kind": "masks", "unfinished": True})
     for start in range(0, len(cells), _CHUNK):
         for found in _found(cells.cells[start : start + _CHUNK], fields, faults):
             label = found.cell.label

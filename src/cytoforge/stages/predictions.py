@@ -103,7 +103,7 @@ def write_predictions(
             "kind": "predictions",
             "notice": _RESEARCH,
             "note": text.note,
-            "run": str(trusted.run.path.resolve()),
+            "run": trusted.run.path.resolve().name,
             "weights_sha256": trusted.weights_sha256,
             "classes": list(classes),
             "photos": photos,

@@ -28,6 +28,9 @@ from cytoforge.sampling.picture_provenance import Origin, PictureFolder
 from cytoforge.sampling.seeds import parse_seeds
 from cytoforge.training.state import load_modules
 
+STRENGTH = 0.6
+"""Of an image that is drawn anew, where nothing else is asked for."""
+
 
 @dataclass(frozen=True)
 class Sketch:
@@ -35,14 +38,14 @@ class Sketch:
 
     Attributes:
         image: picture to draw anew in part.
-        strength: in (0, 1], how much of it.
+        strength: in (0, 1], how much of it; None takes `STRENGTH`.
         control: mask, or a picture whose outlines are kept.
         controlnet: folder or hub name of the control network; None takes the run's.
         edges: `controlnet` was trained on outlines.
     """
 
     image: Path | None = None
-    strength: float = 0.6
+    strength: float | None = None
     control: Path | None = None
     controlnet: str | None = None
     edges: bool = False
@@ -109,7 +112,7 @@ def draw(
                 free,
                 None if condition is None else condition.to(device),
                 start,
-                sketch.strength,
+                STRENGTH if sketch.strength is None else sketch.strength,
             )
         files.append(folder.draw(f"{seed:08d}.png", to_uint8(image)[0], {"Seed": str(seed)}))
         folder.seal()
@@ -132,7 +135,9 @@ def _opened(
     model: str, trained: Run | None, loaded: Checkpoint | None, sketch: Sketch, settings: dict[str, Any]
 ) -> TextToImage:
     """The model with the additions of a run, or as it is."""
-    if not 0 < sketch.strength <= 1:
+    if sketch.strength is not None and sketch.image is None:
+        raise ConfigError("--strength says how much of --image is drawn anew; give --image, or leave it out.")
+    if not 0 < (sketch.strength or STRENGTH) <= 1:
         raise ConfigError(f"--strength: expected more than 0 and at most 1, got {sketch.strength}.")
     if trained is not None and trained.config["method"] != TextToImage.name:
         kind = trained.config["method"]

@@ -22,7 +22,14 @@ from cytoforge.core.run import SPLIT, Run, require_empty
 from cytoforge.core.settings import checked, suggestion
 from cytoforge.data.cache import MASK_CHANNELS, CachedCells, open_cache
 from cytoforge.data.folder import CellSet, open_cells
-from cytoforge.data.split import Split, check_split, keep_parts, require_trainable, trained_on
+from cytoforge.data.split import (
+    Split,
+    check_same_split,
+    check_split,
+    keep_parts,
+    require_trainable,
+    trained_on,
+)
 from cytoforge.data.transform import Preparation
 from cytoforge.evaluation.features import fair_extractor, open_extractor
 from cytoforge.evaluation.ledger import write_shown
@@ -314,6 +321,7 @@ def _started(asked: _Asked, fabric: Fabric) -> Run:
             parts = Split.load(run.split_path)
             run.require_same(_config(asked, parts))
             check_split(parts, cells)
+            check_same_split(parts, asked.split, path)
         else:
             begun = path / SPLIT if asked.split is None and (path / SPLIT).is_file() else asked.split
             parts = _split(cells, asked.seed, begun, asked.base)

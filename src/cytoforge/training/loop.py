@@ -92,11 +92,19 @@ class Until:
         return max(shares)
 
 
+_ONE_WISH = 1.0
+"""Seconds."""
+
+
 class Interruption:
-    """Ctrl-C and SIGTERM while training: remembered, so that the step ends and the state is saved."""
+    """Ctrl-C and SIGTERM while training: remembered, so that the step ends and the state is saved.
+
+    A second one ends it at once, but not within a second: launchers send several signals for one wish.
+    """
 
     def __init__(self) -> None:
         self.asked = False
+        self._since = 0.0
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -112,9 +120,10 @@ class Interruption:
                 signal.signal(number, handler)
 
     def _ask(self, _number: int, _frame: FrameType | None) -> None:
-        if self.asked:
+        if self.asked and time.monotonic() - self._since > _ONE_WISH:
             raise KeyboardInterrupt
-        self.asked = True
+        if not self.asked:
+            self.asked, self._since = True, time.monotonic()
 
 
 class Loop:
