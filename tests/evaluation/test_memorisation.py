@@ -264,6 +264,33 @@ def test_a_rare_class_neither_hides_copies_nor_raises_alarms() -> None:
         assert flagged[4] == 0  # its fifth neighbour is of another class: it cannot be checked
 
 
+def test_images_that_cannot_be_checked_do_not_push_copies_off_the_page() -> None:
+    rng = np.random.default_rng(0)
+    centres = 4 * rng.normal(size=(3, 32))
+    labels = [np.repeat([0, 1, 2], counts) for counts in ((200, 200, 4), (60, 60, 1), (60, 60, 100))]
+    train, holdout, fake = (
+        FeatureSet(
+            centres[own] + rng.normal(size=(len(own), 32)), own, tuple(map(str, range(len(own)))), "x", 32
+        )
+        for own in labels
+    )
+    fake.values[:15] = train.values[:15] + 0.01
+    look = Look(train.values, holdout.values[:, None], fake.values[:, None])
+    copies = judge(
+        search([look], train, holdout, fake),
+        look,
+        [f"{row}.png" for row in range(220)],
+        ["abc"[label] for label in fake.labels],
+        list(range(220)),
+        list(map(str, range(404))),
+        (range(404), range(121)),
+    )
+    assert copies.found
+    assert (copies.checked, copies.unchecked, copies.uncounted) == (120, ("c",), ())
+    assert {closest.file for closest in copies.closest[:15]} == {f"{row}.png" for row in range(15)}
+    assert copies.classes["c"].checked == copies.classes["c"].flagged == 0
+
+
 def test_flipped_turned_and_noisy_copies_are_found_in_coarse_pictures() -> None:
     train, holdout, fresh = pictures(120, 0), pictures(120, 1), pictures(80, 2)
     turned = np.rot90(train[:20], 1, axes=(1, 2))[:, :, ::-1]

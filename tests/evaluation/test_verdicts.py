@@ -131,6 +131,23 @@ def test_copying(found, tone) -> None:
     assert copying(found).tone == tone
 
 
+def test_blur_is_the_reason_only_where_it_is() -> None:
+    blurred = copying(copies(flagged=30, exchanged_flagged=28))
+    assert "blurred or typical" in blurred.because
+    few = copying(copies(flagged=14, exchanged_flagged=0, p_value=0.02, exchanged_p_value=0.001))
+    assert few.tone == "unsure"
+    assert "see the pairs" in few.headline
+    assert "blur does not explain it" in few.because
+
+
+def test_what_could_not_be_checked_is_not_called_clean() -> None:
+    found = copying(copies(unchecked=("rare",)))
+    assert (found.tone, "that could be checked" in found.headline) == ("unsure", True)
+    assert "Too few training cells to check: rare" in found.because
+    assert "copies from blur: few" in copying(copies(uncounted=("few",))).because
+    assert copying(copies(uncounted=("few",))).tone == "good"
+
+
 @pytest.mark.parametrize("flagged", [5, 30])
 def test_a_set_that_leans_on_training_is_said_to(flagged) -> None:
     leaning = copies(share_nearer_to_train=0.6, nearer_low=0.51, nearer_high=0.69, flagged=flagged)

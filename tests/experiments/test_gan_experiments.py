@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from cytoforge.core.png import decode_png
 from cytoforge.core.run import Run
 from cytoforge.data.split import Split
 from cytoforge.evaluation.features import Extractor
@@ -62,10 +63,12 @@ def test_the_floor_has_as_many_cells_as_are_drawn_by_whole_photos(cells):
 
 def test_few_cells_to_train_on(tiny_cells, tmp_path):
     few = open_cells_of(tiny_cells, tmp_path, BUDGET, EYE, few=3)
-    assert (len(few.train), len(few.held)) == (6, 74)
+    everything = open_cells_of(tiny_cells, tmp_path, BUDGET, EYE)
+    assert len(few.train) == 6
+    assert np.array_equal(few.held, everything.held), "measured against the same cells"
 
 
-def test_few_cells_keep_whole_groups():
+def test_few_cells_are_so_few_and_the_others_are_left_out():
     names = [f"a/{photo}_{cell}" for photo in range(3) for cell in range(2)]
     division = Split(
         seed=0,
@@ -75,8 +78,9 @@ def test_few_cells_keep_whole_groups():
         hashes=dict.fromkeys(names, "0"),
     )
     fewer = _fewer(division, 3, dict.fromkeys(names, "a"))
-    assert fewer.names("train") == ("a/0_0", "a/0_1", "a/1_0", "a/1_1")
-    assert fewer.names("test") == ("a/2_0", "a/2_1")
+    assert fewer.names("train") == ("a/0_0", "a/0_1", "a/1_0")
+    assert fewer.names("test") == ()
+    assert fewer.left_out == ("a/1_1", "a/2_0", "a/2_1")
 
 
 def test_a_contest_measures_and_draws(cells, tmp_path):
@@ -89,6 +93,10 @@ def test_a_contest_measures_and_draws(cells, tmp_path):
     draw_cells(tmp_path / "cells.png", {"gan": outcome}, cells, BUDGET)
     draw_curves(tmp_path / "curves.png", {"gan": outcome})
     assert (tmp_path / "cells.png").stat().st_size > 1000
+    alone, beside = (decode_png((tmp_path / name).read_bytes()) for name in ("cells.png", "beside-real.png"))
+    assert alone[1]["Synthetic"] == "true"
+    assert "Synthetic" not in beside[1]
+    assert beside[0].shape[0] > alone[0].shape[0]
     found = gradients(Run.open(tmp_path / "run"), cells, count=8)
     assert found["gradient"] > 0
     assert found["gradient_share"] == pytest.approx(found["gradient"] / found["gradient_non_saturating"])

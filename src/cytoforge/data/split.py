@@ -428,6 +428,12 @@ def _can_leave(counts: NDArray[np.int64], choice: NDArray[np.int64], group: int,
     return bool((counts[siblings].sum(0)[counts[group] > 0] > 0).all())
 
 
+UNGROUPED = (
+    "no photo, slide or patient is known: each cell counts as one of its own, so cells of one photo may lie "
+    "in two parts and flatter every result; --group says where a file's name tells it"
+)
+
+
 def _warnings(
     cells: CellSet,
     parts: Mapping[str, Part],
@@ -436,6 +442,8 @@ def _warnings(
     shares: NDArray[np.float64],
 ) -> tuple[str, ...]:
     lines = []
+    if len({cell.group for cell in cells.cells}) == len(cells):
+        lines.append(UNGROUPED)
     if left_out:
         lines.append(
             f"{len(left_out)} cells of the published split share a group with a cell of a stricter part and "

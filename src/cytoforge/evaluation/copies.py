@@ -164,9 +164,8 @@ def judge(
         holdout_repeats=float((found.scores.holdout < 0.5 * np.median(found.scores.holdout)).mean()),
         extractor=EXTRACTOR,
         classes=_by_class(test, found.scores.checked, labels),
-        unchecked=tuple(
-            sorted({label for label, own in zip(labels, found.scores.checked, strict=True) if not own})
-        ),
+        unchecked=_classes(labels, ~found.scores.checked),
+        uncounted=_classes(labels, found.scores.checked & ~found.scores.counted),
         closest=_closest(test, found, files, labels, seeds, train),
     )
 
@@ -178,6 +177,10 @@ def _smallest(looks: Sequence[Neighbours]) -> tuple[Floats, NDArray[np.int64], N
     match = np.stack([look.indices[:, 0] for look in looks])[chosen, rows]
     view = np.stack([look.views for look in looks])[chosen, rows]
     return scores[chosen, rows], match, view
+
+
+def _classes(labels: Sequence[str], chosen: NDArray[np.bool_]) -> tuple[str, ...]:
+    return tuple(sorted({label for label, own in zip(labels, chosen, strict=True) if own}))
 
 
 def _by_class(test: CopyTest, checked: NDArray[np.bool_], labels: Sequence[str]) -> dict[str, ClassCopies]:
@@ -198,7 +201,8 @@ def _closest(
     seeds: Sequence[int],
     train: Sequence[str],
 ) -> tuple[Closest, ...]:
-    order = np.argsort(found.scores.fake, kind="stable")[: max(CLOSEST, int(test.flagged.sum()))]
+    order = np.argsort(found.scores.fake, kind="stable")
+    order = order[found.scores.checked[order]][: max(CLOSEST, int(test.flagged.sum()))]
     return tuple(
         Closest(
             file=files[index],

@@ -148,6 +148,7 @@ class Copies(Record):
         classes: flagged images of each class.
         closest: the images with the lowest scores, lowest first, flagged ones all.
         unchecked: classes with too few training cells to tell.
+        uncounted: classes with too few holdout cells: their images are flagged, but do not count for `found`.
     """
 
     found: bool
@@ -175,6 +176,7 @@ class Copies(Record):
     classes: dict[str, ClassCopies]
     closest: tuple[Closest, ...]
     unchecked: tuple[str, ...] = ()
+    uncounted: tuple[str, ...] = ()
 
 
 class Share(Record):
@@ -298,7 +300,7 @@ class Metrics(Record):
         sizes: how many were compared overall.
         collapse: overall.
         classes: the same for each class.
-        copies: None with fewer than `copies.FEWEST` training cells, held-back cells or images.
+        copies: None with fewer than `copies.FEWEST` training or held-back cells, of all or of each class.
         class_correctness: None where a classifier cannot be trained.
         morphometry: None without masks.
         verdicts: in the order in which they should be read.

@@ -185,7 +185,7 @@ def _measurement(
         floor_high=high,
         ks=statistic,
         p_value=p_value,
-        differs=p_value < FALSE_ALARMS and (high is None or distance > high),
+        differs=high is not None and p_value < FALSE_ALARMS and distance > high,
     )
 
 

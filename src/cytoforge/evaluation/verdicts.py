@@ -149,6 +149,9 @@ def class_correctness(found: ClassCorrectness | None) -> Verdict | None:
         headline = "How often the class asked for is recognised"
         return Verdict(topic="classes", tone="note", headline=headline, because=f"{because}.")
     because += f", and the right class in {percent(found.holdout_accuracy)} of unseen real cells in this mix"
+    if found.holdout_low is not None and found.holdout_low <= 1 / max(len(found.classes), 1):
+        headline = "The classifier hardly tells the classes apart, so it says little of synthetic cells"
+        return Verdict(topic="classes", tone="note", headline=headline, because=f"{because}.")
     both = {name: share for name, share in found.classes.items() if name in found.holdout_classes}
     images = sum(share.count for share in both.values())
     ratio = sum(share.count * share.value for share in both.values()) / images / found.holdout_accuracy
@@ -158,6 +161,8 @@ def class_correctness(found: ClassCorrectness | None) -> Verdict | None:
         "unsure": "Most synthetic cells show their class, though less clearly than real ones",
         "bad": "Many synthetic cells do not show the class that was asked for",
     }[tone]
+    if absent := sorted(found.classes.keys() - both.keys()):
+        because += f" (without {', '.join(absent)}, of which there are no unseen cells)"
     weakest = min(found.classes, key=lambda label: found.classes[label].value)
     because += f"; least often in {weakest}, {percent(found.classes[weakest].value)}"
     return Verdict(topic="classes", tone=tone, headline=headline, because=f"{because}.")
@@ -183,19 +188,32 @@ def copying(copies: Copies | None) -> Verdict:
         headline = (
             "Some synthetic cells look copied from training cells: see the pairs before sharing this set"
         )
-    elif copies.flagged > copies.honest_high:
+    elif copies.flagged > copies.honest_high and copies.exchanged_flagged > copies.honest_high:
         tone, headline = "unsure", "More alarms than chance, but as many without the training cells"
         because += (
             f". Against unseen cells in the place of training cells {copies.exchanged_flagged} are flagged "
             "as well: blurred or typical images do that, copies do not"
         )
+    elif copies.flagged > copies.honest_high:
+        tone = "unsure"
+        headline = (
+            "More synthetic cells than chance resemble a training cell: see the pairs before sharing this set"
+        )
+        because += f". Against unseen cells in their place {copies.exchanged_flagged} are flagged, so blur "
+        because += "does not explain it, but the alarms are too few to be sure"
     elif leans:
         tone = "unsure"
         headline = (
             "No synthetic cell looks copied, but the set lies nearer to training cells than to unseen ones"
         )
+    elif copies.unchecked:
+        tone, headline = "unsure", "No sign of copies in the classes that could be checked"
     else:
         tone, headline = "good", "No sign that training cells were copied"
+    if copies.unchecked:
+        because += f". Too few training cells to check: {', '.join(copies.unchecked)}"
+    if copies.uncounted:
+        because += f". Too few unseen cells to tell copies from blur: {', '.join(copies.uncounted)}"
     if leans:
         because += (
             f". {percent(copies.share_nearer_to_train)} of synthetic cells are nearer to training photos "
@@ -265,8 +283,6 @@ def _weak_copy_test(copies: Copies | None, alpha: float) -> list[str]:
     if copies is None:
         return []
     notes = []
-    if copies.unchecked:
-        notes.append(f"Too few training cells to look for copies: {', '.join(copies.unchecked)}.")
     if copies.false_alarm_rate > alpha:
         notes.append(
             f"With {copies.holdout} holdout cells the copy test reaches a false-alarm rate of "

@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from cytoforge.core.device import native_precision
 from cytoforge.core.errors import CheckpointError, TrainingError
 from cytoforge.core.files import read_json, write_atomic, write_json
 from cytoforge.core.png import encode_png
@@ -253,15 +254,22 @@ def curves_of(run: Run) -> dict[str, tuple[list[float], list[float]]]:
 def draw_cells(
     path: Path, outcomes: Mapping[str, Outcome], cells: Cells, budget: Budget, each: int = 2
 ) -> None:
-    """One row of cells for each contestant, the same seeds and classes in each, real ones first."""
+    """One row of cells for each contestant, the same seeds and classes in each.
+
+    `path` shows synthetic cells alone, beside-real.png in its folder has a row of real ones on top.
+    """
     real = [cells.held[cells.held_labels == label][:each] for label in range(len(cells.classes))]
-    rows = {"real cells": np.concatenate(real)}
+    rows = {}
     chosen = [label * budget.drawn + index for label in range(len(cells.classes)) for index in range(each)]
     for name, outcome in outcomes.items():
         if outcome.images is not None:
             rows[name] = outcome.images[chosen]
-    note = f"all but the first row are synthetic; {each} cells of each class: {', '.join(cells.classes)}"
-    write_atomic(path, encode_png(labelled_rows(rows, note), {"Synthetic": "true"}))
+    note = f"{each} cells of each class: {', '.join(cells.classes)}"
+    if rows:
+        write_atomic(path, encode_png(labelled_rows(rows, f"synthetic, {note}"), {"Synthetic": "true"}))
+    told = f"all but the first row are synthetic; {note}"
+    beside = labelled_rows({"real cells": np.concatenate(real), **rows}, told)
+    write_atomic(path.with_name("beside-real.png"), encode_png(beside, {"Content": told}))
 
 
 def draw_curves(path: Path, outcomes: Mapping[str, Outcome]) -> None:
@@ -310,7 +318,7 @@ def conclude(
     each: int = 2,
     **more: Any,
 ) -> dict[str, Any]:
-    """Write cells.png, curves.png, table.md and result.json.
+    """Write cells.png, beside-real.png, curves.png, table.md and result.json.
 
     Args:
         name: of the experiment.
@@ -348,6 +356,7 @@ def _trained(entry: Contestant, cells: Cells, run: Path, budget: Budget) -> str 
     """Train, or go on; the alarm that ended it early, or None."""
     settings = {
         "batch": budget.batch,
+        "precision": native_precision(),
         "log_every": max(budget.batch, budget.images // 40),
         "save_every": max(budget.batch, budget.images // 4),
         "measure_every": budget.images,
@@ -366,15 +375,19 @@ def _trained(entry: Contestant, cells: Cells, run: Path, budget: Budget) -> str 
 
 
 def _fewer(division: Split, few: int, labels: Mapping[str, str]) -> Split:
-    """The split with whole groups of `few` or more training cells a class; the others become test cells."""
-    parts, counts, groups = dict(division.parts), dict[str, int](), dict[str, bool]()
-    for name in division.names("train"):
+    """The split with `few` training cells a class, photo by photo; the others are left out.
+
+    They are no test cells: all contestants are measured against the same ones.
+    """
+    parts, counts = dict(division.parts), dict[str, int]()
+    for name in sorted(division.names("train"), key=lambda name: (division.groups[name], name)):
         label = labels[name]
-        keep = groups.setdefault(division.groups[name], counts.get(label, 0) < few)
-        counts[label] = counts.get(label, 0) + keep
-        if not keep:
-            parts[name] = "test"
-    return division.model_copy(update={"parts": parts})
+        counts[label] = counts.get(label, 0) + 1
+        if counts[label] > few:
+            del parts[name]
+    spared = division.parts.keys() - parts.keys()
+    left_out = (*division.left_out, *sorted(spared))
+    return division.model_copy(update={"parts": parts, "left_out": left_out})
 
 
 def _as_many(cells: Cells, budget: Budget) -> NDArray[np.int64]:

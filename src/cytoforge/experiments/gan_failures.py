@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from cytoforge.core.batch import Batch, to_float
@@ -178,8 +179,9 @@ def gradients(run: Run, cells: Cells, count: int = 32) -> dict[str, float]:
     method = rebuild(run.config)
     assert isinstance(method, GAN)
     load_modules(checkpoint.tensors, "network", method.networks)
-    labels = torch.arange(count) % len(cells.classes)
-    real = Batch(to_float(cells.train[:count]), labels[: len(cells.train)], labels[: len(cells.train)])
+    rows = np.linspace(0, len(cells.train) - 1, min(count, len(cells.train))).astype(int)
+    labels = torch.from_numpy(cells.train_labels[rows])
+    real = Batch(to_float(cells.train[rows]), labels, torch.from_numpy(rows))
     discriminator = method.networks["discriminator"]
     with torch.no_grad():
         images = method.sample(method.noise(torch.arange(len(real))), real.labels)

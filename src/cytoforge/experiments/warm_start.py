@@ -27,6 +27,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from cytoforge.core.device import native_precision
 from cytoforge.core.files import read_json, write_atomic, write_json
 from cytoforge.core.grid import PAPER
 from cytoforge.core.png import decode_png, encode_png
@@ -177,7 +178,12 @@ def _train(
         minutes=minutes,
         seed=seed,
         preset="cpu",
-        settings={"measure_every": 10**9, "save_every": 10**9, **budget.settings},
+        settings={
+            "precision": native_precision(),
+            "measure_every": 10**9,
+            "save_every": 10**9,
+            **budget.settings,
+        },
         split=split,
         extractor="",
         resume=True,
@@ -214,7 +220,8 @@ def _measured(
 
 
 def _mean(each: Sequence[Numbers]) -> Numbers:
-    return {name: float(np.mean([numbers[name] for numbers in each])) for name in each[0]}
+    shared = [name for name in each[0] if all(name in numbers for numbers in each)]
+    return {name: float(np.mean([numbers[name] for numbers in each])) for name in shared}
 
 
 def _rows(out: Path, budget: Budget) -> NDArray[np.uint8]:

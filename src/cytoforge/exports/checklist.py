@@ -26,6 +26,7 @@ from cytoforge.evaluation.classifiers import METHOD
 from cytoforge.evaluation.metrics import Metrics
 from cytoforge.evaluation.recipes import effective
 from cytoforge.evaluation.regimes import QUESTIONS, REGIMES
+from cytoforge.evaluation.verdicts import copying
 from cytoforge.exports import classifier_scores
 from cytoforge.exports.cards import LIMITS, NOT_FOR, TO_FILL, safe
 from cytoforge.exports.classifier_scores import ClassifierScores
@@ -241,12 +242,19 @@ def _split_answers(run: Run) -> dict[str, str]:
             f"Groups dealt to {counts}, classes kept in proportion, seed {split.get('seed')}. Split SHA-256 "
             f"{run.config.get('split_sha256')}."
         ),
-        "disjoint": (
-            "By photo or slide: no group lies in two parts. Groups that show the same cell were merged first "
-            f"({len(split.get('merged', ()))} pairs). That groups are also disjoint by patient: {TO_FILL}."
-        ),
+        "disjoint": _disjoint(split),
         "included": f"{len(parts)} cells used ({counts}), {left_out} left out. Patients: {TO_FILL}.",
     }
+
+
+def _disjoint(split: Mapping[str, Any]) -> str:
+    groups = split.get("groups", {})
+    if len(set(groups.values())) == len(groups):
+        return f"No photo, slide or patient is known: each cell is a group of its own. {TO_FILL}."
+    return (
+        "By photo or slide: no group lies in two parts. Groups that show the same cell were merged first "
+        f"({len(split.get('merged', ()))} pairs). That groups are also disjoint by patient: {TO_FILL}."
+    )
 
 
 def _set_answers(opened: SyntheticSet) -> dict[str, str]:
@@ -284,12 +292,12 @@ def _metric_answers(metrics: Metrics) -> dict[str, str]:
         "warnings": " ".join(metrics.warnings),
     }
     if metrics.copies is not None:
-        copies = metrics.copies
+        copies, verdict = metrics.copies, copying(metrics.copies)
         answers["privacy"] = (
-            f"Each image tested for copying at a false-alarm rate of {copies.false_alarm_rate:g}: "
+            f"Images tested for copying at a false-alarm rate of {copies.false_alarm_rate:g}: "
             f"{copies.flagged} of {copies.checked} flagged ({copies.honest_low} to {copies.honest_high} "
-            "expected of an honest generator). "
-            f"{'Copies found.' if copies.found else 'No sign of copies; that is no proof of anonymity.'}"
+            f"expected of an honest generator). {verdict.headline}. {verdict.because} That is no proof of "
+            "anonymity."
         )
     if metrics.class_correctness is not None:
         correct = metrics.class_correctness

@@ -45,6 +45,12 @@ class PaintingConfig(MethodConfig):
         "patch", description="a score for each patch, or one for the image"
     )
     discriminator_width: int = Field(64, ge=4, description="its channels after the first halving")
+    patch_halvings: int = Field(
+        3,
+        ge=1,
+        le=5,
+        description="halvings of the patch discriminator: 1, 2 or 3 see 16, 34 or 70 px",
+    )
     discriminator_norm: Norm = Field("batch", description="norm in the discriminator")
     loss: Literal["minimax", "non-saturating", "least-squares", "hinge", "relativistic"] = Field(
         "non-saturating", description="family of the adversarial loss"
@@ -119,7 +125,9 @@ class Painter:
         channels, width, norm = 3 + condition, config.discriminator_width, config.discriminator_norm
         discriminator: nn.Module
         if config.discriminator == "patch":
-            discriminator = PatchGAN(channels, width, norm=norm, first_bias=not config.tutorial)
+            discriminator = PatchGAN(
+                channels, width, config.patch_halvings, norm, first_bias=not config.tutorial
+            )
         else:
             discriminator = VanillaDiscriminator(channels, side, width, norm)
         return {"generator": generator, "discriminator": discriminator}

@@ -90,6 +90,7 @@ class Evidence:
         pairs: most suspicious first.
         copy_distances: (N,) copy scores of synthetic cells.
         holdout_distances: (M,) copy scores of unseen real cells.
+        selected: `cytoforge select` chose the synthetic cells.
     """
 
     real: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
@@ -97,6 +98,7 @@ class Evidence:
     pairs: Sequence[Pair] = ()
     copy_distances: NDArray[np.float64] | None = None
     holdout_distances: NDArray[np.float64] | None = None
+    selected: bool = False
 
 
 def build_report(
@@ -145,6 +147,7 @@ def _page(
     return Page(
         title="Synthetic cells: how good are they?",
         subtitle=_subtitle(header, metrics),
+        selected=evidence.selected,
         has_real_images=real_images and bool(evidence.real or evidence.pairs),
         verdicts=metrics.verdicts,
         sides=_sides(header, evidence, real_images),
@@ -157,7 +160,7 @@ def _page(
         morphometry=_morphometry(metrics),
         training=_training(run),
         audit=_audit(audit),
-        commands=_commands(header, run),
+        commands=_commands(header, run, evidence.selected),
         rules=list(metrics.rules.items()),
         settings=_settings(run),
         facts=_facts(header, metrics),
@@ -395,8 +398,12 @@ def _growth(run: Run) -> list[tuple[str, str]]:
 
 
 def _audit(folder: Path | None) -> AuditSummary | None:
-    """What audit.json says in its `verdicts` and `facts`; None where there is no audit."""
-    if folder is None or not (folder / "audit.json").is_file():
+    """What audit.json says in its `verdicts` and `facts`; None where there is no audit.
+
+    Raises:
+        DataError: the folder holds none.
+    """
+    if folder is None:
         return None
     content = read_json(folder / "audit.json")
     verdicts = [Verdict.model_validate({"topic": "data", **found}) for found in content.get("verdicts", ())]
@@ -404,14 +411,19 @@ def _audit(folder: Path | None) -> AuditSummary | None:
     return AuditSummary(verdicts, facts) if verdicts or facts else None
 
 
-def _commands(header: Header, path: Path | None) -> list[str]:
+def _commands(header: Header, path: Path | None, selected: bool) -> list[str]:
     run = _opened(path)
-    seed = run.config.get("seed", 0) if run else 0
-    side = header.preparation["resolution"]
+    words = [header.method, "DATA", "--run RUN", f"--resolution {header.preparation['resolution']}"]
+    words += [f"--images {header.seen}", "--split SPLIT"]
+    if run is not None:
+        known = {name: run.config.get(name) for name in ("seed", "preset")}
+        words += [f"--{name} {value}" for name, value in known.items() if value is not None]
+    chosen = ["cytoforge select SET --real DATA --out SELECTED"] if selected else []
     return [
-        f"cytoforge train {header.method} DATA --run RUN --resolution {side} --seed {seed}",
+        f"cytoforge train {' '.join(words)}",
         f"cytoforge generate RUN --out SET --per-class N {drawing_options(header)}",
         "cytoforge verify SET",
+        *chosen,
         "cytoforge evaluate SET --real DATA --out EVALUATION",
     ]
 

@@ -171,6 +171,7 @@ class Page:
 
     title: str
     subtitle: str
+    selected: bool
     has_real_images: bool
     verdicts: Sequence[Verdict]
     sides: Sequence[Sides]

@@ -144,7 +144,7 @@ def evaluate(
     lines = {"verdicts": verdicts(metrics), "warnings": (*partial, *notes, *warnings(metrics, alpha))}
     metrics = metrics.model_copy(update=lines)
     metrics.save(out / "metrics.json")
-    evidence = _evidence(fake, train, holdout, found, copies, names)
+    evidence = _evidence(fake, train, holdout, found, copies, names, selected=chosen is not None)
     build_report(
         out / "report.html",
         metrics.model_dump(mode="json"),
@@ -263,17 +263,20 @@ def _evidence(
     found: Search | None,
     copies: Copies | None,
     classes: tuple[str, ...],
+    *,
+    selected: bool,
 ) -> Evidence:
     real = {name: holdout.pixels[holdout.features.labels == label] for label, name in enumerate(classes)}
     made = {name: fake.pixels[fake.features.labels == label] for label, name in enumerate(classes)}
     if found is None or copies is None:
-        return Evidence(real=real, synthetic=made)
+        return Evidence(real=real, synthetic=made, selected=selected)
     return Evidence(
         real=real,
         synthetic=made,
         pairs=_pairs(fake, train, copies),
-        copy_distances=found.scores.fake,
+        copy_distances=found.scores.fake[found.scores.checked],
         holdout_distances=found.scores.holdout,
+        selected=selected,
     )
 
 

@@ -190,7 +190,7 @@ def regime_recipe(recipe: Recipe, regime: Regime, traditional: str) -> Recipe:
     return recipe.model_copy(update={**changes, **({} if names else {"copies": 1})})
 
 
-def cost(plan: Plan) -> dict[str, float]:
+def cost(plan: Plan) -> dict[str, float | None]:
     """How much a plan asks for: trainings of generators and of classifiers, and minutes of the generators."""
     regimes = regimes_of(plan.regimes, plan.control is not None).values()
     synthetic = any(regime.synthetic for regime in regimes)
@@ -200,7 +200,7 @@ def cost(plan: Plan) -> dict[str, float]:
         for regime in regimes
     ]
     classifiers = plan.repeats * len(plan.real) * len(plan.classifiers) * sum(each)
-    minutes = generators * (plan.minutes or (0.0 if plan.images else MINUTES))
+    minutes = None if plan.images and not plan.minutes else generators * (plan.minutes or MINUTES)
     return {"generators": generators, "classifiers": classifiers, "generator_minutes": minutes}
 
 

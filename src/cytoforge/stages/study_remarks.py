@@ -18,6 +18,7 @@ def remarks(content: Row) -> list[str]:
         *_without_cells(content["generators"]),
         *_failures(content["failed"]),
         *_selections(content),
+        *_few_real(content.get("few_real", ())),
         *_emptied(content["generators"]),
         *_shortfalls(content["regimes"]),
         *_unrecorded(content.get("ledger", {}).get("by_split", 0)),
@@ -49,6 +50,14 @@ def _selections(content: Row) -> list[str]:
         f"{_amount(row['real_per_class'])}, {_numbers(row['repeats'])} of {content['plan']['repeats']}: "
         f"selection: {row['what']}."
         for row in content["selection"]
+    ]
+
+
+def _few_real(rows: Sequence[Row]) -> list[str]:
+    return [
+        f"{_amount(row['real_per_class'])}: there are fewer of {', '.join(row['classes'])} in some repeat, "
+        f"down to {row['fewest']}; all of them are used."
+        for row in rows
     ]
 
 

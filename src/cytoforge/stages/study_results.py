@@ -74,6 +74,7 @@ def content_of(
             if _failed(done.judged[trial.job.key])
         ],
         "selection": _selection(plan, material, place, done),
+        "few_real": _few_real(plan, material, place),
         "steps": {name: classifier_recipe(plan, name).steps for name in plan.classifiers},
         "ledger": {
             **{name: ledger[name] for name in ("clean", "checked", "by_split")},
@@ -92,6 +93,18 @@ def _score(trial: Trial, result: Result) -> dict[str, Any]:
 
 def _failed(result: Result) -> bool:
     return bool(result.get("failed"))
+
+
+def _few_real(plan: Plan, material: Material, place: Place) -> list[dict[str, Any]]:
+    """Numbers of real cells that some class does not have in some repeat, with these classes."""
+    names, found = material.cached.shape.classes, []
+    for real in [each for each in plan.real if each is not None]:
+        rows = [training_cells(plan, material, place, repeat, real) for repeat in range(plan.repeats)]
+        counts = np.array([np.bincount(material.labels[own], minlength=len(names)) for own in rows]).min(0)
+        short = [name for name, count in zip(names, counts, strict=True) if count < real]
+        if short:
+            found.append({"real_per_class": real, "classes": short, "fewest": int(counts.min())})
+    return found
 
 
 def _selection(plan: Plan, material: Material, place: Place, done: Done) -> list[dict[str, Any]]:
