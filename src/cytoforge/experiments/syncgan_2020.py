@@ -12,8 +12,8 @@ What differs from the source, and why:
   against its dysplastic ones and carcinoma, or SIPaKMeD's normal against its abnormal ones (Metaplastic,
   which source 001 calls benign, is left out). 75 cells of a side are drawn, as evenly over their classes as
   these go.
-* No slide is on both sides of a split, which the source does not ask for. Folds of a fifth are tested in
-  turn; 45 cells of a side train, as there. The source's validation part is not needed: nothing is chosen
+* No slide is on both sides of a split, which the source does not ask for. Four folds of a fifth are tested
+  in turn; 45 cells of a side train, as there. The source's validation part is not needed: nothing is chosen
   while classifiers train, all take the same number of steps, and the generator's last checkpoint draws.
 * Masks are those of the data where there are any, else found without annotation as in the source; they have
   cytoplasm beside the nucleus.
@@ -125,7 +125,7 @@ BUDGETS: dict[Scale, Budget] = {
         45,
         {
             "classifiers": (*SOURCE, "linear"),
-            "repeats": 5,
+            "repeats": 4,
             "folds": 5,
             "resolution": 64,
             "minutes": 5.0,
