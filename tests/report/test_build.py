@@ -283,10 +283,10 @@ def test_is_the_same_each_time(synthetic: Path, run: Path) -> None:
 
 
 def test_does_without_what_is_not_there(synthetic: Path, tmp_path: Path) -> None:
-    page = build_report(
-        tmp_path / "r.html", bare(), Evidence(), synthetic=synthetic, run=tmp_path / "gone", audit=tmp_path
-    )
+    page = build_report(tmp_path / "r.html", bare(), Evidence(), synthetic=synthetic, run=tmp_path / "gone")
     assert re.findall(r'<section id="(\w+)"', page.read_text()) == ["glance", "again"]
+    with pytest.raises(DataError, match=r"audit\.json does not exist"):
+        built(synthetic, audit=tmp_path)
 
 
 def test_shows_what_the_audit_found(synthetic: Path, tmp_path: Path) -> None:
