@@ -12,8 +12,8 @@ What differs from the source, and why:
   against its dysplastic ones and carcinoma, or SIPaKMeD's normal against its abnormal ones (Metaplastic,
   which source 001 calls benign, is left out). 75 cells of a side are drawn, as evenly over their classes as
   these go.
-* No slide is on both sides of a split, which the source does not ask for. Four folds of a fifth are tested
-  in turn; 45 cells of a side train, as there. The source's validation part is not needed: nothing is chosen
+* No slide is on both sides of a split, which the source does not ask for. Folds of a fifth are tested in
+  turn; 45 cells of a side train, as there. The source's validation part is not needed: nothing is chosen
   while classifiers train, all take the same number of steps, and the generator's last checkpoint draws.
 * Masks are those of the data where there are any, else found without annotation as in the source; they have
   cytoplasm beside the nucleus.
@@ -125,7 +125,7 @@ BUDGETS: dict[Scale, Budget] = {
         45,
         {
             "classifiers": (*SOURCE, "linear"),
-            "repeats": 4,
+            "repeats": 5,
             "folds": 5,
             "resolution": 64,
             "minutes": 5.0,
@@ -323,16 +323,15 @@ def page(table: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
     """Accuracies as Markdown: ours with the interval of the mean, the source's below."""
     lines = [f"| test accuracy, % | {' | '.join(REGIMES)} |", "|---" * (len(REGIMES) + 1) + "|"]
     for name, own in table.items():
-        cells = [
-            f"{own[regime]['mean']:.1f} ({own[regime]['low']:.1f} to {own[regime]['high']:.1f})"
-            if regime in own
-            else ""
-            for regime in REGIMES
-        ]
+        cells = [_spelled(own[regime]) if regime in own else "" for regime in REGIMES]
         lines.append(f"| {name} | {' | '.join(cells)} |")
         if name in SOURCE:
             lines.append(f"| {name}, source | {' | '.join(f'{SOURCE[name][key]:.2f}' for key in REGIMES)} |")
     return "\n".join(lines)
+
+
+def _spelled(found: Mapping[str, float]) -> str:
+    return f"{found['mean']:.1f} ({max(found['low'], 0):.1f} to {min(found['high'], 100):.1f})"
 
 
 def draw_table(path: Path, table: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
