@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,6 +19,24 @@ from cytoforge.methods.catalogue import rebuild
 CLASSES = ("Dyskeratotic", "Koilocytotic", "<script>alert(1)</script>")
 
 MakeRun = Callable[..., Run]
+
+
+@pytest.fixture
+def damages() -> Callable[[Path], Iterator[str]]:
+    """A function that changes one bit of a folder after another, says which, and puts all back."""
+
+    def changed(folder: Path) -> Iterator[str]:
+        rng = np.random.default_rng(0)
+        for path in [path for path in folder.rglob("*") if path.is_file()]:
+            original = path.read_bytes()
+            for position in rng.integers(0, len(original), 12):
+                content = bytearray(original)
+                content[position] ^= 1 << int(rng.integers(8))
+                path.write_bytes(content)
+                yield f"{path}, byte {position}"
+            path.write_bytes(original)
+
+    return changed
 
 
 @pytest.fixture

@@ -71,6 +71,9 @@ def test_cells_become_a_run_and_a_run_a_set_and_pictures(tiny_stable_diffusion, 
         draw(model, "a nucleus", tmp_path / "as the run", "3", run=run.path, settings=settings)
     with pytest.raises(ConfigError, match="control network of edges"):
         draw(model, "a cell", tmp_path / "no", "3", run=run.path, sketch=Sketch(edges=True))
+    picture = next((tmp_path / "wanted").glob("*.png"))
+    with pytest.raises(ConfigError, match="more than 0 and at most 1"):
+        draw(model, "a cell", tmp_path / "no", "3", run=run.path, sketch=Sketch(picture, strength=0.0))
     with pytest.raises(ConfigError, match="give --image"):
         draw(model, "a cell", tmp_path / "no", "3", run=run.path, sketch=Sketch(strength=0.5))
 

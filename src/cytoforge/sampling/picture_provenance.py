@@ -8,8 +8,10 @@ out/manifest.jsonl   an origin, one line for each file, a seal over all lines be
 
 from __future__ import annotations
 
+import json
 import platform
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +21,7 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from cytoforge.core.errors import ConfigError, DataError
-from cytoforge.core.files import sha256_file, write_atomic, write_json
+from cytoforge.core.files import sha256_bytes, sha256_file, write_atomic, write_json
 from cytoforge.core.png import encode_png
 from cytoforge.core.record import Record
 from cytoforge.core.run import require_empty
@@ -106,18 +108,18 @@ class PictureFolder:
     def draw(self, file: str, pixels: NDArray[np.uint8], marks: Mapping[str, str] | None = None) -> Path:
         """Write one picture (H, W, 3) with the marks of all and its own."""
         own = dict(marks or {})
-        write_atomic(self.path / file, encode_png(pixels, {**self.origin.text, **own}))
-        return self._noted(file, own)
+        content = encode_png(pixels, {**self.origin.text, **own})
+        write_atomic(self.path / file, content)
+        return self._noted(file, sha256_bytes(content), own)
 
     def add_json(self, file: str, value: Any) -> Path:
         """Write results beside the pictures."""
         write_json(self.path / file, value)
-        return self._noted(file, None)
+        return self._noted(file, sha256_file(self.path / file), None)
 
-    def _noted(self, file: str, marks: dict[str, str] | None) -> Path:
-        path = self.path / file
-        self._pictures[file] = Picture(file=file, sha256=sha256_file(path), marks=marks)
-        return path
+    def _noted(self, file: str, sha256: str, marks: dict[str, str] | None) -> Path:
+        self._pictures[file] = Picture(file=file, sha256=sha256, marks=marks)
+        return self.path / file
 
     def seal(self) -> None:
         """Write the manifest of all that is there."""
@@ -127,12 +129,11 @@ class PictureFolder:
 
 
 def is_picture_folder(folder: Path) -> bool:
-    """Whether a folder has the manifest of a `PictureFolder`.
-
-    Raises:
-        DataError: it has no manifest, or one that was changed.
-    """
-    return any(record.get("kind") == "origin" for record in read_sealed(folder)[:1])
+    """Whether the first line of a folder's manifest, if it can be read, is that of a `PictureFolder`."""
+    with suppress(OSError, ValueError), (folder / MANIFEST).open("rb") as file:
+        first = json.loads(file.readline())
+        return isinstance(first, dict) and first.get("kind") == "origin"
+    return False
 
 
 def read_pictures(folder: Path) -> tuple[Origin, tuple[Picture, ...]]:
@@ -151,12 +152,11 @@ def read_pictures(folder: Path) -> tuple[Origin, tuple[Picture, ...]]:
 
 
 def verify_pictures(folder: Path) -> list[Problem]:
-    """Everything that differs between a folder of pictures and its manifest, in both directions.
-
-    Raises:
-        DataError: it has no manifest, or none that is understood.
-    """
-    origin, pictures = read_pictures(folder)
+    """Everything that differs between a folder of pictures and its manifest, in both directions."""
+    try:
+        origin, pictures = read_pictures(folder)
+    except DataError as error:
+        return [Problem(MANIFEST, str(error))]
     return [*_problems(folder, origin, pictures), *extra_files(folder, {each.file for each in pictures})]
 
 

@@ -103,7 +103,7 @@ def _compared(
 ) -> Reconstructed:
     real = images.astype(np.float32)
     squares = ((made - real) ** 2).mean((1, 2, 3))
-    means = np.stack([_mean_of_others(real, labels, index) for index in range(len(labels))])
+    means = _means_of_others(real, labels)
     by_class = {
         name: float(np.sqrt(squares[labels == label].mean()))
         for label, name in enumerate(classes)
@@ -114,15 +114,15 @@ def _compared(
     )
 
 
-def _mean_of_others(
-    images: NDArray[np.float32], labels: NDArray[np.int64], index: int
-) -> NDArray[np.float32]:
-    """Of the same class; of all classes where a cell is the only one of its class."""
-    others = np.arange(len(labels)) != index
-    alike = others & (labels == labels[index])
-    chosen = alike if alike.any() else others
-    mean: NDArray[np.float32] = images[chosen if chosen.any() else ~others].mean(axis=0)
-    return mean
+def _means_of_others(images: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """For each image (N, R, R, 3) the mean of the others of its class; of all where it is the only one."""
+    means = images.astype(np.float64)
+    for label in np.unique(labels):
+        own = labels == label
+        pool = images[own] if own.sum() > 1 else images
+        if len(pool) > 1:
+            means[own] = (pool.sum(axis=0, dtype=np.float64) - images[own]) / (len(pool) - 1)
+    return means
 
 
 def _pictures(

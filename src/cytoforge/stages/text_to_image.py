@@ -50,6 +50,11 @@ class Sketch:
     controlnet: str | None = None
     edges: bool = False
 
+    @property
+    def redrawn(self) -> float:
+        """How much of `image` is drawn anew."""
+        return STRENGTH if self.strength is None else self.strength
+
 
 def draw(
     model: str,
@@ -112,7 +117,7 @@ def draw(
                 free,
                 None if condition is None else condition.to(device),
                 start,
-                STRENGTH if sketch.strength is None else sketch.strength,
+                sketch.redrawn,
             )
         files.append(folder.draw(f"{seed:08d}.png", to_uint8(image)[0], {"Seed": str(seed)}))
         folder.seal()
@@ -137,7 +142,7 @@ def _opened(
     """The model with the additions of a run, or as it is."""
     if sketch.strength is not None and sketch.image is None:
         raise ConfigError("--strength says how much of --image is drawn anew; give --image, or leave it out.")
-    if not 0 < (sketch.strength or STRENGTH) <= 1:
+    if not 0 < sketch.redrawn <= 1:
         raise ConfigError(f"--strength: expected more than 0 and at most 1, got {sketch.strength}.")
     if trained is not None and trained.config["method"] != TextToImage.name:
         kind = trained.config["method"]

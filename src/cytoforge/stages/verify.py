@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cytoforge.core.errors import DataError
 from cytoforge.sampling.picture_provenance import is_picture_folder, verify_pictures
 from cytoforge.sampling.provenance import Problem
 from cytoforge.sampling.provenance import verify as find_problems
-from cytoforge.sampling.sealed import MANIFEST
 
 
 def verify(folder: Path) -> list[Problem]:
@@ -20,10 +18,4 @@ def verify(folder: Path) -> list[Problem]:
     Raises:
         DataError: it is no folder.
     """
-    try:
-        if is_picture_folder(folder):
-            return verify_pictures(folder)
-    except DataError as error:
-        if folder.is_dir():
-            return [Problem(MANIFEST, str(error))]
-    return find_problems(folder)
+    return verify_pictures(folder) if is_picture_folder(folder) else find_problems(folder)
