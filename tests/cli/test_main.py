@@ -45,18 +45,19 @@ def test_help_comes_without_heavy_imports(arguments: list[str]) -> None:
 
 
 def test_help_takes_less_than_300_ms() -> None:
-    def seconds() -> float:
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run(
-            [sys.executable, "-c", "from cytoforge.cli.main import run; run(['--help'])"],
-            stdout=subprocess.DEVNULL,
-            check=True,
-        )
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    def seconds(code: str) -> float:
+        def once() -> float:
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, check=True)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    # Processor time, the best of several: other processes of a busy machine are not what is measured.
-    assert min(seconds() for _ in range(5)) < 0.3
+        # Processor time, the best of several: other processes of a busy machine are not what is measured.
+        return min(once() for _ in range(5))
+
+    # On a slow machine the parser alone takes most of it; torch would be several times the parser.
+    allowed = max(0.3, 2.5 * seconds("import cyclopts, rich.console"))
+    assert seconds("from cytoforge.cli.main import run; run(['--help'])") < allowed
 
 
 def test_every_verb_offers_json(capsys: pytest.CaptureFixture[str]) -> None:
