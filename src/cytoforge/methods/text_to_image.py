@@ -210,7 +210,10 @@ class TextToImage(Method):
         if self.config.condition == "none":
             return None
         place = self.config.controlnet
-        return self.backbone.load_control(place) if place else self.backbone.new_control()
+        control = self.backbone.load_control(place) if place else self.backbone.new_control()
+        if self.config.checkpointing:
+            control.enable_gradient_checkpointing()  # type: ignore[operator]
+        return control
 
     def _error(self, batch: Batch, hints: Tensor | None) -> Tensor:
         device = batch.images.device
