@@ -295,12 +295,30 @@ def test_text_encoders_are_let_go(tiny_stable_diffusion):
 
 
 def test_prompts_name_what_a_class_looks_like():
-    config = TextToImageConfig(descriptions={"Odd": "green"})
-    texts = prompts_of(config, ["im_Parabasal", "Odd", "other"])
+    config = TextToImageConfig(descriptions={"Odd_One": "green"})
+    texts = prompts_of(config, ["im_Parabasal", "Odd_One", "other"])
     assert "one parabasal cell" in texts[0]
     assert "immature" in texts[0]
     assert texts[1].endswith("green")
     assert texts[2].endswith("stain")
+
+
+@pytest.mark.parametrize(
+    ("name", "spelt", "says"),
+    [
+        ("normal_superficiel", "normal superficial", "tiny dark nucleus"),
+        ("normal_intermediate", "normal intermediate", "small nucleus"),
+        ("normal_columnar", "normal columnar", "glandular"),
+        ("light_dysplastic", "light dysplastic", "enlarged"),
+        ("moderate_dysplastic", "moderate dysplastic", "irregular"),
+        ("severe_dysplastic", "severe dysplastic", "fills most of the cell"),
+        ("carcinoma_in_situ", "carcinoma in situ", "hardly any cytoplasm"),
+    ],
+)
+def test_prompts_know_herlevs_classes_as_on_disk(name, spelt, says):
+    (text,) = prompts_of(TextToImageConfig(), [name])
+    assert f"one {spelt} cell" in text
+    assert says in text
 
 
 def test_faults_say_what_to_do(tmp_path, monkeypatch):
