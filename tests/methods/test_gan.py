@@ -1,3 +1,4 @@
+import math
 from typing import get_args
 
 import numpy as np
@@ -17,6 +18,7 @@ from cytoforge.methods.infogan import InfoGAN, InfoGANConfig
 from cytoforge.methods.two_players import Family
 from cytoforge.networks.convolutional import ConvolutionalCritic
 from cytoforge.networks.energy_autoencoder import EnergyAutoencoder
+from cytoforge.networks.recogniser import Recognised
 from cytoforge.networks.spectral import spectrally_normalised
 from cytoforge.stages.train import plan
 from cytoforge.training.loop import Loop, LoopConfig, Until
@@ -231,6 +233,18 @@ def test_codes_can_be_set():
     categories, codes = method.codes(method.with_code(method.noise(torch.arange(5)), 2, c1=0.75))
     assert categories.tolist() == [2] * 5
     torch.testing.assert_close(codes[:, 1], torch.full((5,), 0.75))
+
+
+def test_logged_terms_are_minus_weight_times_nats():
+    """Q gives the true category 2 / (2 + 1 + 1) and the codes exactly, with deviation 1."""
+    method = info(information=2.0, continuous_information=0.5)
+    noise = method.noise(torch.arange(4))
+    categories, codes = method.codes(noise)
+    logits = torch.nn.functional.one_hot(categories, 3) * math.log(2)
+    found = Recognised(torch.zeros(4), logits, codes, torch.zeros(4, 2))
+    terms = method._information(found, noise, "recogniser")
+    assert float(terms["recogniser category"]) == pytest.approx(-2 * math.log(3 / 2))
+    assert float(terms["recogniser codes"]) == pytest.approx(-0.5 * (2 * math.log(2) - math.log(2 * math.pi)))
 
 
 def test_recogniser_learns_to_read_the_codes():

@@ -110,6 +110,21 @@ def test_two_noises_are_told_apart_only_where_there_is_one():
         make(mode_seeking=1.0, noise_channels=0)
 
 
+@pytest.mark.parametrize("kind", ["patch", "vanilla"])
+def test_r1_is_refused_with_batch_norm_and_works_with_every_other(kind):
+    """With those that work, the score of an image has no gradient at another."""
+    with pytest.raises(ConfigError, match="choose discriminator_norm from instance, group, none, spectral"):
+        make(discriminator=kind, discriminator_norm="batch", r1=1.0)
+    assert make(discriminator=kind, discriminator_norm="batch").networks
+    for norm in ("instance", "group", "none", "spectral"):
+        method = make(discriminator=kind, discriminator_norm=norm, r1=1.0)
+        assert method.discriminator_losses(batch())["r1"].isfinite()
+        pairs = torch.randn(2, 7, 32, 32, requires_grad=True)
+        (gradient,) = torch.autograd.grad(method.networks["discriminator"](pairs)[0].sum(), pairs)
+        assert gradient[0].any(), norm
+        assert not gradient[1].any(), norm
+
+
 def test_one_pair_is_learned_by_heart():
     """With one pair and no noise to get in the way, the distance goes to a fifth."""
     method, cells = make(crop=False, norm="none", learning_rate=3e-3, reconstruction_weight=10), batch(1)

@@ -79,6 +79,17 @@ def test_every_mask_gan_gives_finite_gradients_and_masks(gan, network):
         assert torch.equal(method.sample(noise, labels), method.sample(noise, labels, masks))
 
 
+def test_r1_is_refused_with_batch_norm():
+    with pytest.raises(ConfigError, match="choose mask_norm from instance, group, none, spectral"):
+        make(mask_r1=1.0, mask_norm="batch")
+    with pytest.raises(ConfigError, match="choose discriminator_norm from"):
+        make(r1=1.0, discriminator_norm="batch")
+    decoders = make(mask_r1=1.0, mask_norm="batch", mask_network="convolutional")
+    assert decoders.mask_discriminator_losses(batch())["mask_r1"] > 0, "these networks have no norm"
+    for norm in ("instance", "group", "none", "spectral"):
+        assert make(mask_r1=1.0, mask_norm=norm).mask_discriminator_losses(batch())["mask_r1"].isfinite()
+
+
 def test_mask_gan_learns_the_size_of_the_nucleus():
     """Two classes, one mask each: after some steps the larger nucleus belongs to class 1."""
     method = make(mask_gan="conditional", mask_network="convolutional", mask_width=8, mask_betas=(0.0, 0.9),

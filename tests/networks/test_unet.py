@@ -70,6 +70,23 @@ def test_control_changes_nothing_at_first_and_something_later():
     assert any(not torch.allclose(one, two, atol=1e-4) for one, two in zip(first, other, strict=True))
 
 
+def test_hints_enter_the_copy_at_zero_and_are_learned():
+    """The gates move in the first step, the last convolution of the hints in the second, then the first."""
+    unet = make().requires_grad_(requires_grad=False)
+    control, (images, levels, labels) = Control(unet, hints=2), inputs()
+    hints = torch.rand(3, 2, 32, 32, generator=torch.Generator().manual_seed(2))
+    assert not control.hint(torch.ones(3, 8, 16, 16)).any()
+    optimizer, moved = torch.optim.SGD(control.parameters(), 0.1), []
+    for _ in range(3):
+        optimizer.zero_grad()
+        answer = unet(images, levels, labels, None, control(images, levels, labels, hints))
+        answer.square().mean().backward()
+        parts = (control.gates[0], control.hint[-1], control.hint[0])
+        moved.append([bool(part.weight.grad.any()) for part in parts])
+        optimizer.step()
+    assert moved == [[True, False, False], [True, True, False], [True, True, True]]
+
+
 def test_control_starts_as_a_copy_of_the_trained_encoder():
     unet = make()
     control = Control(unet, hints=1)

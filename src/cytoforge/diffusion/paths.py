@@ -192,7 +192,8 @@ class VariancePreserving:
     networks of this kind want to hear the step's number, which is interpolated in the logarithm of sigma.
 
     Attributes:
-        alpha_bar: (steps,) what is left of the image's variance after each step, falling.
+        alpha_bar: (steps,) what is left of the image's variance after each step, falling; where nothing is
+            left, 2^-24 is taken, as in diffusers.
         answer: what the network's output is: the noise e, or the "velocity" sqrt(a) e - sqrt(1 - a) x_0.
 
     Reference:
@@ -207,7 +208,8 @@ class VariancePreserving:
     @property
     def sigmas(self) -> Tensor:
         """(steps,) growing."""
-        return ((1 - self.alpha_bar) / self.alpha_bar).sqrt().float()
+        left = self.alpha_bar.clamp(min=2**-24)
+        return ((1 - left) / left).sqrt().float()
 
     def levels(self, normal: Tensor) -> Tensor:
         """Sigmas of steps that are all equally likely."""
@@ -243,13 +245,16 @@ class VariancePreserving:
         return (above - 1 + (wanted - low) / (high - low)).clamp(0, len(table) - 1)
 
     def weight(self, levels: Tensor) -> Tensor:
-        """1 / sigma^2: the squared error of the noise.
+        """1 / sigma^2, the squared error of the noise, or (sigma^2 + 1) / sigma^2, that of the velocity.
 
         Example:
             >>> VariancePreserving(torch.tensor([0.5])).weight(torch.tensor([0.5]))
             tensor([4.])
+            >>> VariancePreserving(torch.tensor([0.5]), "velocity").weight(torch.tensor([0.5]))
+            tensor([5.])
         """
-        return levels.square().reciprocal()
+        noise = levels.square().reciprocal()
+        return noise if self.answer == "noise" else noise + 1
 
     def schedule(self, steps: int) -> Tensor:
         """As `Karras.schedule` between the largest and the smallest sigma that the network knows."""

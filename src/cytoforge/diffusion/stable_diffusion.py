@@ -46,7 +46,7 @@ class StableDiffusion(Backbone):
         return cls(pipeline, family == "sdxl")
 
     def encode_prompts(self, texts: Sequence[str]) -> dict[str, Tensor]:
-        """Hidden states (N, L, D), and a summary (N, P) for XL."""
+        """Hidden states (N, L, D), and a summary (N, P) for XL, which may hear an empty text as 0."""
         with torch.no_grad():
             if not self.large:
                 states, _ = self.pipeline.encode_prompt(list(texts), "cpu", 1, False)
@@ -54,6 +54,9 @@ class StableDiffusion(Backbone):
             states, _, summary, _ = self.pipeline.encode_prompt(
                 list(texts), device="cpu", do_classifier_free_guidance=False
             )
+            if self.pipeline.config.force_zeros_for_empty_prompt:
+                said = torch.tensor([bool(text) for text in texts])
+                states, summary = states * said[:, None, None], summary * said[:, None]
         return {"states": states, "summary": summary}
 
     def predict(self, noisy: Tensor, coded: Tensor, prompts: Prompts, steering: Any | None = None) -> Tensor:

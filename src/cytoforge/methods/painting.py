@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -96,8 +96,8 @@ class Painter:
         """The untrained generator and discriminator.
 
         Raises:
-            ConfigError: the resolution is none that can be halved to one pixel, or two noises are to be told
-                apart and there is none.
+            ConfigError: the resolution is none that can be halved to one pixel, two noises are to be told
+                apart and there is none, or R1 meets batch norm.
         """
         config, side = self.config, self.shape.resolution
         if side not in (32, 64, 128, 256, 512):
@@ -110,6 +110,7 @@ class Painter:
                 "mode_seeking asks two noises for two images, and noise_channels=0 gives the painter none; "
                 "add noise_channels=1."
             )
+        check_norm("r1", config.r1, "discriminator_norm", config.discriminator_norm)
         condition = self.shape.mask_channels + (len(self.shape.classes) if config.class_planes else 0)
         generator = PaintingUNet(
             condition + config.noise_channels,
@@ -212,6 +213,26 @@ class Painter:
         condition = self._condition(batch.labels, masks)
         scores: Tensor = networks["discriminator"](torch.cat([images, condition], dim=1))
         return scores, images, masks
+
+
+def check_norm(penalty: str, weight: float, setting: str, norm: Norm) -> None:
+    """Refuse batch norm beside a penalty on the gradient at each image, see `losses.penalty`.
+
+    Args:
+        penalty: name of its setting.
+        weight: of the penalty; 0 for none.
+        setting: name of the norm's setting.
+        norm: in the network whose gradient is taken.
+
+    Raises:
+        ConfigError: scores would depend on the other images of the batch.
+    """
+    if weight and norm == "batch":
+        others = ", ".join(other for other in get_args(Norm) if other != "batch")
+        raise ConfigError(
+            f"{penalty}={weight:g} asks for the gradient at each image, and with {setting}=batch a score "
+            f"depends on the whole batch; choose {setting} from {others}."
+        )
 
 
 def image_scores(scores: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from cytoforge.core.randomness import normal, uniform
 from cytoforge.data.augment import Policy, augment
 from cytoforge.losses.adversarial import cross_entropy_to, non_saturating_generator, soft_labels
 from cytoforge.losses.penalty import zero_centred_penalty
-from cytoforge.methods.painting import Painter, PaintingConfig, image_scores
+from cytoforge.methods.painting import Painter, PaintingConfig, check_norm, image_scores
 from cytoforge.networks.convolutional import ConvolutionalCritic, ConvolutionalGenerator
 from cytoforge.networks.mask_gan import PerClass, WithPlanes
 from cytoforge.networks.patchgan import Norm, PatchGAN
@@ -267,6 +267,7 @@ def _unets(config: SynCGANConfig, shape: DataShape) -> Build:
         network = PatchGAN(3 + classes, config.mask_discriminator_width, norm=config.mask_norm)
         return WithPlanes(network, classes)
 
+    check_norm("mask_r1", config.mask_r1, "mask_norm", config.mask_norm)
     return {"mask_generator": generator, "mask_discriminator": discriminator}
 
 

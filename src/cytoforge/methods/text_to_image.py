@@ -23,13 +23,20 @@ from cytoforge.networks.torchvision_cpu import prepare_torchvision
 from cytoforge.networks.unet import edges
 
 DESCRIPTIONS: Mapping[str, str] = {
+    "carcinoma in situ": "small cell, huge dark nucleus with coarse chromatin, hardly any cytoplasm",
     "dyskeratotic": "small, thick cell in a cluster, dark irregular nucleus, orange keratinised cytoplasm",
     "koilocytotic": "large cell, pale halo around an enlarged dark nucleus, often two nuclei",
+    "light dysplastic": "mature cell, enlarged and darker nucleus, plenty of cytoplasm",
     "metaplastic": "small round cell with a clear border, dense cytoplasm and a large nucleus",
+    "moderate dysplastic": "clearly enlarged, dark, irregular nucleus, less cytoplasm",
+    "normal columnar": "glandular cell of the cervical canal, tall and narrow, nucleus near one end",
+    "normal intermediate": "large flat polygonal cell, small nucleus, thin blue or pink cytoplasm",
+    "normal superficial": "large flat polygonal cell, tiny dark nucleus, thin pink cytoplasm",
     "parabasal": "small round immature cell, large smooth nucleus, thick cyanophilic cytoplasm",
+    "severe dysplastic": "large, dark, irregular nucleus that fills most of the cell, little cytoplasm",
     "superficial-intermediate": "large flat polygonal cell, tiny dark nucleus, thin pink or blue cytoplasm",
 }
-"""What a class looks like, for prompts; keys are class names in lower case."""
+"""What a class of SIPaKMeD or Herlev looks like, for prompts; keys are class names as prompts spell them."""
 
 
 class TextToImageConfig(MethodConfig):
@@ -210,7 +217,10 @@ class TextToImage(Method):
         if self.config.condition == "none":
             return None
         place = self.config.controlnet
-        return self.backbone.load_control(place) if place else self.backbone.new_control()
+        control = self.backbone.load_control(place) if place else self.backbone.new_control()
+        if self.config.checkpointing:
+            control.enable_gradient_checkpointing()  # type: ignore[operator]
+        return control
 
     def _error(self, batch: Batch, hints: Tensor | None) -> Tensor:
         device = batch.images.device
@@ -294,10 +304,16 @@ def prompts_of(config: TextToImageConfig, classes: Sequence[str]) -> list[str]:
         >>> prompts_of(TextToImageConfig(prompt="an {class} cell, {description}"), ["Parabasal", "odd"])[1]
         'an odd cell'
     """
-    known = {**DESCRIPTIONS, **{name.lower(): text for name, text in config.descriptions.items()}}
+    known = {**DESCRIPTIONS, **{_plain(name): text for name, text in config.descriptions.items()}}
     texts = []
     for name in classes:
-        plain = name.removeprefix("im_").replace("_", " ").lower()
+        plain = _plain(name)
         text = config.prompt.replace("{class}", plain)
         texts.append(text.replace("{description}", known.get(plain, "")).rstrip(", "))
     return texts
+
+
+def _plain(name: str) -> str:
+    """A class name in words; one of Herlev's is misspelt on disk."""
+    words = name.removeprefix("im_").replace("_", " ").lower()
+    return {"normal superficiel": "normal superficial"}.get(words, words)

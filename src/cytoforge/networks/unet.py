@@ -265,7 +265,8 @@ class UNet(nn.Module):
 class Control(nn.Module):
     """A copy of a U-Net's encoder that also sees masks or edges and adds to the U-Net's maps.
 
-    Every way into the U-Net starts at 0: at first the branch changes nothing.
+    Every way into the U-Net and the condition's way into the copy start at 0: at first the branch changes
+    nothing, and its encoder works as the one it is a copy of.
 
     Args:
         unet: the model to steer; its encoder is copied with its weights.
@@ -287,7 +288,7 @@ class Control(nn.Module):
             nn.SiLU(),
             nn.Conv2d(first, first, 3, padding=1),
             nn.SiLU(),
-            nn.Conv2d(first, first, 3, padding=1),
+            _zero(nn.Conv2d(first, first, 3, padding=1)),
         )
         self.started: Tensor
         self.register_buffer("started", torch.tensor(data=False))
