@@ -195,6 +195,9 @@ def test_explanations_show_heat_and_neighbours(trained, calibrated, cells, tmp_p
     assert [each["class"] for each in nearest].count("=blue") >= 3
     assert nearest[0]["distance"] <= nearest[-1]["distance"]
     assert set(found.sanity) == {1, 5, 10_000}
+    content = json.loads((tmp_path / "explanation.json").read_text())
+    assert content["sanity"]["10000"] == found.sanity[10_000].model_dump()
+    assert content["follows_weights"] == (found.sanity[10_000].mean < 0.7)
 
 
 def test_pictures_of_one_name_are_told_apart_and_no_local_folder_is_told(trained, calibrated, tmp_path):
