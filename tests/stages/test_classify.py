@@ -159,6 +159,7 @@ def test_a_run_is_trained_and_opened(
     assert command([*arguments, *(word for pair in settings for word in ("--set", pair)), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["accuracy"] > 0.8
+    assert "one division; classify report" in facts["accuracy_on"]
     fitted = open_classifier(place)
     assert fitted.classes == ("blue", "red")
     assert (place / "split.json").is_file()
