@@ -40,6 +40,8 @@ class ClassScores(Record):
         recall: share of the class's images that are so named.
         f1: harmonic mean of both.
         auc: area under the ROC curve, this class against the rest.
+        named: class -> share of the class's images that are so named, a row of the confusion. A share of 0 is
+            0 in every bootstrap sample: its interval says nothing.
     """
 
     support: int
@@ -47,6 +49,7 @@ class ClassScores(Record):
     recall: Estimate
     f1: Estimate
     auc: Estimate
+    named: dict[str, Estimate]
 
 
 class Scores(Record):
@@ -118,7 +121,10 @@ def score(
     sources = (tables.reshape(size, count, count).sum(2) > 0).sum(0)
 
     def rates(weights: Floats) -> dict[str, Floats]:
-        found = class_rates((weights @ tables).reshape(-1, count, count))
+        drawn = (weights @ tables).reshape(-1, count, count)
+        found = class_rates(drawn)
+        with np.errstate(invalid="ignore"):
+            found["named"] = drawn / drawn.sum(2, keepdims=True)
         aucs = [_auc(probabilities[:, k], labels == k, weights[:, code]) for k in range(count)]
         found["auc"] = np.stack(aucs, axis=1)
         return found
@@ -134,6 +140,10 @@ def score(
 
     def of_class(name: str, k: int) -> Estimate:
         return estimate(value[name][0, k], spread[name][:, k], int(sources[k]))
+
+    def row(k: int) -> dict[str, Estimate]:
+        shares, drawn = value["named"][0, k], spread["named"][:, k]
+        return {name: estimate(shares[j], drawn[:, j], int(sources[k])) for j, name in enumerate(classes)}
 
     def mean(name: str) -> Estimate:
         with np.errstate(invalid="ignore"):
@@ -154,6 +164,7 @@ def score(
                 recall=of_class("recall", k),
                 f1=of_class("f1", k),
                 auc=of_class("auc", k),
+                named=row(k),
             )
             for k in map(int, present)
         },
