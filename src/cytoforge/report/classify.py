@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from cytoforge.core.files import write_atomic
 from cytoforge.evaluation.classification import Estimate, roc, roc_band
-from cytoforge.evaluation.classifier_report import ClassifierReport, Protocol
+from cytoforge.evaluation.classifier_report import Against, ClassifierReport, Protocol
 from cytoforge.report.pages import render
 from cytoforge.report.plots import EOSIN, HEMATOXYLIN, PLOT_STYLE, SOFT, plain, png, svg
 
@@ -63,6 +64,7 @@ def build_classify(
         classes=_class_rows(protocols),
         coarse=[_coarse_row(protocol) for protocol in protocols if protocol.coarse is not None],
         leak=_points(judged.leak),
+        against=None if judged.against is None else against_sentence(judged.against),
         left_out=left_out(judged.faults),
         searches=[
             f"{_title(protocol)}: {_searched(protocol)}" for protocol in protocols if protocol.searches
@@ -100,6 +102,16 @@ def sentence(judged: ClassifierReport) -> str:
         f"when photos are kept together ({judged.folds} folds, {judged.groups} groups), and "
         f"{interval(judged.random.scores.accuracy)} when cells are divided at random: a leak inflation of "
         f"{_points(judged.leak)} points."
+    )
+
+
+def against_sentence(against: Against) -> str:
+    """What the judged classifier gains over the one it was compared with, in one sentence."""
+    gain = against.gain
+    verdict = "it is better" if gain.low > 0 else "it is worse" if gain.high < 0 else "no difference is seen"
+    return (
+        f"Against {against.recipe} on the same cells and folds, photos kept together "
+        f"({interval(against.accuracy)}): {_points(gain)} points, cell by cell; {verdict}."
     )
 
 
@@ -209,7 +221,7 @@ def _draw_confusion(axes: Axes, protocol: Protocol) -> None:
     axes.imshow(shares, cmap="Purples", vmin=0, vmax=1)
     labels = protocol.scores.labels
     names = [plain(name) for name in labels]
-    centred = {"ha": "center", "va": "center"}
+    centred: dict[str, Any] = {"ha": "center", "va": "center"}
     axes.set_xticks(range(len(names)), names, rotation=40, ha="right", fontsize=8)
     axes.set_yticks(range(len(names)), names, fontsize=8)
     for row, column in np.ndindex(*counts.shape):
