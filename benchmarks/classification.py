@@ -15,7 +15,7 @@ from pathlib import Path
 from cytoforge.core.files import read_json, write_atomic
 from cytoforge.evaluation.classifier_report import ClassifierReport, Protocol
 from cytoforge.evaluation.recipes import RECIPES
-from cytoforge.report.classify import interval, sentence
+from cytoforge.report.classify import against_sentence, interval, sentence
 
 PICTURES = {"confusion": "Confusion matrices", "roc": "ROC curves", "curves": "Learning curves"}
 
@@ -54,6 +54,8 @@ def chapter(folder: Path, page: Path) -> list[str]:
         _row("photos kept together", judged.grouped),
         "",
     ]
+    if judged.against is not None:
+        lines += [against_sentence(judged.against), ""]
     if judged.grouped.coarse is not None and judged.random.coarse is not None:
         names = ", ".join(judged.grouped.coarse.labels)
         lines += [

@@ -32,9 +32,10 @@ PAGE = """# Speed
 * Training: one critic and one generator step of `wgan-gp`, preset `cpu`, 64 px, batches of 64,
   {precision}; beside it the same networks as a tutorial writes them (float32, NCHW, default Adam).
   {share:.0%} of the fastest convolution measured here.
-* Answers: `classify predict` with the recipe `lite0`, from files to probabilities, by {engine}; beside it
-  the same network as timm gives it, eager. The same class in {same:.1%} of pictures, probabilities within
-  {difference:.0e}.
+* Answers: from files to logits as in `classify predict` with the recipe `lite0`, by {engine}: pictures are
+  read, decoded, prepared and go through the network, whose last layer is random. Opening the classifier,
+  sets, unknown kinds and what `predict` writes are not timed. Beside it the same network as timm gives it,
+  eager. The same class in {same:.1%} of pictures, probabilities within {difference:.0e}.
 * Scores: {images:,} against {images:,} images with {width:,} features. Ours are the Fréchet and kernel
   distance with an interval, precision, recall, density, coverage, pairwise distance and effective modes;
   torch-fidelity's are the two distances, precision and recall, torchmetrics' the two distances.

@@ -51,6 +51,9 @@ def probabilities(judged: Judged) -> list[str]:
     return [
         "## Probabilities",
         "",
+        "Accuracy is that of one training by one division that keeps photos together, on the test part; by "
+        "random and by grouped folds it is in [Classification](classification.md).",
+        "",
         "| | calibration error (ECE) | of exact probabilities, 95 % below | Brier | log loss | accuracy "
         "| mean confidence |",
         "|---|---|---|---|---|---|---|",

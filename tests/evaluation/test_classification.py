@@ -63,6 +63,19 @@ def test_a_class_without_images_is_left_out() -> None:
     assert found.confusion == ((1, 0, 0), (0, 1, 1), (0, 0, 0))
 
 
+def test_rows_of_the_confusion_have_intervals_over_photos() -> None:
+    """One photo's cells of "a" are named rightly, those of the other wrongly: samples hold one or both."""
+    labels, named = np.tile([0, 0, 0, 0, 1, 1], 2), np.repeat([0, 1], 6)
+    photos = np.repeat(["first", "second"], 6).tolist()
+    row = score(labels, np.eye(3)[named], ("a", "b", "c"), photos).classes["a"].named
+    assert {name: (each.value, each.low, each.high) for name, each in row.items()} == {
+        "a": (0.5, 0, 1), "b": (0.5, 0, 1), "c": (0, 0, 0),
+    }  # fmt: skip
+    alone = score(labels, np.eye(3)[named], ("a", "b", "c")).classes["a"]
+    assert 0 < alone.named["b"].low < alone.named["b"].high < 1, "eight independent cells"
+    assert alone.named["a"] == alone.recall
+
+
 def test_the_band_of_a_roc_curve_holds_it_and_is_wider_where_photos_differ() -> None:
     rng = np.random.default_rng(0)
     labels, photos = np.arange(600) % 2 == 0, np.arange(600) // 30

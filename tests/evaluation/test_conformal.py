@@ -5,11 +5,9 @@ import pytest
 from mapie.classification import SplitConformalClassifier
 from scipy import stats
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils import check_random_state
 
 from cytoforge.core.errors import ConfigError, DataError
 from cytoforge.evaluation.conformal import (
-    aps_scores,
     class_scores,
     class_thresholds,
     coverage_range,
@@ -46,29 +44,54 @@ def drawn(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("coverage", [0.8, 0.9, 0.95])
 def test_lac_sets_equal_those_of_mapie(coverage: float):
-    probabilities, labels = drawn(700)
+    probabilities, labels = drawn(460)
     theirs = SplitConformalClassifier(Stated().fit(None), coverage, conformity_score="lac", prefit=True)
-    theirs.conformalize(probabilities[:300], labels[:300])
-    _, expected = theirs.predict_set(probabilities[300:])
+    theirs.conformalize(probabilities[:60], labels[:60])
+    _, expected = theirs.predict_set(probabilities[60:])
     scores = lac_scores(probabilities)
-    limit = threshold(true_class_scores(scores[:300], labels[:300]), coverage)
-    np.testing.assert_array_equal(prediction_sets(scores[300:], limit), expected[:, :, 0])
+    limit = threshold(true_class_scores(scores[:60], labels[:60]), coverage)
+    np.testing.assert_array_equal(prediction_sets(scores[60:], limit), expected[:, :, 0])
 
 
-@pytest.mark.parametrize("coverage", [0.8, 0.9])
-def test_aps_sets_with_draws_equal_those_of_mapie(coverage: float):
-    probabilities, labels = drawn(700)
+class NoDraws(np.random.RandomState):
+    """Takes the chance out of mapie's scores, which are then those that `calibrate --score aps` uses."""
+
+    def uniform(self, low=0.0, high=1.0, size=None):
+        return np.zeros(size)
+
+
+@pytest.mark.parametrize("coverage", [0.8, 0.9, 0.95])
+def test_aps_sets_equal_those_of_mapie(coverage: float):
+    probabilities, labels = drawn(460)
     theirs = SplitConformalClassifier(
-        Stated().fit(None), coverage, conformity_score="aps", prefit=True, random_state=0
+        Stated().fit(None), coverage, conformity_score="aps", prefit=True, random_state=NoDraws()
     )
-    theirs.conformalize(probabilities[:300], labels[:300])
+    theirs.conformalize(probabilities[:60], labels[:60])
     _, expected = theirs.predict_set(
-        probabilities[300:], conformity_score_params={"include_last_label": True}
+        probabilities[60:], conformity_score_params={"include_last_label": False}
     )
-    draws = check_random_state(0).uniform(size=(300, 1)).ravel()
-    limit = threshold(true_class_scores(aps_scores(probabilities[:300], draws), labels[:300]), coverage)
-    widest = aps_scores(probabilities[300:], np.ones(400))
-    np.testing.assert_array_equal(prediction_sets(widest, limit), expected[:, :, 0])
+    scores = class_scores(probabilities, "aps")
+    limit = threshold(true_class_scores(scores[:60], labels[:60]), coverage)
+    ours = prediction_sets(scores[60:], limit)
+    empty = ~ours.any(1)
+    np.testing.assert_array_equal(ours[~empty], expected[~empty, :, 0])
+    np.testing.assert_array_equal(  # mapie leaves no set empty: it keeps the likeliest class
+        expected[empty, :, 0], np.eye(4, dtype=bool)[probabilities[60:][empty].argmax(1)]
+    )
+
+
+@pytest.mark.filterwarnings("ignore:WARNING. your conformalization dataset has less labels")
+def test_sets_by_class_equal_those_of_mapie_on_each_class_alone():
+    """mapie has no sets by class; a limit from one class's cells decides on that class alone."""
+    probabilities, labels = drawn(600)
+    known, labels = probabilities[:200], labels[:200]
+    scores = lac_scores(probabilities)
+    ours = prediction_sets(scores[200:], class_thresholds(scores[:200], labels, 0.9))
+    for label in range(4):
+        theirs = SplitConformalClassifier(Stated().fit(None), 0.9, conformity_score="lac", prefit=True)
+        theirs.conformalize(known[labels == label], labels[labels == label])
+        _, expected = theirs.predict_set(probabilities[200:])
+        np.testing.assert_array_equal(ours[:, label], expected[:, label, 0])
 
 
 @pytest.mark.parametrize("score", ["lac", "aps"])

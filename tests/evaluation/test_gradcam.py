@@ -7,8 +7,15 @@ from captum.attr import LayerGradCam
 from torch import Tensor, nn
 
 from cytoforge.core.errors import ConfigError
-from cytoforge.evaluation.gradcam import enlarged, grad_cam, overlay, randomisation_test, randomised
-from cytoforge.networks.backbones import Backbone
+from cytoforge.evaluation.gradcam import (
+    enlarged,
+    follows_weights,
+    grad_cam,
+    overlay,
+    randomisation_test,
+    randomised,
+)
+from cytoforge.networks.backbones import LITE0, Backbone
 from cytoforge.networks.basic_cnn import BasicCNN
 from cytoforge.networks.image_classifier import ImageClassifier
 
@@ -25,6 +32,22 @@ class Spots(ImageClassifier):
 
     def maps(self, images: Tensor) -> Tensor:
         return nn.functional.avg_pool2d(images[:, [0, 2]] + 1, 4)
+
+    def pooled(self, maps: Tensor) -> Tensor:
+        return maps.mean((2, 3))
+
+
+class Edges(ImageClassifier):
+    """One feature map, the strength of edges: heat shows the same whatever the weights are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.width = 1
+        self.head = nn.Linear(1, 5)
+
+    def maps(self, images: Tensor) -> Tensor:
+        steps = images.diff(dim=3)[:, :, 1:].abs() + images.diff(dim=2)[:, :, :, 1:].abs()
+        return nn.functional.adaptive_avg_pool2d(steps.mean(1, keepdim=True), 4)
 
     def pooled(self, maps: Tensor) -> Tensor:
         return maps.mean((2, 3))
@@ -72,6 +95,17 @@ def test_heat_equals_captums(learned):
     network.eval()
     theirs = LayerGradCam(network, network.body).attribute(images, labels, relu_attributions=True)[:, 0]
     torch.testing.assert_close(grad_cam(network, images, labels), theirs.detach(), atol=1e-6, rtol=1e-4)
+
+
+def test_heat_of_the_default_network_equals_captums():
+    torch.manual_seed(0)
+    network = Backbone(LITE0, 5, 128).eval()
+    images, labels = torch.rand(3, 3, 128, 128) * 2 - 1, torch.tensor([0, 2, 4])
+    theirs = LayerGradCam(network, network.body.bn2).attribute(images, labels, relu_attributions=True)[:, 0]
+    ours = grad_cam(network, images, labels)
+    assert ours.shape == (3, 4, 4)
+    assert ours.max() > 0
+    torch.testing.assert_close(ours, theirs.detach(), atol=1e-6, rtol=1e-4)
 
 
 def test_the_heat_of_a_vit_is_a_grid_of_its_patches():
@@ -124,8 +158,24 @@ def test_heat_lies_on_the_spot_and_is_lost_when_the_network_forgets(learned):
     on_the_left = np.array([_on_the_left(index) for index in range(len(labels))])
     assert ((halves[0] > halves[1]) == on_the_left).mean() > 0.9
     found = randomisation_test(network, images, labels, layers=(0, 1, 100))
-    assert found[0] == pytest.approx(1)
-    assert found[100] < 0.5
+    assert found[0].mean == pytest.approx(1)
+    assert found[100].left_out == 0
+    assert follows_weights(found)
+
+
+def test_maps_that_ignore_the_weights_are_found_out():
+    torch.manual_seed(0)
+    images = torch.randn(4, 3, 32, 32)
+    images[3] = 0.5  # no edge: its map is the same everywhere
+    network = Edges()
+    found = randomisation_test(network, images, network(images).argmax(1))
+    for likeness in found.values():
+        assert likeness.mean == pytest.approx(1), "new weights turn signs at most"
+        assert likeness.left_out == 0.25
+    assert not follows_weights(found)
+    nothing = randomisation_test(network, images[3:], torch.tensor([0]))
+    assert nothing[1].mean is None
+    assert not follows_weights(nothing)
 
 
 def test_a_forgetful_copy_keeps_the_first_layers_and_leaves_the_network_alone(learned):

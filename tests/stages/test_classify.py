@@ -58,6 +58,38 @@ def test_a_report_says_everything_twice_and_goes_on(tiny_cells: Path, tmp_path: 
     assert [path.stat().st_mtime_ns for path in done][1:] == before[1:], "finished folds are only read"
 
 
+def test_a_report_against_another_says_what_is_gained_cell_by_cell(
+    tiny_cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: dict[str, Any] = {"recipe": "basic-cnn", "folds": 2, "group": r"(\w+/\d+)_"}
+    report(tiny_cells, tmp_path / "weak", settings={**TINY, "steps": 1}, **asked)
+    asked["settings"] = {**TINY, "steps": 20}
+    judged = report(tiny_cells, tmp_path / "out", **asked, against=tmp_path / "weak")
+    assert judged.against is not None
+    right = {}
+    for name in ("weak", "out"):
+        rows = list(csv.DictReader((tmp_path / name / "predictions.csv").read_text().splitlines()))
+        right[name] = np.mean([row["grouped found"] == row["class"] for row in rows])
+    assert judged.against.accuracy.value == pytest.approx(right["weak"])
+    assert judged.against.gain.value == pytest.approx(right["out"] - right["weak"])
+    assert 0 < judged.against.gain.low < judged.against.gain.value < judged.against.gain.high
+    assert judged.against.settings["steps"] == 1
+    assert "it is better" in (tmp_path / "out" / "classify.html").read_text()
+    stored = json.loads((tmp_path / "out" / "classify.json").read_text())
+    assert stored["against"] == judged.against.model_dump()
+    again = ["classify", "report", str(tiny_cells), "--out", str(tmp_path / "out"), "--folds", "2"]
+    again += ["--recipe", "basic-cnn", "--group", r"(\w+/\d+)_", "--against", str(tmp_path / "weak")]
+    again += [word for pair in asked["settings"].items() for word in ("--set", "{}={}".format(*pair))]
+    assert command(again) == 0
+    assert "Against basic-cnn on the same cells" in capsys.readouterr().out
+    for other in ({"seed": 1}, {"folds": 3}, {"group": r"(\w+/\d)"}):
+        with pytest.raises(DataError, match=r"--against .*expected these 80 cells"):
+            report(tiny_cells, tmp_path / "new", **{**asked, **other}, against=tmp_path / "weak")
+        shutil.rmtree(tmp_path / "new")
+    with pytest.raises(DataError, match="no finished classify report"):
+        report(tiny_cells, tmp_path / "new", **asked, against=tmp_path)
+
+
 def test_another_file_of_weights_under_one_name_is_another_job(tiny_cells: Path, tmp_path: Path) -> None:
     weights = tmp_path / "weights.safetensors"
     asked = {"resolution": 32, "steps": 1, "batch": 4, "views": 1, "weights": str(weights)}
@@ -159,6 +191,7 @@ def test_a_run_is_trained_and_opened(
     assert command([*arguments, *(word for pair in settings for word in ("--set", pair)), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["accuracy"] > 0.8
+    assert "one division; classify report" in facts["accuracy_on"]
     fitted = open_classifier(place)
     assert fitted.classes == ("blue", "red")
     assert (place / "split.json").is_file()

@@ -11,6 +11,7 @@ from PIL import Image
 
 from cytoforge.cli.main import run as command
 from cytoforge.core.errors import CheckpointError, ConfigError, DataError
+from cytoforge.core.jobs import run_jobs
 from cytoforge.data.folder import open_cells
 from cytoforge.data.split import split_cells
 from cytoforge.evaluation.trust import Calibration
@@ -195,6 +196,9 @@ def test_explanations_show_heat_and_neighbours(trained, calibrated, cells, tmp_p
     assert [each["class"] for each in nearest].count("=blue") >= 3
     assert nearest[0]["distance"] <= nearest[-1]["distance"]
     assert set(found.sanity) == {1, 5, 10_000}
+    content = json.loads((tmp_path / "explanation.json").read_text())
+    assert content["sanity"]["10000"] == found.sanity[10_000].model_dump()
+    assert content["follows_weights"] == (found.sanity[10_000].mean < 0.7)
 
 
 def test_pictures_of_one_name_are_told_apart_and_no_local_folder_is_told(trained, calibrated, tmp_path):
@@ -228,12 +232,19 @@ def test_without_calibration_nothing_is_promised(trained, calibrated, cells, tmp
 
 
 def test_workers_give_the_table_of_one_process(trained, calibrated, cells, tmp_path, monkeypatch):
-    monkeypatch.setattr("cytoforge.stages.predict._CHUNK", 60)
+    parts = []
+
+    def spied(work, jobs, *rest):
+        parts.append([len(job.parameters["files"]) for job in jobs])
+        return run_jobs(work, jobs, *rest)
+
+    monkeypatch.setattr("cytoforge.stages.predict.run_jobs", spied)
     tables = []
     for name, options in (("one", {}), ("two", {"executor": "loky", "workers": 2})):
         predict(trained, cells / "red", tmp_path / name, coverage=0.8, engine="torch", **options)
         tables.append((tmp_path / name / "predictions.csv").read_bytes())
     assert tables[0] == tables[1]
+    assert parts == [[64, 64, 32]] * 2, "two workers have something to do"
 
 
 def test_wrong_use_is_refused_in_words(trained, calibrated, cells, tmp_path, capsys):

@@ -19,7 +19,8 @@ def bench(
     """Measure speed against plain PyTorch, alternating in one process.
 
     Args:
-        what: step, one training step of wgan-gp; predict, answers of a classifier from files.
+        what: step, one training step of wgan-gp; predict, from picture files to the logits of a classifier
+            (decoding and network).
         resolution: side of the images in pixels; 64 for step, 128 for predict.
         rounds: rounds of each that count.
         views: predict: looks at each picture, 8 for all flips and quarter turns.

@@ -56,6 +56,10 @@ def train(
     facts: dict[str, Any] = {"run": done.path, "recipe": recipe}
     if looks:
         facts |= {name: looks[-1][name] for name in ("seen", "seconds", "accuracy", "cross_entropy")}
+        facts["accuracy_on"] = (
+            f"up to {stage.WATCHED} validation cells of groups that training did not see, one division; "
+            "classify report judges the recipe by folds"
+        )
     return Outcome(facts)
 
 
@@ -70,6 +74,7 @@ def report(
     layout: str = "auto",
     group: str | None = None,
     set_: Annotated[tuple[str, ...], Parameter(name="--set", negative="")] = (),
+    against: Path | None = None,
     executor: Executor = "serial",
     workers: int | None = None,
 ) -> Outcome:
@@ -87,10 +92,12 @@ def report(
         layout: how the folder is laid out; recognised where not given.
         group: regular expression with one (bracket) that finds the photo, slide or patient in a file's path.
         set_: settings of the recipe as key=value.
+        against: folder of another finished report on the same cells and folds, such as one of --recipe
+            linear: the difference in accuracy, cell by cell.
         executor: where folds are computed.
         workers: how many folds at once; as many as the executor offers where not given.
     """
-    from cytoforge.report.classify import left_out, sentence
+    from cytoforge.report.classify import against_sentence, left_out, sentence
     from cytoforge.stages import classify as stage
 
     judged = stage.report(
@@ -102,6 +109,7 @@ def report(
         seed=seed,
         layout=layout,
         group=group,
+        against=against,
         executor=executor,
         workers=workers,
     )
@@ -110,9 +118,14 @@ def report(
         "random": judged.random.scores.accuracy,
         "grouped": judged.grouped.scores.accuracy,
         "leak_inflation": judged.leak,
+        "against": judged.against,
         "faults": judged.faults,
     }
-    lines = [sentence(judged), *([f"{left_out(judged.faults)}."] if judged.faults else [])]
+    lines = [sentence(judged)]
+    if judged.against is not None:
+        lines.append(against_sentence(judged.against))
+    if judged.faults:
+        lines.append(f"{left_out(judged.faults)}.")
     return Outcome(facts, "\n".join([*lines, str(out / "classify.html")]))
 
 

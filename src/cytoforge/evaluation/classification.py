@@ -11,6 +11,7 @@ from cytoforge.core.errors import DataError
 from cytoforge.core.randomness import derive
 from cytoforge.core.record import Record
 from cytoforge.evaluation.classes import confusion
+from cytoforge.evaluation.statistics import bootstrap_mean
 
 Floats = NDArray[np.float64]
 
@@ -40,6 +41,8 @@ class ClassScores(Record):
         recall: share of the class's images that are so named.
         f1: harmonic mean of both.
         auc: area under the ROC curve, this class against the rest.
+        named: class -> share of the class's images that are so named, a row of the confusion. A share of 0 is
+            0 in every bootstrap sample: its interval says nothing.
     """
 
     support: int
@@ -47,6 +50,7 @@ class ClassScores(Record):
     recall: Estimate
     f1: Estimate
     auc: Estimate
+    named: dict[str, Estimate]
 
 
 class Scores(Record):
@@ -118,7 +122,10 @@ def score(
     sources = (tables.reshape(size, count, count).sum(2) > 0).sum(0)
 
     def rates(weights: Floats) -> dict[str, Floats]:
-        found = class_rates((weights @ tables).reshape(-1, count, count))
+        drawn = (weights @ tables).reshape(-1, count, count)
+        found = class_rates(drawn)
+        with np.errstate(invalid="ignore"):
+            found["named"] = drawn / drawn.sum(2, keepdims=True)
         aucs = [_auc(probabilities[:, k], labels == k, weights[:, code]) for k in range(count)]
         found["auc"] = np.stack(aucs, axis=1)
         return found
@@ -134,6 +141,10 @@ def score(
 
     def of_class(name: str, k: int) -> Estimate:
         return estimate(value[name][0, k], spread[name][:, k], int(sources[k]))
+
+    def row(k: int) -> dict[str, Estimate]:
+        shares, drawn = value["named"][0, k], spread["named"][:, k]
+        return {name: estimate(shares[j], drawn[:, j], int(sources[k])) for j, name in enumerate(classes)}
 
     def mean(name: str) -> Estimate:
         with np.errstate(invalid="ignore"):
@@ -154,12 +165,33 @@ def score(
                 recall=of_class("recall", k),
                 f1=of_class("f1", k),
                 auc=of_class("auc", k),
+                named=row(k),
             )
             for k in map(int, present)
         },
         confusion=confusion(labels, named, count),
         labels=tuple(classes),
     )
+
+
+def accuracy_gain(
+    right: NDArray[np.bool_], other: NDArray[np.bool_], groups: Sequence[str], seed: int = 0
+) -> Estimate:
+    """Accuracy of one set of answers less that of another, cell by cell, with an interval over groups.
+
+    Args:
+        right: (N,) whether each cell was named rightly.
+        other: (N,) likewise, by the other.
+        groups: (N,) photo or patient of each.
+        seed: of the bootstrap.
+
+    Example:
+        >>> accuracy_gain(np.array([True, True]), np.array([True, False]), ["a", "b"]).value
+        0.5
+    """
+    gained = right.astype(np.float64) - other
+    low, high = bootstrap_mean(gained, groups, seed=seed, bounds=(-1.0, 1.0))
+    return Estimate(value=float(gained.mean()), low=low, high=high)
 
 
 def roc(labels: NDArray[np.bool_], values: NDArray[np.floating]) -> tuple[Floats, Floats]:

@@ -77,6 +77,22 @@ class Protocol(Record):
     searches: tuple[FoldSearch, ...] = ()
 
 
+class Against(Record):
+    """Another classifier on the same cells in the same grouped folds.
+
+    Attributes:
+        recipe: its name.
+        settings: of its recipe.
+        accuracy: its accuracy.
+        gain: accuracy of the judged classifier less that, cell by cell.
+    """
+
+    recipe: str
+    settings: dict[str, Any]
+    accuracy: Estimate
+    gain: Estimate
+
+
 class ClassifierReport(Record):
     """The content of classify.json.
 
@@ -95,6 +111,7 @@ class ClassifierReport(Record):
         grouped: results with groups kept together.
         leak: accuracy of the former less that of the latter ("leak inflation").
         published: figures of others on this data set.
+        against: the classifier it was compared with, if any.
         measuring: of classifiers on measurements, else None.
         faults: path below the folder and reason of each file that is in no figure.
     """
@@ -114,5 +131,6 @@ class ClassifierReport(Record):
     grouped: Protocol
     leak: Estimate
     published: tuple[Published, ...]
+    against: Against | None = None
     measuring: Measuring | None = None
     faults: tuple[tuple[str, str], ...] = ()

@@ -49,16 +49,11 @@ def lac_scores(probabilities: Floats) -> Floats:
     return scores
 
 
-def aps_scores(probabilities: Floats, draws: Floats | None = None) -> Floats:
-    """Probability of each class and of all that are likelier.
+def aps_scores(probabilities: Floats) -> Floats:
+    """Probability of each class and of all that are likelier: (N, K) gives (N, K).
 
-    Args:
-        probabilities: (N, K).
-        draws: (N,) in 0..1, the share of the class's own probability that is taken off again; with uniform
-            draws coverage is exact, without any the sets are a little larger and always the same.
-
-    Returns:
-        (N, K).
+    The paper takes off a random share of the class's own probability, for exact coverage; without it sets are
+    a little larger and always the same.
 
     Example:
         >>> aps_scores(np.array([[0.25, 0.5, 0.25]])).tolist()
@@ -72,11 +67,11 @@ def aps_scores(probabilities: Floats, draws: Floats | None = None) -> Floats:
     summed = np.cumsum(np.take_along_axis(probabilities, order, 1), axis=1)
     scores = np.empty_like(summed)
     np.put_along_axis(scores, order, summed, 1)
-    return scores if draws is None else scores - draws[:, None] * probabilities
+    return scores
 
 
 def class_scores(probabilities: Floats, score: Score = "lac") -> Floats:
-    """Scores (N, K) of either kind, without draws."""
+    """Scores (N, K) of either kind."""
     if score not in ("lac", "aps"):
         raise ConfigError(f'score "{score}" is unknown; choose "lac" or "aps".')
     return lac_scores(probabilities) if score == "lac" else aps_scores(probabilities)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -11,7 +11,11 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor, nn
 
+from cytoforge.core.record import Record
 from cytoforge.networks.image_classifier import ImageClassifier
+
+SAME = 0.7
+"""Likeness from which maps count as the same: half of the variance of their ranks is shared."""
 
 
 def grad_cam(network: ImageClassifier, images: Tensor, classes: Tensor) -> Tensor:
@@ -38,6 +42,11 @@ def grad_cam(network: ImageClassifier, images: Tensor, classes: Tensor) -> Tenso
         Selvaraju et al., Grad-CAM: visual explanations from deep networks via gradient-based localization,
         ICCV 2017, equations 1 and 2. https://arxiv.org/abs/1610.02391
     """
+    return _weighted(network, images, classes).clamp(min=0)
+
+
+def _weighted(network: ImageClassifier, images: Tensor, classes: Tensor) -> Tensor:
+    """The sum in `grad_cam`, before the ReLU."""
     training = network.training
     network.eval()
     try:
@@ -46,8 +55,7 @@ def grad_cam(network: ImageClassifier, images: Tensor, classes: Tensor) -> Tenso
             scores = logits.gather(1, classes[:, None]).sum()
             (slopes,) = torch.autograd.grad(scores, activations)
         weights = network.grid(slopes).mean((2, 3), keepdim=True)
-        weighted = weights * network.grid(activations.detach())
-        return weighted.sum(1).clamp(min=0)
+        return (weights * network.grid(activations.detach())).sum(1)
     finally:
         network.train(training)
 
@@ -101,41 +109,68 @@ def randomised(network: ImageClassifier, layers: int, seed: int = 0) -> ImageCla
     return forgetful
 
 
+class Likeness(Record):
+    """How alike heat maps are to those of a network that forgot.
+
+    Attributes:
+        mean: absolute rank correlation, 1 for the same map; None where every map was left out.
+        left_out: share of the comparisons in which a map is the same everywhere, which has no ranks.
+    """
+
+    mean: float | None
+    left_out: float
+
+
 def randomisation_test(
     network: ImageClassifier,
     images: Tensor,
     classes: Tensor,
     layers: Sequence[int] = (1, 5, 10_000),
-    seed: int = 0,
-) -> dict[int, float]:
+    seeds: Sequence[int] = range(5),
+) -> dict[int, Likeness]:
     """How much heat maps still resemble the true ones when the last layers are drawn anew.
 
-    A map that stays the same shows edges of the image and not what the network learned.
+    A map that stays the same shows edges of the image and not what the network learned. Maps are compared
+    before the ReLU and without regard to sign: new weights that merely turn a map into its negative have not
+    changed what it shows.
 
     Args:
         network: trained classifier.
         images: (N, 3, R, R) in [-1, 1].
         classes: (N,) as for `grad_cam`.
         layers: numbers of layers to draw anew; more than there are means all.
-        seed: of the draws.
+        seeds: of the draws, each of all these layers.
 
     Returns:
-        Number of layers -> mean over images of Spearman's correlation between the maps; 1 is the same map, 0
-        nothing in common. A map without heat counts 0.
+        Number of layers -> likeness, mean over images and draws.
 
     Reference:
         Adebayo et al., Sanity checks for saliency maps, NeurIPS 2018, section 3.
         https://arxiv.org/abs/1810.03292
     """
-    true = grad_cam(network, images, classes).flatten(1).numpy()
+    true = _weighted(network, images, classes).flatten(1).numpy()
     found = {}
     for count in layers:
-        other = grad_cam(randomised(network, count, seed), images, classes).flatten(1).numpy()
-        found[count] = float(np.mean([_alike(*pair) for pair in zip(true, other, strict=True)]))
+        others = [
+            _weighted(randomised(network, count, seed), images, classes).flatten(1).numpy() for seed in seeds
+        ]
+        found[count] = _likeness([pair for other in others for pair in zip(true, other, strict=True)])
     return found
 
 
-def _alike(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
-    if np.ptp(first) == 0 or np.ptp(second) == 0:
-        return 0.0
-    return float(stats.spearmanr(first, second).statistic)
+def follows_weights(found: Mapping[int, Likeness]) -> bool:
+    """Whether the maps of `randomisation_test` change once most layers are drawn anew.
+
+    Example:
+        >>> follows_weights({1: Likeness(mean=0.9, left_out=0), 100: Likeness(mean=0.3, left_out=0)})
+        True
+        >>> follows_weights({100: Likeness(mean=None, left_out=1)})
+        False
+    """
+    last = found[max(found)].mean
+    return last is not None and last < SAME
+
+
+def _likeness(pairs: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> Likeness:
+    alike = [abs(float(stats.spearmanr(*pair).statistic)) for pair in pairs if np.ptp(pair, axis=1).all()]
+    return Likeness(mean=float(np.mean(alike)) if alike else None, left_out=1 - len(alike) / len(pairs))

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytoforge.data.folds import Fold
-from cytoforge.evaluation.classification import Estimate
-from cytoforge.evaluation.statistics import bootstrap_mean
+from cytoforge.evaluation.classification import Estimate, accuracy_gain
 
 
 def leak_inflation(
@@ -33,9 +32,7 @@ def leak_inflation(
         >>> leak_inflation(same, same, np.array([0, 1, 1, 1]), list("abcd")).value
         0.25
     """
-    gained = (at_random == labels).astype(np.float64) - (by_group == labels)
-    low, high = bootstrap_mean(gained, groups, seed=seed, bounds=(-1.0, 1.0))
-    return Estimate(value=float(gained.mean()), low=low, high=high)
+    return accuracy_gain(at_random == labels, by_group == labels, groups, seed)
 
 
 def with_sibling(folds: Sequence[Fold], groups: Sequence[str]) -> float:

@@ -34,7 +34,12 @@ PUBLISHED: Mapping[str, tuple[Published, ...]] = {
         Published(_SOURCE, "basic CNN", 0.9277, f"{_UNKNOWN}; its own table per class says 0.88"),
         Published(_SOURCE, "ResNet-50", 0.9343, f"{_UNKNOWN}; validation loss 6.08, so overfitted"),
         Published(_SOURCE, "VGG-16", 0.9583, _UNKNOWN),
-        Published("best five-class figure known to us", "DenseNet-169", 0.974, "cells divided at random"),
+        Published(
+            "best five-class figure known to us",
+            "DenseNet-169",
+            0.974,
+            "cells divided at random; quoted without a source known to us",
+        ),
         Published(
             "M. Lunelli, cervical cancer cell detection (README)",
             "VGG-19",

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from cytoforge.core.files import write_atomic
 from cytoforge.evaluation.classification import Estimate, roc, roc_band
-from cytoforge.evaluation.classifier_report import ClassifierReport, Protocol
+from cytoforge.evaluation.classifier_report import Against, ClassifierReport, Protocol
 from cytoforge.report.pages import render
 from cytoforge.report.plots import EOSIN, HEMATOXYLIN, PLOT_STYLE, SOFT, plain, png, svg
 
@@ -63,6 +64,7 @@ def build_classify(
         classes=_class_rows(protocols),
         coarse=[_coarse_row(protocol) for protocol in protocols if protocol.coarse is not None],
         leak=_points(judged.leak),
+        against=None if judged.against is None else against_sentence(judged.against),
         left_out=left_out(judged.faults),
         searches=[
             f"{_title(protocol)}: {_searched(protocol)}" for protocol in protocols if protocol.searches
@@ -100,6 +102,16 @@ def sentence(judged: ClassifierReport) -> str:
         f"when photos are kept together ({judged.folds} folds, {judged.groups} groups), and "
         f"{interval(judged.random.scores.accuracy)} when cells are divided at random: a leak inflation of "
         f"{_points(judged.leak)} points."
+    )
+
+
+def against_sentence(against: Against) -> str:
+    """What the judged classifier gains over the one it was compared with, in one sentence."""
+    gain = against.gain
+    verdict = "it is better" if gain.low > 0 else "it is worse" if gain.high < 0 else "no difference is seen"
+    return (
+        f"Against {against.recipe} on the same cells and folds, photos kept together "
+        f"({interval(against.accuracy)}): {_points(gain)} points, cell by cell; {verdict}."
     )
 
 
@@ -169,15 +181,15 @@ def _title(protocol: Protocol) -> str:
 
 
 def _curves_figure(protocols: Sequence[Protocol]) -> Figure:
-    """Loss and accuracy of every fold, one row for each protocol."""
+    """Loss and accuracy, mean and range of the folds, one row for each protocol."""
     with mpl.rc_context(PLOT_STYLE):
         figure = Figure(figsize=(10, 5), layout="constrained")
         panels = figure.subplots(2, 2, squeeze=False, sharex=True, sharey="col")
         for row, protocol in zip(panels, protocols, strict=True):
-            for curve in protocol.curves:
-                row[0].plot(curve.seen, curve.loss, color=SOFT, linewidth=1)
-                row[0].plot(curve.looked, curve.unseen_loss, color=EOSIN, linewidth=1.4)
-                row[1].plot(curve.looked, curve.accuracy, color=HEMATOXYLIN, linewidth=1.4)
+            curves = protocol.curves
+            _draw_folds(row[0], [(curve.seen, curve.loss) for curve in curves], SOFT)
+            _draw_folds(row[0], [(curve.looked, curve.unseen_loss) for curve in curves], EOSIN)
+            _draw_folds(row[1], [(curve.looked, curve.accuracy) for curve in curves], HEMATOXYLIN)
             row[0].set_title(f"{_title(protocol)}: loss, training (grey) and unseen cells")
             row[1].set_title(f"{_title(protocol)}: accuracy on unseen cells while training")
         for panel in panels[1]:
@@ -185,8 +197,16 @@ def _curves_figure(protocols: Sequence[Protocol]) -> Figure:
     return figure
 
 
+def _draw_folds(axes: Axes, folds: Sequence[tuple[Sequence[int], Sequence[float]]], colour: str) -> None:
+    """The mean of the folds' curves (images seen, values) in a band from the lowest to the highest."""
+    seen = folds[0][0]
+    values = np.stack([np.interp(seen, *fold) for fold in folds])
+    axes.plot(seen, values.mean(0), color=colour, linewidth=1.4)
+    axes.fill_between(seen, values.min(0), values.max(0), color=colour, alpha=0.2, linewidth=0)
+
+
 def _confusion_figure(protocols: Sequence[Protocol]) -> Figure:
-    """Both confusions, counts in a square coloured by the share of its row."""
+    """Both confusions, counts in a square coloured by the share of its row, whose interval stands below."""
     side = 1.6 + 0.62 * len(protocols[0].scores.labels)
     with mpl.rc_context({**PLOT_STYLE, "axes.grid": False}):
         figure = Figure(figsize=(2 * side, side), layout="constrained")
@@ -199,13 +219,19 @@ def _draw_confusion(axes: Axes, protocol: Protocol) -> None:
     counts = np.array(protocol.scores.confusion)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     axes.imshow(shares, cmap="Purples", vmin=0, vmax=1)
-    names = [plain(name) for name in protocol.scores.labels]
+    labels = protocol.scores.labels
+    names = [plain(name) for name in labels]
+    centred: dict[str, Any] = {"ha": "center", "va": "center"}
     axes.set_xticks(range(len(names)), names, rotation=40, ha="right", fontsize=8)
     axes.set_yticks(range(len(names)), names, fontsize=8)
     for row, column in np.ndindex(*counts.shape):
-        ink = "white" if shares[row, column] > 0.55 else "#22232a"
-        axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=8, color=ink)
-    axes.set_xlabel("found")
+        if counts[row, column]:
+            ink = "white" if shares[row, column] > 0.55 else "#22232a"
+            share = protocol.scores.classes[labels[row]].named[labels[column]]
+            ends = f"{100 * share.low:.0f} to {100 * share.high:.0f}"
+            axes.text(column, row - 0.1, str(counts[row, column]), **centred, fontsize=8, color=ink)
+            axes.text(column, row + 0.22, ends, **centred, fontsize=6, color=ink)
+    axes.set_xlabel("found (small: 95 % interval of the row's share, in percent)")
     axes.set_ylabel("true")
     axes.set_title(_title(protocol))
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cytoforge.evaluation.gradcam import Likeness
 from cytoforge.evaluation.trust import Calibration
 from cytoforge.report.pages import render
 from cytoforge.report.teaching import Meaning
@@ -39,17 +40,9 @@ class Explained:
     meaning: Meaning | None
 
 
-@dataclass(frozen=True)
-class Sanity:
-    """Likeness of the heat maps to those of the network with some last layers drawn anew."""
-
-    layers: int
-    likeness: float
-
-
 def build_explanation(
     cells: Sequence[Explained],
-    sanity: Sequence[Sanity],
+    sanity: Mapping[int, Likeness],
     follows: bool,
     note: str,
     calibration: Calibration | None,

@@ -1,4 +1,4 @@
-"""How fast pictures are answered: ours beside the network as timm gives it, alternating in one process."""
+"""How fast files become logits: ours beside the network as timm gives it, alternating in one process."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _CLASSES = 5
 
 @dataclass(frozen=True)
 class PredictBench:
-    """Speed of answering, median over the rounds, files on disk to probabilities.
+    """Speed from files on disk to logits, median over the rounds.
 
     Attributes:
         ours: pictures per second.
@@ -60,10 +60,11 @@ def bench_predict(
     engine: Engine = "auto",
     source: Path | None = None,
 ) -> PredictBench:
-    """Time answers from files.
+    """Time how files become logits: reading, decoding, preparing and the network.
 
-    Ours are those of `predict`: the network on one thread, decoding on the others. The network is
-    EfficientNet-Lite0 with a random last layer: speed does not depend on what it learned.
+    Ours is the way of `predict`: the network on one thread, decoding on the others. The network is
+    EfficientNet-Lite0 with a random last layer: speed does not depend on what it learned. Opening the
+    classifier, sets, unknown kinds and written files are not timed.
 
     Args:
         resolution: of the network's input, in pixels.

@@ -44,6 +44,7 @@ from cytoforge.evaluation.published import COARSE, PUBLISHED, Published
 from cytoforge.evaluation.recipes import RECIPES, Recipe, recipe_of, weights_sha256
 from cytoforge.report.classify import build_classify
 from cytoforge.stages.measured_folds import measured_fold, measurements_beside, measuring
+from cytoforge.stages.other_report import read_other
 from cytoforge.stages.split import split as split_folder
 
 WATCHED = 250
@@ -125,6 +126,7 @@ def report(
     seed: int = 0,
     layout: str = "auto",
     group: str | None = None,
+    against: Path | None = None,
     executor: Executor = "serial",
     workers: int | None = None,
 ) -> ClassifierReport:
@@ -139,12 +141,13 @@ def report(
         seed: of folds, weights, order and augmentation.
         layout: how `data` is laid out.
         group: regular expression that finds a cell's group in its path.
+        against: folder of another finished report on the same cells and folds, to compare with.
         executor: where folds are computed, see core.jobs.
         workers: how many at once.
 
     Raises:
         ConfigError: the recipe does not fit.
-        DataError: the data cannot be used, or `out` holds folds of other cells or groups.
+        DataError: the data cannot be used, or `out` or `against` holds folds of other cells or groups.
     """
     chosen = _recipe_of(recipe, dict(settings or {}))
     cells = open_cells(data, layout, group)
@@ -169,6 +172,7 @@ def report(
     if isinstance(chosen, MeasurementRecipe):
         measured = measuring(chosen, measurements_beside(cells, out, chosen.masks), cached.names)
     groups = [parts.groups[name] for name in cached.names]
+    other = None if against is None else read_other(against, _table(cached, groups, {}), folds, seed)
     divisions = {name: _folds(name, cached.labels, groups, folds, seed) for name in ("random", "grouped")}
     jobs = [
         Job({**shared, "protocol": protocol, "fold": fold}) for protocol in divisions for fold in range(folds)
@@ -182,6 +186,7 @@ def report(
         )
         for name in divisions
     }
+    right = probabilities["grouped"].argmax(1) == cached.labels
     judged = ClassifierReport(
         data=data.name,
         layout=cells.layout,
@@ -197,6 +202,7 @@ def report(
         leak=leak_inflation(
             cached.labels, probabilities["random"].argmax(1), probabilities["grouped"].argmax(1), groups, seed
         ),
+        against=None if other is None else other.against(right, seed),
         measuring=measured,
         faults=_left_out(cells, cached),
         published=_published(cells),

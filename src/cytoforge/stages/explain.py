@@ -18,10 +18,17 @@ from cytoforge.data.cells import Cell
 from cytoforge.data.folder import read_image
 from cytoforge.data.transform import prepare
 from cytoforge.evaluation.distances import unit_length
-from cytoforge.evaluation.gradcam import enlarged, grad_cam, overlay, randomisation_test
+from cytoforge.evaluation.gradcam import (
+    Likeness,
+    enlarged,
+    follows_weights,
+    grad_cam,
+    overlay,
+    randomisation_test,
+)
 from cytoforge.evaluation.memorisation import nearest
 from cytoforge.evaluation.trust import Answers
-from cytoforge.report.explanation import Explained, Neighbour, Sanity, build_explanation
+from cytoforge.report.explanation import Explained, Neighbour, build_explanation
 from cytoforge.report.plots import picture
 from cytoforge.report.teaching import teaching
 from cytoforge.sampling.pictures import labelled_rows
@@ -32,8 +39,6 @@ from cytoforge.stages.trusted import Trusted, answered, open_trusted
 
 NEIGHBOURS = 5
 _SANITY_IMAGES = 12
-_LAYERS = (1, 5, 10_000)
-_ALIKE = 0.5
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class Explanation:
 
     folder: Path
     cells: tuple[dict[str, Any], ...]
-    sanity: dict[int, float]
+    sanity: dict[int, Likeness]
     faults: dict[str, str]
 
 
@@ -100,7 +105,7 @@ def explain(
     network = trusted.quick.fitted.network
     levels = trusted.quick.fitted.prepared(images)
     heat = enlarged(grad_cam(network, levels, labels), images.shape[1])
-    sanity = randomisation_test(network, levels[:_SANITY_IMAGES], labels[:_SANITY_IMAGES], _LAYERS)
+    sanity = randomisation_test(network, levels[:_SANITY_IMAGES], labels[:_SANITY_IMAGES])
     hot = overlay(images, heat)
     neighbours = _neighbours(trusted, features, data)
     cells = tuple(
@@ -113,9 +118,8 @@ def explain(
         )
         for index, cell in enumerate(cells)
     ]  # fmt: skip
-    follows = sanity[_LAYERS[-1]] < _ALIKE
-    checks = [Sanity(count, likeness) for count, likeness in sanity.items()]
-    page = build_explanation(explained, checks, follows, text.note, trusted.calibration, coverage, faults)
+    follows = follows_weights(sanity)
+    page = build_explanation(explained, sanity, follows, text.note, trusted.calibration, coverage, faults)
     write_atomic(out / "explanation.html", page)
     write_atomic(out / "explanation.png", encode_png(_sheet(images, hot), {"Content": "Grad-CAM"}))
     write_json(
@@ -125,7 +129,7 @@ def explain(
             "kind": "explanation",
             "run": trusted.run.path.resolve().name,
             "note": text.note,
-            "sanity": {str(count): likeness for count, likeness in sanity.items()},
+            "sanity": {str(count): likeness.model_dump() for count, likeness in sanity.items()},
             "follows_weights": follows,
             "faults": faults,
             "cells": cells,

@@ -33,7 +33,11 @@ from cytoforge.stages.predictions import (
 )
 from cytoforge.stages.trusted import Trusted, answered, open_trusted
 
-_CHUNK, _PHOTOS = 512, 8
+_CHUNK, _PHOTOS = 64, 8
+"""Pictures, and photos, to a job: few, so that a thousand keep eight workers busy. More jobs cost next to
+nothing: a worker opens the classifier once. The number does not depend on the workers, so that every executor
+computes in the same batches and an interrupted call finds its finished jobs."""
+
 _JOBS = ".jobs"
 _FRAMINGS = (4.0,)
 """Used where the run has no calibration that measured how wide training pictures are."""
