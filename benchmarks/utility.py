@@ -32,8 +32,8 @@ and classifier see its training groups only: the ledger compared by content what
 the test cells and found none of them.
 
 **The rule, fixed before the run.** {rule}
-Each question is a family of its own for Holm's method. The smallest visible effect is the true difference
-that this design would have called in four cases of five.
+The single comparisons of a question are a family for Holm's method. The smallest visible effect is the true
+difference that this design would have called in four cases of five.
 """
 
 

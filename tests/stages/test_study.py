@@ -72,6 +72,9 @@ def test_everything_is_compared_and_written(finished: Path) -> None:
         "+prop against orig", "+trad+prop against +trad", "+prop against +trad", "prop against orig",
         "selected against prop", "pretrain against orig", "+trad against orig",
     }  # fmt: skip
+    for answer in content["answers"]:
+        rows = [row for row in content["comparisons"] if row["question"] == answer["question"]]
+        assert answer["pooled"]["difference"] == pytest.approx(np.mean([row["difference"] for row in rows]))
     assert all(row["p"] <= row["p_holm"] <= row["p_holm_study"] + 1e-12 for row in content["comparisons"])
     assert all(
         row["minutes"] > row["classifier_minutes"] > 0 for row in content["regimes"] if row["generator"]
@@ -85,12 +88,15 @@ def test_everything_is_compared_and_written(finished: Path) -> None:
     assert "http" not in report.replace("http-equiv", "").replace("http://www.w3.org", "")
     for name in ("curves", "plus-prop-against-orig"):
         assert (finished / "plots" / f"{name}.png").stat().st_size > 5000
-    assert "### +prop against orig" in (finished / "table.md").read_text()
+    assert "One by one: " in report
+    table = (finished / "table.md").read_text()
+    assert table.index("| +prop against orig | 2 | 2 |") < table.index("### +prop against orig")
     rows = list(csv.DictReader((finished / "comparisons.csv").read_text().splitlines()))
     assert rows[0]["question"].startswith("'+")
     plan = read_json(finished / "plan.json")
     assert Plan.model_validate(plan["plan"]) == PLAN
     assert "0.05" in plan["rule"]
+    assert "First each question is judged once" in plan["rule"]
 
 
 def test_classifiers_see_what_their_regime_says(finished: Path) -> None:
@@ -305,6 +311,7 @@ def test_the_checklist_quotes_what_was_asked_about_synthetic_cells(finished: Pat
     assert "Does ordinary augmentation help?" not in item["answer"]
     assert item["answer"].count("2 repeats of 80 real cells in 20 groups") == len(asked)
     assert visible(asked[0]["median_smallest"]) in item["answer"]
+    assert item["answer"].count("Averaged over all") + item["answer"].count("over the one") == len(asked)
     assert content["remarks"][0] in item["answer"]
 
 

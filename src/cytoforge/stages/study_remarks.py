@@ -18,6 +18,7 @@ def remarks(content: Row) -> list[str]:
         *_without_cells(content["generators"]),
         *_failures(content["failed"]),
         *_selections(content),
+        *_not_averaged(content.get("answers", ())),
         *_few_real(content.get("few_real", ())),
         *_emptied(content["generators"]),
         *_shortfalls(content["regimes"]),
@@ -50,6 +51,16 @@ def _selections(content: Row) -> list[str]:
         f"{_amount(row['real_per_class'])}, {_numbers(row['repeats'])} of {content['plan']['repeats']}: "
         f"selection: {row['what']}."
         for row in content["selection"]
+    ]
+
+
+def _not_averaged(answers: Sequence[Row]) -> list[str]:
+    """Questions without a pooled comparison; the first versions had none at all."""
+    return [
+        f"{answer['question']}: no two repeats have all {answer['comparisons']} comparisons, so they are not "
+        "averaged."
+        for answer in answers
+        if "pooled" in answer and answer["pooled"] is None
     ]
 
 
