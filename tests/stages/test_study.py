@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -137,6 +138,18 @@ def test_a_second_call_trains_nothing_and_gives_the_same(
         assert (out / name).read_bytes() == (finished / name).read_bytes()
 
 
+def test_another_processor_goes_on_with_the_number_format_of_the_first(
+    finished: Path, tiny_cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = copied(finished, tmp_path)
+    began = read_json(out / "plan.json")["precision"]
+    other = "32-true" if began == "bf16-mixed" else "bf16-mixed"
+    monkeypatch.setattr(cytoforge.stages.study, "native_precision", lambda: other)
+    monkeypatch.setattr(study_jobs, "train", lambda *_, **__: pytest.fail("trained again"))
+    content = study(tiny_cells, out, PLAN.model_copy(update={"real": (6,)}), group=PHOTO)
+    assert (content["plans_before"], read_json(out / "plan.json")["precision"]) == (1, began)
+
+
 def stopped_at(call: int, work: Callable[..., object], stop: Callable[[], None]) -> Callable[..., object]:
     """`work`, but for one call, before which `stop` is called."""
     calls: list[int] = []
@@ -179,6 +192,29 @@ def test_interrupted_and_resumed_gives_the_same_scores(
     assert not (out / "study.json").exists()
     study(tiny_cells, out, few, group=PHOTO)
     assert read_json(out / "study.json")["scores"] == scores_of(finished, few)
+
+
+def test_an_interruption_does_not_make_drawing_cheaper(
+    finished: Path, tiny_cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first call finds all but two images, which take 8 seconds; the second finds them all."""
+    out = copied(finished, tmp_path)
+    folder = next(
+        path.parent
+        for path in sorted(out.glob("jobs/*/parameters.json"))
+        if read_json(path)["kind"] == "set" and read_json(path)["real"] == 6
+    )
+    place = study_jobs.Place(str(tiny_cells), str(out), group=PHOTO)
+    asked = read_json(folder / "parameters.json")
+    seconds = iter((0.0, 8.0, 100.0, 101.0, 200.0, 300.0, 301.0))
+    monkeypatch.setattr(study_jobs, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    for path in sorted(folder.glob("set/*/*.png"))[:2]:
+        path.unlink()
+    for made in (2, 0):
+        result = study_jobs.draw_set(asked, folder, place)
+        assert result["images"] == 24
+        assert result["seconds"] == pytest.approx(24 * 8 / 2), made
+        assert result["selecting"] == 1
 
 
 @pytest.mark.parametrize(("wrong", "expected"), [("prop", "hurts"), ("orig", "helps")])
@@ -352,7 +388,8 @@ def test_a_result_page_of_an_early_study_tells_what_its_scores_say() -> None:
     scores = [
         {**cell, "repeat": repeat, "real": 10, "synthetic": count} for repeat, count in enumerate((20, 12))
     ]
-    early = {"scores": scores, "regimes": [cell], "generators": [], "plan": {"repeats": 2}}
+    early = {"scores": scores, "regimes": [cell], "generators": []}
+    early |= {"plan": {"repeats": 2, "folds": 2}, "data": {"groups": 20}}
     assert script["with_remarks"](early)["remarks"] == [
         "5 real cells a class, +selected, gan, ratio 2: 20.0 % fewer synthetic cells than the ratio asks "
         "for; selection kept too few."

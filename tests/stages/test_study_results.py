@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import pytest
 
+from cytoforge.core.jobs import Job
 from cytoforge.evaluation.utility import compare_paired
-from cytoforge.stages.study_plan import Plan
+from cytoforge.stages.study_plan import Plan, Trial
 from cytoforge.stages.study_remarks import remarks
-from cytoforge.stages.study_results import more_real, pooled
+from cytoforge.stages.study_results import Done, _seconds, more_real, pooled
 
 PLAN = Plan(generators=("auto",), classifiers=("one", "other"), real=(None, 20, 50), repeats=3)
 NOTHING = {
@@ -52,7 +53,32 @@ def test_fractions_of_which_one_repeat_is_left_are_not_compared() -> None:
     assert more_real(PLAN, scores, 80, 20) == []
 
 
+def trial(regime: str, generator: str | None) -> Trial:
+    return Trial("one", 20, regime, generator, 2.0 if generator else None, 0, Job({"regime": regime}))
+
+
+def test_a_regime_costs_what_it_uses() -> None:
+    """100 s of training the generator; 400 cells drawn at half a second, 30 s of selection among them."""
+    trials = [trial("orig", None), trial("+prop", "auto"), trial("+selected", "auto")]
+    judged = {each.job.key: {"seconds": 7.0, "synthetic": 200 * bool(each.generator)} for each in trials}
+    learned, made = Job({"kind": "generator"}), Job({"kind": "set"})
+    drawn = {"images": 400, "seconds": 200.0, "selecting": 30.0}
+    at = (0, 20, "auto")
+    done = Done(
+        {at: learned}, {at: made}, trials, {learned.key: {"seconds": 100.0}}, {made.key: drawn}, judged, {}
+    )
+    assert [_seconds(each, done) for each in trials] == [7, 7 + 100 + 100, 7 + 100 + 200 + 30]
+
+
 ASKED = PLAN.model_copy(update={"regimes": ("orig", "+trad", "+prop"), "real": (20, 50)})
+
+
+@pytest.mark.parametrize(
+    ("repeats", "groups", "told"), [(10, 20, True), (6, 50, True), (5, 20, False), (10, 51, False)]
+)
+def test_second_divisions_of_few_groups_are_told(repeats: int, groups: int, told: bool) -> None:
+    found = remarks({**NOTHING, "plan": {"repeats": repeats, "folds": 5}, "data": {"groups": groups}})
+    assert [f"{repeats} repeats divide the same {groups} groups" in text for text in found] == [True] * told
 
 
 def grid(gains: dict[str, tuple[float, float, float]]) -> list[dict[str, object]]:

@@ -226,8 +226,8 @@ def pooled(
         test_count: likewise.
 
     Returns:
-        Question -> comparison of the means within repeats, with "p_holm" and "verdict"; a question of which no
-        two repeats have all comparisons is left out.
+        Question -> comparison of the means within repeats, with "p_holm" and "verdict"; left out where no two
+        repeats have all comparisons of a question.
     """
     found: dict[tuple[Any, ...], dict[int, float]] = {}
     for row in scores:
@@ -355,13 +355,21 @@ def _wanted(plan: Plan, material: Material, place: Place, trial: Trial) -> int:
 
 
 def _seconds(trial: Trial, done: Done) -> float:
-    """What one classifier costs from nothing: generator, drawing, training and testing."""
-    own = float(done.judged[trial.job.key]["seconds"])
+    """What one classifier costs from nothing: generator, drawing what it uses, training and testing.
+
+    Selection uses the whole set; so that it can choose, more is drawn than other regimes see.
+    """
+    judged = done.judged[trial.job.key]
     if trial.generator is None:
-        return own
+        return float(judged["seconds"])
     at = (trial.repeat, trial.real, trial.generator)
-    before = done.trained[done.generators[at].key], done.drawn[done.sets[at].key]
-    return own + sum(float(result["seconds"]) for result in before)
+    trained, drawn = done.trained[done.generators[at].key], done.drawn[done.sets[at].key]
+    selected = REGIMES[trial.regime].selected
+    used = drawn["images"] if selected else judged["synthetic"]
+    # jobs of earlier versions counted selection among the seconds of drawing
+    selecting = drawn.get("selecting", 0.0) if selected else 0.0
+    drawing = drawn["seconds"] / drawn["images"] * used
+    return float(judged["seconds"] + trained["seconds"] + drawing + selecting)
 
 
 def _generators(plan: Plan, done: Done) -> list[dict[str, Any]]:
