@@ -499,6 +499,17 @@ def test_a_classifier_that_is_given_test_cells_stops(
         study(tiny_cells, out, PLAN.model_copy(update={"regimes": ("orig", "+trad")}), group=PHOTO)
 
 
+def test_without_orig_the_classifiers_of_augmented_real_cells_judge_synthetic_ones(
+    tiny_cells: Path, tmp_path: Path
+) -> None:
+    few = {"real": (6,), "regimes": ("+trad", "+trad+prop")}
+    (row,) = study(tiny_cells, tmp_path, PLAN.model_copy(update=few), group=PHOTO)["generators"]
+    assert (row["gan_train"], list(row["gan_test"])) == ({}, ["basic-cnn"])
+    assert 0 <= row["gan_test"]["basic-cnn"] <= 1
+    report = (tmp_path / "report.html").read_text()
+    assert "GAN-train was not asked for: it needs the regime prop. GAN-test: share of" in report
+
+
 @pytest.mark.parametrize("removed", ["generator", "set"])
 def test_what_was_made_from_a_removed_job_is_made_again(
     finished: Path, tiny_cells: Path, tmp_path: Path, removed: str

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from cytoforge.core.files import write_atomic
-from cytoforge.evaluation.regimes import REGIMES
+from cytoforge.evaluation.regimes import REGIMES, judge_of
 from cytoforge.report.pages import render
 from cytoforge.report.plots import EOSIN, HEMATOXYLIN, PLOT_STYLE, SOFT, address, picture, png
 
@@ -56,6 +56,7 @@ def build_study(out: Path, content: Mapping[str, Any], cells: NDArray[np.uint8] 
         visible=visible,
         probability=probability,
         all_of=all_of,
+        ratings=ratings(content),
         rows_of=lambda question: [row for row in content["comparisons"] if row["question"] == question],
     )
     write_atomic(out / "report.html", page)
@@ -144,6 +145,37 @@ def scale(rows: Sequence[Row]) -> list[str]:
         f"{sum(row['verdict'] == 'helps' for row in own)} of {len(own)}."
         for (regime, few, many), own in found.items()
     ]
+
+
+def ratings(content: Row) -> list[str]:
+    """What GAN-train and GAN-test are in a study, or which regime they need that it does not have.
+
+    Args:
+        content: of study.json.
+
+    Example:
+        >>> rated = {"gan_train": {}, "gan_test": {"linear": 0.9}}
+        >>> found = ratings({"plan": {"regimes": ["+trad", "+trad+prop"]}, "generators": [rated]})
+        >>> found[0]
+        'GAN-train was not asked for: it needs the regime prop.'
+        >>> found[1][-69:]
+        'that a classifier of real cells (+trad) names as asked (class alone).'
+    """
+    regimes = content["plan"]["regimes"]
+    judge = judge_of(regimes)
+    seen = "accuracy on real test cells of a classifier that saw synthetic cells only"
+    named = f"share of synthetic cells that a classifier of real cells ({judge}) names as asked"
+    kinds = (
+        ("train", f"{seen} (variety and class together).", "" if "prop" in regimes else "prop"),
+        ("test", f"{named} (class alone).", "" if judge else "orig"),
+    )
+    lines = []
+    for kind, meaning, missing in kinds:
+        if any(row[f"gan_{kind}"] for row in content["generators"]):
+            lines.append(f"GAN-{kind}: {meaning}")
+        elif missing:
+            lines.append(f"GAN-{kind} was not asked for: it needs the regime {missing}.")
+    return lines
 
 
 def table(content: Mapping[str, Any]) -> str:

@@ -24,6 +24,7 @@ from cytoforge.evaluation.regimes import (
     REGIMES,
     TRADITIONAL,
     Regime,
+    judge_of,
     questions_of,
     regimes_of,
 )
@@ -329,7 +330,7 @@ def trials_of(
                 "regime": {**asdict(regime), "title": "", "control": False},
                 "recipe": recipe.model_dump(mode="json"),
                 **weights[classifier],
-                "judged": judges if word == "orig" else [],
+                "judged": judges if word == judge_of(plan.regimes) else [],
             }
             for name, ratio in _sources(plan, regime):
                 if name is None:

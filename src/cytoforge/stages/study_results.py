@@ -12,7 +12,7 @@ import numpy as np
 
 from cytoforge.core.files import read_json
 from cytoforge.core.jobs import Job, mixture
-from cytoforge.evaluation.regimes import REGIMES, Question, Regime, questions_of
+from cytoforge.evaluation.regimes import REGIMES, Question, Regime, judge_of, questions_of
 from cytoforge.evaluation.selection import FEWEST, spared
 from cytoforge.evaluation.utility import (
     POWER,
@@ -424,7 +424,7 @@ def _gan_test(plan: Plan, done: Done, keys: set[str], real: int | None) -> dict[
     """Classifier -> accuracy on synthetic cells of one that saw real cells only."""
     found: dict[str, list[float]] = {}
     for trial in done.finished:
-        if trial.regime == "orig" and trial.real == real:
+        if trial.regime == judge_of(plan.regimes) and trial.real == real:
             shares = done.judged[trial.job.key]["gan_test"]
             found.setdefault(trial.classifier, []).extend(shares[key] for key in shares.keys() & keys)
     return {classifier: float(np.mean(scores)) for classifier, scores in found.items() if scores}
