@@ -104,8 +104,8 @@ class StandardisedLinear(nn.Module):
         """Take mean and deviation from features (N, D); weights change with them, so that logits do not."""
         mean, deviation = features.mean(0), features.std(0).clamp(min=1e-3)
         with torch.no_grad():
-            self.linear.bias += self.linear.weight @ ((mean - self.mean) / self.deviation)
-            self.linear.weight *= deviation / self.deviation
+            self.linear.bias.add_(self.linear.weight @ ((mean - self.mean) / self.deviation))
+            self.linear.weight.mul_(deviation / self.deviation)
         self.mean.copy_(mean)
         self.deviation.copy_(deviation)
 
