@@ -16,7 +16,7 @@ from typing import Any
 
 from cytoforge.core.files import read_json, write_atomic
 from cytoforge.evaluation.regimes import REGIMES
-from cytoforge.report.study import amount, file_name, headline, plots, table
+from cytoforge.report.study import amount, file_name, headline, plots, ratings, table
 from cytoforge.stages.study_plan import Plan
 from cytoforge.stages.study_remarks import remarks
 from cytoforge.stages.study_results import more_real
@@ -32,15 +32,9 @@ and classifier see its training groups only: the ledger compared by content what
 the test cells and found none of them.
 
 **The rule, fixed before the run.** {rule}
-Each question is a family of its own for Holm's method. The smallest visible effect is the true difference
-that this design would have called in four cases of five.
+The single comparisons of a question are a family for Holm's method. The smallest visible effect is the true
+difference that this design would have called in four cases of five.
 """
-
-
-WORDS = {
-    "train": "GAN-train: accuracy on real test cells of a classifier that saw synthetic cells only.",
-    "test": "GAN-test: share of synthetic cells in which a classifier of real ones finds the class wanted.",
-}
 
 
 SHOWN = ("generators", "classifiers", "real", "repeats", "minutes", "images", "regimes", "ratios")
@@ -100,7 +94,7 @@ def generators(study: Mapping[str, Any]) -> list[str]:
     lines = [
         "## Generators",
         "",
-        *(f"{WORDS[kind]}\n" for kind in kinds),
+        *(f"{line}\n" for line in ratings(study)),
         f"| {' | '.join(['generator', 'real a class', 'minutes', 'training images', *columns])} |",
         "|---|---|---|---|" + "---|" * len(columns),
     ]

@@ -95,6 +95,14 @@ def test_a_classifier_starts_from_another() -> None:
         fit(basic(resolution=24), pictures(), LABELS, CLASSES, start=first)
 
 
+def test_a_linear_classifier_starts_from_what_another_says() -> None:
+    """Its cells are darker: features have another mean and deviation, and the head none of its own yet."""
+    first = fit(recipe_of("linear", LINEAR), pictures(), LABELS, CLASSES)
+    short = recipe_of("linear", {**LINEAR, "steps": 1, "learning_rate": 1e-9})
+    still = fit(short, pictures() // 3, LABELS, CLASSES, start=first)
+    np.testing.assert_allclose(still.logits(pictures(1)), first.logits(pictures(1)), atol=1e-3)
+
+
 def test_eight_views_do_not_see_how_a_picture_is_turned() -> None:
     fitted = fit(basic(steps=5, views=8), pictures(), LABELS, CLASSES)
     images = pictures(1, size=16)

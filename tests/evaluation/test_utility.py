@@ -5,7 +5,15 @@ import pytest
 from scipy import stats
 
 from cytoforge.core.errors import DataError
-from cytoforge.evaluation.utility import compare_paired, holm, power, smallest_effect, standard_error, verdict
+from cytoforge.evaluation.utility import (
+    compare_paired,
+    compare_pooled,
+    holm,
+    power,
+    smallest_effect,
+    standard_error,
+    verdict,
+)
 
 TRAIN, TEST = 800, 200
 RHO = TEST / (TRAIN + TEST)
@@ -68,6 +76,49 @@ def test_false_positive_rate_of_a_family() -> None:
     assert any_plain > 60
 
 
+def grids(studies: int, comparisons: int, effect: float = 0.0, seed: int = 4) -> np.ndarray:
+    """(studies, comparisons, 5) differences, half of whose variance all comparisons of a repeat share."""
+    shared = repeats(studies, 5, seed=seed)[:, None]
+    own = repeats(studies * comparisons, 5, seed=seed + 1).reshape(studies, comparisons, 5)
+    return effect + (shared + own) / np.sqrt(2)
+
+
+def test_pooled_by_hand() -> None:
+    """Means 0.02, 0.04, 0.03, 0.05 and 0.01 of the repeats that have both comparisons."""
+    rows = [[0.01, 0.06, 0.9, 0.03, 0.02, 0.02], [0.03, 0.02, np.nan, 0.03, 0.08, 0.0]]
+    found = compare_pooled(rows, 800, 200, questions=3)
+    assert found == compare_paired([0.02, 0.04, 0.03, 0.05, 0.01], 800, 200, comparisons=3)
+    error = 0.015811388 * np.sqrt(0.45)
+    assert found.difference == pytest.approx(0.03)
+    assert found.p == pytest.approx(2 * stats.t.sf(0.03 / error, 4))
+    assert found.repeats == 5
+    with pytest.raises(DataError, match="two or more"):
+        compare_pooled([[0.1, np.nan], [0.1, 0.2]], 800, 200)
+
+
+def test_false_positive_rate_of_pooled_comparisons() -> None:
+    """Without effect the level holds, for comparisons that go along with each other and ones that do not."""
+    for rows in (grids(1000, 9), repeats(9 * 1000, 5, seed=6).reshape(1000, 9, 5)):
+        found = [compare_pooled(grid, TRAIN, TEST) for grid in rows]
+        alarms = sum(verdict(each, each.p) != "no evidence" for each in found)
+        assert stats.binomtest(alarms, 1000, 0.05, alternative="greater").pvalue > 0.01
+
+
+def test_pooled_comparisons_see_smaller_effects() -> None:
+    """Nine comparisons that share half of their variance: what each alone hardly finds, their mean does."""
+    seen: dict[str, list[bool]] = {"pooled": [], "single": []}
+    for grid in grids(200, 9, effect=0.02):
+        whole = compare_pooled(grid, TRAIN, TEST, questions=4)
+        alone = [compare_paired(row, TRAIN, TEST, comparisons=9) for row in grid]
+        assert whole.smallest < np.median([each.smallest for each in alone])
+        seen["pooled"].append(verdict(whole, min(1, 4 * whole.p)) == "helps")  # Bonferroni over 4 questions
+        adjusted = holm([each.p for each in alone])
+        seen["single"] += [
+            verdict(each, float(p)) == "helps" for each, p in zip(alone, adjusted, strict=True)
+        ]
+    assert np.mean(seen["pooled"]) > 2 * np.mean(seen["single"])
+
+
 def cross_validated(
     studies: int, photos: int, features: int = 3, shift: float = 1.0, alike: bool = False
 ) -> np.ndarray:
@@ -111,8 +162,10 @@ def alarms(rows: np.ndarray, photos: int) -> int:
 def test_false_positive_rate_of_real_cross_validation(ways: dict) -> None:
     """With fifty photos it is the level at most, by one division of them and by two."""
     rows = cross_validated(600, 50, **ways)
+    pooled = rows.reshape(200, 3, 10).mean(1)
     for found in (alarms(rows[:, :5], 50), alarms(rows, 50)):
         assert stats.binomtest(found, 600, 0.05, alternative="greater").pvalue > 0.01
+    assert stats.binomtest(alarms(pooled, 50), 200, 0.05, alternative="greater").pvalue > 0.01
 
 
 def test_false_positive_rate_with_twenty_photos_is_what_the_documentation_says() -> None:

@@ -109,6 +109,20 @@ def test_faults_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
         Backbone("resnet50", 2, 64)
 
 
+def test_a_new_scale_does_not_change_what_a_standardised_layer_says() -> None:
+    """Weights 3 and 2 at deviations sqrt 2 and 0.001 are 6 and 2 at deviations 2 sqrt 2 and 0.001."""
+    layer = StandardisedLinear(2, 1)
+    layer.fit_scale(torch.tensor([[1.0, 0.0], [3.0, 0.0]]))
+    layer.linear.weight.data.copy_(torch.tensor([[3.0, 2.0]]))
+    asked = torch.tensor([[2.5, 0.001]])
+    before = layer(asked).item()
+    layer.fit_scale(torch.tensor([[4.0, 0.0], [8.0, 0.0]]))
+    assert layer.linear.weight.tolist() == [pytest.approx([6.0, 2.0])]
+    assert layer.linear.bias.item() == pytest.approx(3 * 4 / 2**0.5)
+    assert layer(asked).item() == pytest.approx(before)
+    assert before == pytest.approx(3 * 0.5 / 2**0.5 + 2)
+
+
 def test_a_standardised_layer_takes_its_scale_from_the_features() -> None:
     layer = StandardisedLinear(2, 1)
     layer.fit_scale(torch.tensor([[1.0, 0.0], [3.0, 0.0]]))

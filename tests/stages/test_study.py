@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -72,6 +73,9 @@ def test_everything_is_compared_and_written(finished: Path) -> None:
         "+prop against orig", "+trad+prop against +trad", "+prop against +trad", "prop against orig",
         "selected against prop", "pretrain against orig", "+trad against orig",
     }  # fmt: skip
+    for answer in content["answers"]:
+        rows = [row for row in content["comparisons"] if row["question"] == answer["question"]]
+        assert answer["pooled"]["difference"] == pytest.approx(np.mean([row["difference"] for row in rows]))
     assert all(row["p"] <= row["p_holm"] <= row["p_holm_study"] + 1e-12 for row in content["comparisons"])
     assert all(
         row["minutes"] > row["classifier_minutes"] > 0 for row in content["regimes"] if row["generator"]
@@ -85,12 +89,15 @@ def test_everything_is_compared_and_written(finished: Path) -> None:
     assert "http" not in report.replace("http-equiv", "").replace("http://www.w3.org", "")
     for name in ("curves", "plus-prop-against-orig"):
         assert (finished / "plots" / f"{name}.png").stat().st_size > 5000
-    assert "### +prop against orig" in (finished / "table.md").read_text()
+    assert "One by one: " in report
+    table = (finished / "table.md").read_text()
+    assert table.index("| +prop against orig | 2 | 2 |") < table.index("### +prop against orig")
     rows = list(csv.DictReader((finished / "comparisons.csv").read_text().splitlines()))
     assert rows[0]["question"].startswith("'+")
     plan = read_json(finished / "plan.json")
     assert Plan.model_validate(plan["plan"]) == PLAN
     assert "0.05" in plan["rule"]
+    assert "First each question is judged once" in plan["rule"]
 
 
 def test_classifiers_see_what_their_regime_says(finished: Path) -> None:
@@ -129,6 +136,18 @@ def test_a_second_call_trains_nothing_and_gives_the_same(
     study(tiny_cells, out, PLAN, group=PHOTO)
     for name in ("study.json", "scores.csv", "comparisons.csv", "table.md", "ledger.json", "report.html"):
         assert (out / name).read_bytes() == (finished / name).read_bytes()
+
+
+def test_another_processor_goes_on_with_the_number_format_of_the_first(
+    finished: Path, tiny_cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = copied(finished, tmp_path)
+    began = read_json(out / "plan.json")["precision"]
+    other = "32-true" if began == "bf16-mixed" else "bf16-mixed"
+    monkeypatch.setattr(cytoforge.stages.study, "native_precision", lambda: other)
+    monkeypatch.setattr(study_jobs, "train", lambda *_, **__: pytest.fail("trained again"))
+    content = study(tiny_cells, out, PLAN.model_copy(update={"real": (6,)}), group=PHOTO)
+    assert (content["plans_before"], read_json(out / "plan.json")["precision"]) == (1, began)
 
 
 def stopped_at(call: int, work: Callable[..., object], stop: Callable[[], None]) -> Callable[..., object]:
@@ -173,6 +192,29 @@ def test_interrupted_and_resumed_gives_the_same_scores(
     assert not (out / "study.json").exists()
     study(tiny_cells, out, few, group=PHOTO)
     assert read_json(out / "study.json")["scores"] == scores_of(finished, few)
+
+
+def test_an_interruption_does_not_make_drawing_cheaper(
+    finished: Path, tiny_cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first call finds all but two images, which take 8 seconds; the second finds them all."""
+    out = copied(finished, tmp_path)
+    folder = next(
+        path.parent
+        for path in sorted(out.glob("jobs/*/parameters.json"))
+        if read_json(path)["kind"] == "set" and read_json(path)["real"] == 6
+    )
+    place = study_jobs.Place(str(tiny_cells), str(out), group=PHOTO)
+    asked = read_json(folder / "parameters.json")
+    seconds = iter((0.0, 8.0, 100.0, 101.0, 200.0, 300.0, 301.0))
+    monkeypatch.setattr(study_jobs, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    for path in sorted(folder.glob("set/*/*.png"))[:2]:
+        path.unlink()
+    for made in (2, 0):
+        result = study_jobs.draw_set(asked, folder, place)
+        assert result["images"] == 24
+        assert result["seconds"] == pytest.approx(24 * 8 / 2), made
+        assert result["selecting"] == 1
 
 
 @pytest.mark.parametrize(("wrong", "expected"), [("prop", "hurts"), ("orig", "helps")])
@@ -305,6 +347,7 @@ def test_the_checklist_quotes_what_was_asked_about_synthetic_cells(finished: Pat
     assert "Does ordinary augmentation help?" not in item["answer"]
     assert item["answer"].count("2 repeats of 80 real cells in 20 groups") == len(asked)
     assert visible(asked[0]["median_smallest"]) in item["answer"]
+    assert item["answer"].count("Averaged over all") + item["answer"].count("over the one") == len(asked)
     assert content["remarks"][0] in item["answer"]
 
 
@@ -345,7 +388,8 @@ def test_a_result_page_of_an_early_study_tells_what_its_scores_say() -> None:
     scores = [
         {**cell, "repeat": repeat, "real": 10, "synthetic": count} for repeat, count in enumerate((20, 12))
     ]
-    early = {"scores": scores, "regimes": [cell], "generators": [], "plan": {"repeats": 2}}
+    early = {"scores": scores, "regimes": [cell], "generators": []}
+    early |= {"plan": {"repeats": 2, "folds": 2}, "data": {"groups": 20}}
     assert script["with_remarks"](early)["remarks"] == [
         "5 real cells a class, +selected, gan, ratio 2: 20.0 % fewer synthetic cells than the ratio asks "
         "for; selection kept too few."
@@ -453,6 +497,17 @@ def test_a_classifier_that_is_given_test_cells_stops(
     monkeypatch.setattr(study_jobs, "real_rows", lambda material, fold, parameters: np.sort(fold.test[:4]))
     with pytest.raises(DataError, match="leak: the classifier"):
         study(tiny_cells, out, PLAN.model_copy(update={"regimes": ("orig", "+trad")}), group=PHOTO)
+
+
+def test_without_orig_the_classifiers_of_augmented_real_cells_judge_synthetic_ones(
+    tiny_cells: Path, tmp_path: Path
+) -> None:
+    few = {"real": (6,), "regimes": ("+trad", "+trad+prop")}
+    (row,) = study(tiny_cells, tmp_path, PLAN.model_copy(update=few), group=PHOTO)["generators"]
+    assert (row["gan_train"], list(row["gan_test"])) == ({}, ["basic-cnn"])
+    assert 0 <= row["gan_test"]["basic-cnn"] <= 1
+    report = (tmp_path / "report.html").read_text()
+    assert "GAN-train was not asked for: it needs the regime prop. GAN-test: share of" in report
 
 
 @pytest.mark.parametrize("removed", ["generator", "set"])

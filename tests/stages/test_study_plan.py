@@ -3,7 +3,6 @@ from typing import cast
 
 import pytest
 
-from cytoforge.core import device
 from cytoforge.stages import study_plan
 from cytoforge.stages.study_jobs import Material
 from cytoforge.stages.study_plan import Plan, chooser, generator_jobs
@@ -36,10 +35,9 @@ def test_selection_sees_cells_by_a_network_that_did_not_train_them(
     assert seen == avoided
 
 
-def test_all_generators_of_a_study_have_one_number_format(monkeypatch) -> None:
+def test_all_generators_of_a_study_have_one_number_format() -> None:
     material = cast(Material, SimpleNamespace(division=SimpleNamespace(sha256="0" * 64)))
-    monkeypatch.setattr(device, "gains_from_bf16", lambda: pytest.fail("measured"))
     asked = {"cgan": {"precision": "32-true"}}
-    jobs = generator_jobs(Plan(generators=("wgan-gp", "cgan"), settings=asked), material)
+    jobs = generator_jobs(Plan(generators=("wgan-gp", "cgan"), settings=asked), material, "bf16-mixed")
     formats = {(name, job.parameters["settings"]["precision"]) for (_, _, name), job in jobs.items()}
-    assert formats == {("wgan-gp", device.native_precision()), ("cgan", "32-true")}
+    assert formats == {("wgan-gp", "bf16-mixed"), ("cgan", "32-true")}

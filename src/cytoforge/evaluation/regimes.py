@@ -134,6 +134,17 @@ def questions_of(names: Iterable[str]) -> tuple[Question, ...]:
     return tuple(question for question in QUESTIONS if {question.regime, question.baseline} <= known)
 
 
+def judge_of(names: Iterable[str]) -> str | None:
+    """The regime whose classifiers of real cells judge synthetic ones; None where there is none.
+
+    Example:
+        >>> judge_of(["+trad", "orig"]), judge_of(["+trad", "+trad+prop"]), judge_of(["prop", "selected"])
+        ('orig', '+trad', None)
+    """
+    known = set(names)
+    return next((name for name in ("orig", "+trad") if name in known), None)
+
+
 def draw_cells(
     rows: NDArray[np.int64],
     labels: NDArray[np.int64],

@@ -2,7 +2,8 @@
 
 The same cells serve as training cells in one repeat and as test cells in another, so repeats are not
 independent and an ordinary t-test finds effects where there are none. The corrected resampled t-test allows
-for it; Holm's method allows for asking many questions at once.
+for it; Holm's method allows for asking many questions at once. What many comparisons say together is asked
+once, of their mean in each repeat: so a small effect that all of them share is found where none alone is.
 """
 
 from __future__ import annotations
@@ -108,6 +109,39 @@ def compare_paired(
     )
 
 
+def compare_pooled(
+    differences: ArrayLike,
+    train_count: int,
+    test_count: int,
+    level: float = LEVEL,
+    questions: int = 1,
+    seed: int = 0,
+) -> Comparison:
+    """Whether many comparisons together are other than 0: their differences, averaged within each repeat.
+
+    Args:
+        differences: (M, R) those of each comparison, NaN where it has none; only repeats with all M count.
+        train_count: as for `compare_paired`.
+        test_count: as for `compare_paired`.
+        level: as for `compare_paired`.
+        questions: how many such averages are judged at once; counts for `smallest` alone.
+        seed: of the bootstrap.
+
+    Returns:
+        As `compare_paired`, which sees the (R,) means.
+
+    Raises:
+        DataError: fewer than two repeats have all comparisons.
+
+    Example:
+        >>> found = compare_pooled([[0.02, 0.04, 0.9], [0.04, 0.08, float("nan")]], 800, 200)
+        >>> found.repeats, round(found.difference, 4)  # (0.03 + 0.06) / 2
+        (2, 0.045)
+    """
+    means = np.asarray(differences, np.float64).mean(0)
+    return compare_paired(means[~np.isnan(means)], train_count, test_count, level, questions, seed)
+
+
 def standard_error(deviation: float, repeats: int, train_count: int, test_count: int) -> float:
     """Standard error of a mean over overlapping repeats, see `compare_paired`.
 
@@ -194,7 +228,10 @@ def rule(level: float = LEVEL) -> str:
     return (
         "helps: the mean difference over the repeats is above 0, the p-value of the corrected resampled "
         f"t-test (two-sided, adjusted by Holm's method) is at most {1 - level:.4g}, and the bootstrap "
-        "interval of the mean lies above 0. hurts: the same below 0. no evidence: everything else."
+        "interval of the mean lies above 0. hurts: the same below 0. no evidence: everything else. First "
+        "each question is judged once, by the mean of its differences over all its comparisons within each "
+        "repeat (repeats that have all of them), then each comparison alone. The averages of all questions "
+        "are one family for Holm's method; the single comparisons of each question are another."
     )
 
 

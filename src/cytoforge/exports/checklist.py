@@ -32,7 +32,7 @@ from cytoforge.exports.cards import LIMITS, NOT_FOR, TO_FILL, safe
 from cytoforge.exports.classifier_scores import ClassifierScores
 from cytoforge.exports.synthetic_set import SyntheticSet
 from cytoforge.report.pages import render
-from cytoforge.report.study import points, visible
+from cytoforge.report.study import all_of, points, visible
 from cytoforge.sampling.card import plain
 
 
@@ -328,9 +328,17 @@ def _study_answer(answer: Mapping[str, Any], study: Mapping[str, Any]) -> str:
     data, score = study["data"], study["plan"]["score"].replace("_", " ")
     found = {row["repeats"] for row in study["comparisons"] if row["question"] == answer["question"]}
     repeats = " to ".join(str(end) for end in sorted({min(found), max(found)}))
+    pooled = answer.get("pooled")
+    together = (
+        f"Averaged over {all_of(answer['comparisons'])}: {pooled['verdict']}, {points(pooled['difference'])} "
+        f"points ({points(pooled['low'])} to {points(pooled['high'])}), smallest visible "
+        f"{visible(pooled['smallest'])}. "
+        if pooled
+        else ""
+    )
     return (
-        f"{answer['words']} Of {answer['comparisons']} comparisons ({answer['question']}): helps in "
-        f"{answer['helps']}, hurts in {answer['hurts']}, no evidence in {answer['no evidence']}; mean "
+        f"{answer['words']} {together}Of {answer['comparisons']} comparisons ({answer['question']}): helps "
+        f"in {answer['helps']}, hurts in {answer['hurts']}, no evidence in {answer['no evidence']}; mean "
         f"difference {points(answer['mean_difference'])} points of {score}, half of them could have found "
         f"{visible(answer['median_smallest'])} points or less ({repeats} repeats of {data['cells']} real "
         f"cells in {data['groups']} groups)."

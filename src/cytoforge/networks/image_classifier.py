@@ -101,9 +101,13 @@ class StandardisedLinear(nn.Module):
         self.register_buffer("deviation", self.linear.weight.new_ones(width))
 
     def fit_scale(self, features: Tensor) -> None:
-        """Take mean and deviation from features (N, D)."""
-        self.mean.copy_(features.mean(0))
-        self.deviation.copy_(features.std(0).clamp(min=1e-3))
+        """Take mean and deviation from features (N, D); weights change with them, so that logits do not."""
+        mean, deviation = features.mean(0), features.std(0).clamp(min=1e-3)
+        with torch.no_grad():
+            self.linear.bias.add_(self.linear.weight @ ((mean - self.mean) / self.deviation))
+            self.linear.weight.mul_(deviation / self.deviation)
+        self.mean.copy_(mean)
+        self.deviation.copy_(deviation)
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits (N, K) of features (N, D)."""

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from cytoforge.core.files import write_atomic
-from cytoforge.evaluation.regimes import REGIMES
+from cytoforge.evaluation.regimes import REGIMES, judge_of
 from cytoforge.report.pages import render
 from cytoforge.report.plots import EOSIN, HEMATOXYLIN, PLOT_STYLE, SOFT, address, picture, png
 
@@ -55,6 +55,8 @@ def build_study(out: Path, content: Mapping[str, Any], cells: NDArray[np.uint8] 
         points=points,
         visible=visible,
         probability=probability,
+        all_of=all_of,
+        ratings=ratings(content),
         rows_of=lambda question: [row for row in content["comparisons"] if row["question"] == question],
     )
     write_atomic(out / "report.html", page)
@@ -75,31 +77,51 @@ def plots(content: Mapping[str, Any]) -> dict[str, bytes]:
 
 
 def headline(answer: Row) -> tuple[str, str, str]:
-    """Tone, verdict and reason of one question.
+    """Tone, verdict and reason of one question: all comparisons together, then one by one.
 
     Example:
-        >>> counts = {"comparisons": 3, "helps": 2, "hurts": 0, "no evidence": 1}
-        >>> sizes = {"mean_difference": 0.021, "median_smallest": 0.03}
-        >>> asked = {"words": "Do they?", "question": "a against b"}
-        >>> tone, words, because = headline({**asked, **counts, **sizes})
-        >>> tone, words, because[-48:]
-        ('good', 'Do they? Helps in 2 of 3.', 'comparisons could have found 3.0 points or less.')
+        >>> pooled = {"difference": 0.021, "low": 0.004, "high": 0.038, "smallest": 0.018, "repeats": 5}
+        >>> counts = {"comparisons": 3, "helps": 2, "hurts": 0, "no evidence": 1, "median_smallest": 0.03}
+        >>> asked = {"words": "Do they?", "question": "a against b", "mean_difference": 0.021}
+        >>> together = {"pooled": {**pooled, "p_holm": 0.031, "verdict": "helps"}}
+        >>> tone, words, because = headline({**asked, **counts, **together})
+        >>> tone, words
+        ('good', 'Do they? Averaged over all 3 comparisons: helps. One by one: helps in 2 of 3.')
+        >>> because[:70]
+        'a against b: +2.1 points (+0.4 to +3.8) in 5 repeats, p 0.031, smalles'
+        >>> headline({**asked, **counts})[1]
+        'Do they? One by one: helps in 2 of 3.'
     """
-    helps, hurts, count = answer["helps"], answer["hurts"], answer["comparisons"]
-    if helps and not hurts:
-        tone, word = "good", f"Helps in {helps} of {count}."
-    elif hurts and not helps:
-        tone, word = "bad", f"Hurts in {hurts} of {count}."
-    elif helps:
-        tone, word = "unsure", f"It depends: helps in {helps}, hurts in {hurts} of {count}."
-    else:
-        tone, word = "note", "No evidence."
-    because = (
-        f"{answer['question']}: helps {helps}, hurts {hurts}, no evidence {answer['no evidence']}; mean "
-        f"difference {points(answer['mean_difference'])} points; half of the comparisons could have found "
-        f"{visible(answer['median_smallest'])} points or less."
+    pooled = answer.get("pooled")
+    found = [word for word in ("helps", "hurts") if answer[word]]
+    called = {*found, *([pooled["verdict"]] if pooled else [])} - {"no evidence"}
+    tone = "unsure" if len(called) > 1 else TONES[called.pop() if called else "no evidence"]
+    alone = " and ".join(f"{word} in {answer[word]}" for word in found)
+    alone = f"{alone} of {answer['comparisons']}" if found else "no evidence"
+    together = f"Averaged over {all_of(answer['comparisons'])}: {pooled['verdict']}. " if pooled else ""
+    average = (
+        f"{points(pooled['difference'])} points ({points(pooled['low'])} to {points(pooled['high'])}) in "
+        f"{pooled['repeats']} repeats, p {probability(pooled['p_holm'])}, smallest visible "
+        f"{visible(pooled['smallest'])}"
+        if pooled
+        else f"mean difference {points(answer['mean_difference'])} points"
     )
-    return tone, f"{answer['words']} {word}", because
+    counts = ", ".join(f"{word} {answer[word]}" for word in TONES)
+    because = (
+        f"{answer['question']}: {average}. Of the single comparisons: {counts}; half of them could have "
+        f"found {visible(answer['median_smallest'])} points or less."
+    )
+    return tone, f"{answer['words']} {together}One by one: {alone}.", because
+
+
+def all_of(comparisons: int) -> str:
+    """What a pooled comparison is averaged over.
+
+    Example:
+        >>> all_of(27), all_of(1)
+        ('all 27 comparisons', 'the one comparison')
+    """
+    return f"all {comparisons} comparisons" if comparisons > 1 else "the one comparison"
 
 
 def scale(rows: Sequence[Row]) -> list[str]:
@@ -125,6 +147,37 @@ def scale(rows: Sequence[Row]) -> list[str]:
     ]
 
 
+def ratings(content: Row) -> list[str]:
+    """What GAN-train and GAN-test are in a study, or which regime they need that it does not have.
+
+    Args:
+        content: of study.json.
+
+    Example:
+        >>> rated = {"gan_train": {}, "gan_test": {"linear": 0.9}}
+        >>> found = ratings({"plan": {"regimes": ["+trad", "+trad+prop"]}, "generators": [rated]})
+        >>> found[0]
+        'GAN-train was not asked for: it needs the regime prop.'
+        >>> found[1][-69:]
+        'that a classifier of real cells (+trad) names as asked (class alone).'
+    """
+    regimes = content["plan"]["regimes"]
+    judge = judge_of(regimes)
+    seen = "accuracy on real test cells of a classifier that saw synthetic cells only"
+    named = f"share of synthetic cells that a classifier of real cells ({judge}) names as asked"
+    kinds = (
+        ("train", f"{seen} (variety and class together).", "" if "prop" in regimes else "prop"),
+        ("test", f"{named} (class alone).", "" if judge else "orig"),
+    )
+    lines = []
+    for kind, meaning, missing in kinds:
+        if any(row[f"gan_{kind}"] for row in content["generators"]):
+            lines.append(f"GAN-{kind}: {meaning}")
+        elif missing:
+            lines.append(f"GAN-{kind} was not asked for: it needs the regime {missing}.")
+    return lines
+
+
 def table(content: Mapping[str, Any]) -> str:
     """All comparisons as Markdown, one table for each question."""
     plan, data = content["plan"], content["data"]
@@ -138,6 +191,7 @@ def table(content: Mapping[str, Any]) -> str:
         "*Bootstrap*: over repeats; it takes them as independent although their training cells overlap, and "
         "is too narrow.",
     ]
+    lines += _pooled(content["answers"])
     if content.get("remarks"):
         lines += ["", "### Remarks", "", *(f"* {remark}" for remark in content["remarks"])]
     for answer in content["answers"]:
@@ -154,13 +208,7 @@ def table(content: Mapping[str, Any]) -> str:
                     amount(row["real_per_class"]),
                     row["generator"] or "",
                     "" if row["ratio"] is None else f"{row['ratio']:g}",
-                    str(row["repeats"]),
-                    points(row["difference"]),
-                    f"{points(row['low'])} to {points(row['high'])}",
-                    f"{points(row['bootstrap_low'])} to {points(row['bootstrap_high'])}",
-                    probability(row["p_holm"]),
-                    visible(row["smallest"]),
-                    f"**{row['verdict']}**" if row["verdict"] != "no evidence" else "no evidence",
+                    *_found(row),
                 ]
                 lines.append(f"| {' | '.join(cells)} |")
     if content.get("more_real"):
@@ -187,6 +235,36 @@ def table(content: Mapping[str, Any]) -> str:
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _pooled(answers: Sequence[Row]) -> list[str]:
+    """Each question once: the mean of all its comparisons within each repeat."""
+    rows = [(answer, answer["pooled"]) for answer in answers if answer.get("pooled")]
+    lines = [
+        "",
+        "### Averaged over all comparisons of a question",
+        "",
+        "| question | comparisons | repeats | difference | interval | bootstrap | p (Holm) | smallest "
+        "visible | verdict |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for answer, found in rows:
+        cells = [answer["question"], str(answer["comparisons"]), *_found(found)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines if rows else []
+
+
+def _found(row: Row) -> list[str]:
+    """What a comparison found, from its repeats to its verdict, for a table in Markdown."""
+    return [
+        str(row["repeats"]),
+        points(row["difference"]),
+        f"{points(row['low'])} to {points(row['high'])}",
+        f"{points(row['bootstrap_low'])} to {points(row['bootstrap_high'])}",
+        probability(row["p_holm"]),
+        visible(row["smallest"]),
+        f"**{row['verdict']}**" if row["verdict"] != "no evidence" else "no evidence",
+    ]
 
 
 def amount(per_class: int | None) -> str:
@@ -292,7 +370,22 @@ def _lines(panel: Axes, rows: Sequence[Row], plan: Row) -> None:
 
 
 def _forest(rows: Sequence[Row], score: str, answer: Row) -> Figure:
-    """One line for each comparison: difference, both intervals, and what could have been seen."""
+    """A line for all comparisons together, then one for each: difference, intervals, visible effect."""
+    names = [
+        " · ".join(
+            part
+            for part in (
+                row["classifier"],
+                f"{amount(row['real_per_class'])} a class",
+                row["generator"] or "",
+                "" if row["ratio"] is None else f"x{row['ratio']:g}",
+            )
+            if part
+        )
+        for row in rows
+    ]
+    if answer.get("pooled"):
+        rows, names = [answer["pooled"], *rows], [f"averaged over {all_of(len(rows))}", *names]
     figure = Figure(figsize=(7.4, 1.15 + 0.26 * len(rows)), layout="constrained")
     axes = figure.subplots()
     for place, row in enumerate(rows):
@@ -309,19 +402,6 @@ def _forest(rows: Sequence[Row], score: str, answer: Row) -> Figure:
     axes.axvline(0, color="#22232a", linewidth=0.8)
     reach = max(abs(100 * row[end]) for row in rows for end in ("low", "high", "smallest"))
     axes.set_xlim(-min(1.05 * reach, 100), min(1.05 * reach, 100))
-    names = [
-        " · ".join(
-            part
-            for part in (
-                row["classifier"],
-                f"{amount(row['real_per_class'])} a class",
-                row["generator"] or "",
-                "" if row["ratio"] is None else f"x{row['ratio']:g}",
-            )
-            if part
-        )
-        for row in rows
-    ]
     axes.set_yticks(range(len(rows)), names)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)

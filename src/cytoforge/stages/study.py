@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from cytoforge.core.device import native_precision
 from cytoforge.core.executors import Executor
 from cytoforge.core.files import read_json, sha256_bytes, write_atomic, write_json
 from cytoforge.core.jobs import DONE, Job, Work, run_jobs
@@ -96,7 +97,7 @@ def study(
     """
     check_plan(plan)
     place = Place(str(data.resolve()), str(out.resolve()), layout, group)
-    _begin(place, plan)
+    precision = _begin(place, plan)
     material = open_material(place, plan.resolution)
 
     def run(work: Any, jobs: Sequence[Job], title: str) -> dict[str, Result]:
@@ -106,7 +107,7 @@ def study(
         return dict(zip(once, found, strict=True))
 
     _remove_followers(place.jobs)
-    generators = generator_jobs(plan, material)
+    generators = generator_jobs(plan, material, precision)
     trained = run(train_generator, list(generators.values()), "generators")
     sets = set_jobs(plan, material, place, generators)
     drawn = run(draw_set, list(sets.values()), "synthetic sets")
@@ -135,8 +136,11 @@ def _remove_followers(jobs: Path) -> None:
                 shutil.rmtree(folder)
 
 
-def _begin(place: Place, plan: Plan) -> None:
-    """Find the groups once, and write the plan before anything is trained."""
+def _begin(place: Place, plan: Plan) -> str:
+    """Find the groups once, and write the plan before anything is trained: the number format of generators.
+
+    It is that of the machine where the study began: another one would be another training.
+    """
     out, path = Path(place.out), Path(place.out) / GROUPS
     cells = open_cells(Path(place.data), place.layout, place.group)
     if path.is_file():
@@ -151,14 +155,17 @@ def _begin(place: Place, plan: Plan) -> None:
         "rule": rule(plan.level),
         "questions": [asdict(question) for question in questions_of(plan.regimes)],
         "groups_sha256": division.sha256,
+        "precision": native_precision(),
         "earlier": [],
     }
     if (out / "plan.json").is_file():
         before = read_json(out / "plan.json")
         earlier = before.pop("earlier", [])
+        content["precision"] = before.get("precision", content["precision"])
         now = {key: content[key] for key in before}
         content["earlier"] = earlier if before == now else [*earlier, before]
     write_json(out / "plan.json", content)
+    return str(content["precision"])
 
 
 def _ledger(

@@ -43,6 +43,8 @@ from cytoforge.stages.train import train
 SEEN = "seen.json"
 GROUPS = "groups.json"
 JOBS = "jobs"
+DRAWING = "drawing.json"
+"""Seconds for each image of a set, by the call that drew the last of them."""
 
 Parameters = Mapping[str, Any]
 
@@ -206,18 +208,24 @@ def draw_set(parameters: Parameters, folder: Path, place: Place) -> dict[str, An
     keep nothing stays whole, and so does the set where these cells cannot calibrate it.
 
     Returns:
-        "seconds", "images", "kept", "emptied", the classes of which selection would keep nothing, and
-        "failed", why there are no images.
+        "seconds" of drawing all "images", "selecting", seconds of selection, how many it has "kept",
+        "emptied", the classes of which it would keep nothing, and "failed", why there are no images.
     """
-    start = time.monotonic()
     material, fold = _open(parameters, place)
     origin = place.jobs / parameters["trained"]
     learned = material.rows_of(tuple(Split.load(Run.open(origin / "run").split_path).parts))
     _show(material.entry(folder, "selection", parameters["repeat"], learned), folder, material, fold)
+    start = time.monotonic()
     try:
-        generate(origin / "run", folder / "set", per_class=parameters["per_class"], checkpoint="newest")
+        made = generate(
+            origin / "run", folder / "set", per_class=parameters["per_class"], checkpoint="newest"
+        )
     except CheckpointError as error:
-        return {"failed": str(error), "images": 0, "kept": 0, "emptied": [], "seconds": 0.0}
+        return {"failed": str(error), "images": 0, "kept": 0, "emptied": [], "seconds": 0.0, "selecting": 0.0}
+    if made.made or not (folder / DRAWING).is_file():  # what was drawn before an interruption took as long
+        write_json(folder / DRAWING, (time.monotonic() - start) / (made.made or made.images))
+    each = float(read_json(folder / DRAWING))
+    start = time.monotonic()
     pixels, labels = read_images(folder, material)
     kept = np.ones(len(labels), bool)
     rows = real_rows(material, fold, parameters)
@@ -230,7 +238,8 @@ def draw_set(parameters: Parameters, folder: Path, place: Place) -> dict[str, An
         "images": len(labels),
         "kept": int(kept.sum()),
         "emptied": [material.cached.shape.classes[label] for label in emptied],
-        "seconds": time.monotonic() - start,
+        "seconds": each * len(labels),
+        "selecting": time.monotonic() - start,
     }
 
 

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from cytoforge.core.batch import DataShape
-from cytoforge.core.device import native_precision
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.jobs import Job
 from cytoforge.core.record import Record
@@ -25,6 +24,7 @@ from cytoforge.evaluation.regimes import (
     REGIMES,
     TRADITIONAL,
     Regime,
+    judge_of,
     questions_of,
     regimes_of,
 )
@@ -229,8 +229,8 @@ def training_cells(
     return real_rows(material, fold, _common(plan, material, repeat, real))
 
 
-def generator_jobs(plan: Plan, material: Material) -> dict[tuple[Any, ...], Job]:
-    """(repeat, real, method) -> training, all in one number format: measured, it could differ by machine."""
+def generator_jobs(plan: Plan, material: Material, precision: str) -> dict[tuple[Any, ...], Job]:
+    """(repeat, real, method) -> training, all in one number format, on whatever machine they are done."""
     if not any(regime.synthetic for regime in regimes_of(plan.regimes, plan.control is not None).values()):
         return {}
     minutes = MINUTES if plan.minutes is None and plan.images is None else plan.minutes
@@ -242,7 +242,7 @@ def generator_jobs(plan: Plan, material: Material) -> dict[tuple[Any, ...], Job]
                 "generator": name,
                 "minutes": minutes,
                 "images": plan.images,
-                "settings": {"precision": native_precision(), **plan.settings.get(name, {})},
+                "settings": {"precision": precision, **plan.settings.get(name, {})},
             }
         )
         for repeat in range(plan.repeats)
@@ -330,7 +330,7 @@ def trials_of(
                 "regime": {**asdict(regime), "title": "", "control": False},
                 "recipe": recipe.model_dump(mode="json"),
                 **weights[classifier],
-                "judged": judges if word == "orig" else [],
+                "judged": judges if word == judge_of(plan.regimes) else [],
             }
             for name, ratio in _sources(plan, regime):
                 if name is None:

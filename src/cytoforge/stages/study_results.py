@@ -12,9 +12,17 @@ import numpy as np
 
 from cytoforge.core.files import read_json
 from cytoforge.core.jobs import Job, mixture
-from cytoforge.evaluation.regimes import REGIMES, Question, Regime, questions_of
+from cytoforge.evaluation.regimes import REGIMES, Question, Regime, judge_of, questions_of
 from cytoforge.evaluation.selection import FEWEST, spared
-from cytoforge.evaluation.utility import POWER, Comparison, compare_paired, holm, rule, verdict
+from cytoforge.evaluation.utility import (
+    POWER,
+    Comparison,
+    compare_paired,
+    compare_pooled,
+    holm,
+    rule,
+    verdict,
+)
 from cytoforge.stages.study_jobs import Material, Place
 from cytoforge.stages.study_plan import Plan, Trial, classifier_recipe, methods, training_cells
 from cytoforge.stages.study_remarks import remarks
@@ -49,6 +57,7 @@ def content_of(
     """The content of study.json."""
     comparisons = _compare(plan, done)
     scores = [_score(trial, done.judged[trial.job.key]) for trial in done.finished]
+    counts = _counts(list(done.judged.values()))
     content = {
         "format": FORMAT,
         "kind": "study",
@@ -62,9 +71,9 @@ def content_of(
         "plans_before": len(read_json(Path(place.out) / "plan.json")["earlier"]),
         "rule": rule(plan.level),
         "power": POWER,
-        "answers": _answers(plan, comparisons),
+        "answers": _answers(plan, comparisons, pooled(plan, scores, *counts)),
         "comparisons": comparisons,
-        "more_real": more_real(plan, scores, *_counts(list(done.judged.values()))),
+        "more_real": more_real(plan, scores, *counts),
         "regimes": _regimes(plan, material, place, done),
         "generators": _generators(plan, done),
         "scores": scores,
@@ -176,7 +185,7 @@ def pairs_of(plan: Plan, question: Question) -> list[tuple[tuple[Any, ...], tupl
 
 
 def _repeats(
-    results: Mapping[tuple[Any, ...], Mapping[int, Result]], pair: tuple[tuple[Any, ...], tuple[Any, ...]]
+    results: Mapping[tuple[Any, ...], Mapping[int, Any]], pair: tuple[tuple[Any, ...], tuple[Any, ...]]
 ) -> list[int]:
     """Repeats that have both sides, where they are two or more."""
     both = sorted(results.get(pair[0], {}).keys() & results.get(pair[1], {}).keys())
@@ -203,6 +212,45 @@ def _counts(results: Sequence[Result]) -> tuple[int, int]:
         float(np.mean([result[name] for result in tested] or [0])) for name in ("train_pool", "test")
     )
     return round(pool), round(test)
+
+
+def pooled(
+    plan: Plan, scores: Sequence[Mapping[str, Any]], train_count: int, test_count: int
+) -> dict[str, dict[str, Any]]:
+    """What all comparisons of a question say together; all questions are one family for Holm's method.
+
+    Args:
+        plan: of the study.
+        scores: as in study.json.
+        train_count: as for `compare_paired`.
+        test_count: likewise.
+
+    Returns:
+        Question -> comparison of the means within repeats, with "p_holm" and "verdict"; left out where no two
+        repeats have all comparisons of a question.
+    """
+    found: dict[tuple[Any, ...], dict[int, float]] = {}
+    for row in scores:
+        names = ("classifier", "real_per_class", "regime", "generator", "ratio")
+        found.setdefault(tuple(row[name] for name in names), {})[row["repeat"]] = row[plan.score]
+    grids = {}
+    for question in questions_of(plan.regimes):
+        pairs = [pair for pair in pairs_of(plan, question) if _repeats(found, pair)]
+        grid = np.full((len(pairs), plan.repeats), np.nan)
+        for line, pair in zip(grid, pairs, strict=True):
+            for repeat in _repeats(found, pair):
+                line[repeat] = found[pair[0]][repeat] - found[pair[1]][repeat]
+        if pairs and (~np.isnan(grid).any(0)).sum() > 1:
+            grids[question.name] = grid
+    family = [
+        compare_pooled(grid, train_count, test_count, plan.level, len(grids), plan.seed)
+        for grid in grids.values()
+    ]
+    adjusted = holm([comparison.p for comparison in family])
+    return {
+        name: {**asdict(comparison), "p_holm": float(p), "verdict": verdict(comparison, float(p), plan.level)}
+        for name, comparison, p in zip(grids, family, adjusted, strict=True)
+    }
 
 
 def more_real(
@@ -247,8 +295,10 @@ def more_real(
     return rows
 
 
-def _answers(plan: Plan, comparisons: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """For each question: how often each verdict, the mean difference, the smallest visible effect."""
+def _answers(
+    plan: Plan, comparisons: Sequence[Mapping[str, Any]], averages: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """For each question: all comparisons together, then how often each verdict and what each could see."""
     answers = []
     for question in questions_of(plan.regimes):
         rows = [row for row in comparisons if row["question"] == question.name]
@@ -257,6 +307,7 @@ def _answers(plan: Plan, comparisons: Sequence[Mapping[str, Any]]) -> list[dict[
                 {
                     "question": question.name,
                     "words": question.words,
+                    "pooled": averages.get(question.name),
                     "comparisons": len(rows),
                     **{
                         word: sum(row["verdict"] == word for row in rows)
@@ -304,13 +355,21 @@ def _wanted(plan: Plan, material: Material, place: Place, trial: Trial) -> int:
 
 
 def _seconds(trial: Trial, done: Done) -> float:
-    """What one classifier costs from nothing: generator, drawing, training and testing."""
-    own = float(done.judged[trial.job.key]["seconds"])
+    """What one classifier costs from nothing: generator, drawing what it uses, training and testing.
+
+    Selection uses the whole set; so that it can choose, more is drawn than other regimes see.
+    """
+    judged = done.judged[trial.job.key]
     if trial.generator is None:
-        return own
+        return float(judged["seconds"])
     at = (trial.repeat, trial.real, trial.generator)
-    before = done.trained[done.generators[at].key], done.drawn[done.sets[at].key]
-    return own + sum(float(result["seconds"]) for result in before)
+    trained, drawn = done.trained[done.generators[at].key], done.drawn[done.sets[at].key]
+    selected = REGIMES[trial.regime].selected
+    used = drawn["images"] if selected else judged["synthetic"]
+    # jobs of earlier versions counted selection among the seconds of drawing
+    selecting = drawn.get("selecting", 0.0) if selected else 0.0
+    drawing = drawn["seconds"] / drawn["images"] * used
+    return float(judged["seconds"] + trained["seconds"] + drawing + selecting)
 
 
 def _generators(plan: Plan, done: Done) -> list[dict[str, Any]]:
@@ -365,7 +424,7 @@ def _gan_test(plan: Plan, done: Done, keys: set[str], real: int | None) -> dict[
     """Classifier -> accuracy on synthetic cells of one that saw real cells only."""
     found: dict[str, list[float]] = {}
     for trial in done.finished:
-        if trial.regime == "orig" and trial.real == real:
+        if trial.regime == judge_of(plan.regimes) and trial.real == real:
             shares = done.judged[trial.job.key]["gan_test"]
             found.setdefault(trial.classifier, []).extend(shares[key] for key in shares.keys() & keys)
     return {classifier: float(np.mean(scores)) for classifier, scores in found.items() if scores}
