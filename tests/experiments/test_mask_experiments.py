@@ -8,10 +8,14 @@ from PIL import Image
 from cytoforge.evaluation.features import Extractor
 from cytoforge.experiments import paired_pathology, syncgan_triplets
 from cytoforge.experiments.paired_pathology import (
+    CLAIM,
     SOURCE,
     SOURCE_SHAPE,
+    Budget,
     Place,
+    claim,
     distances,
+    draw_curves,
     one_mask_diversity,
     parameters,
 )
@@ -66,6 +70,38 @@ def test_each_part_is_compared_with_images_of_its_own_masks(monkeypatch):
     assert min(distances(swapped, paint)[key] for key in ("fid", "fid_train")) > 0.1
 
 
+def test_the_claim_is_judged_seed_by_seed():
+    """Holds in the first seed, in the second vanilla has collapsed too, in the third neither has."""
+    found = claim([0.02, 0.04, 0.30], [0.12, 0.08, 0.20])
+    assert (found["holds"], found["seeds"]) == (1, 3)
+    assert found["differences"] == pytest.approx([0.10, 0.04, -0.10])
+    assert found["mean"] == pytest.approx(0.04 / 3)
+    assert (found["least"], found["most"]) == pytest.approx((-0.10, 0.10))
+    assert claim([0.09], [0.1])["holds"] == 1
+
+
+def test_curves_show_training_and_held_back_cells_of_every_seed():
+    keys = ("kid", "kid_train", "fid", "fid_train")
+    repeats = [
+        [
+            {"seen": 16.0 * point, **{key: seed + number for number, key in enumerate(keys)}}
+            for point in (1, 2)
+        ]
+        for seed in (0, 10)
+    ]
+    figure = draw_curves({"PatchGAN": repeats, "vanilla": repeats}, {"kid": -1.0, "fid": -2.0})
+    shown = {
+        (panel.get_subplotspec().rowspan.start, panel.get_subplotspec().colspan.start): [
+            float(line.get_ydata()[-1]) for line in panel.lines
+        ]
+        for panel in figure.axes
+    }
+    assert shown == {
+        **{(0, column): [2, 3, 12, 13, -2] for column in (0, 1)},
+        **{(1, column): [0, 1, 10, 11, -1] for column in (0, 1)},
+    }
+
+
 def test_areas_of_masks_by_hand():
     masks = np.zeros((1, 2, 4), np.uint8)
     masks[0, 0] = [0, 1, 2, 2]
@@ -75,13 +111,15 @@ def test_areas_of_masks_by_hand():
 
 
 def test_an_interrupted_comparison_goes_on_and_ends_the_same(tmp_path, monkeypatch):
-    names = ("PatchGAN", "vanilla, no distance")
     monkeypatch.setattr(
-        paired_pathology, "CONTESTANTS", {name: paired_pathology.CONTESTANTS[name] for name in names}
+        paired_pathology, "CONTESTANTS", {name: paired_pathology.CONTESTANTS[name] for name in CLAIM}
     )
     monkeypatch.setattr(paired_pathology, "parameters", lambda shape, width: {})
     monkeypatch.setattr(paired_pathology, "open_extractor", lambda: EYE)
-    monkeypatch.setitem(paired_pathology.BUDGETS, "smoke", paired_pathology.Budget(32, 64, 16, 4, 10, 2, 2))
+    budget = Budget(
+        resolution=32, images=64, measure_every=16, width=4, per_class=10, masks=2, noises=2, seeds=1
+    )
+    monkeypatch.setitem(paired_pathology.BUDGETS, "smoke", budget)
     phantom(tmp_path / "cells", per_class=10, size=32)
     whole = paired_pathology.run(tmp_path / "cells", tmp_path / "whole", "smoke")
     steps, step, train = [], Loop.step, Loop.train
@@ -101,9 +139,9 @@ def test_an_interrupted_comparison_goes_on_and_ends_the_same(tmp_path, monkeypat
         paired_pathology.run(tmp_path / "cells", tmp_path / "parts", "smoke")
     monkeypatch.setattr(Loop, "train", train)
     parts = paired_pathology.run(tmp_path / "cells", tmp_path / "parts", "smoke")
-    assert steps == ["patchgan"] * 4 + ["vanilla-no-distance"] * 4
+    assert steps == ["patchgan-0"] * 4 + ["vanilla-0"] * 4
     assert parts == whole
-    for name in ("sequence.png", "diversity.png"):
+    for name in ("sequence.png", "diversity.png", "curves.png"):
         assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
@@ -138,7 +176,7 @@ def test_paired_pathology_smoke(tmp_path):
     assert result["cells"]["measured"] <= result["cells"]["trained"]
     assert set(result["numbers"]) == {*paired_pathology.CONTESTANTS, "real test cells (floor)"}
     assert all(np.isfinite(list(each.values())).all() for each in result["numbers"].values())
-    for name in ("sequence.png", "diversity.png"):
+    for name in ("sequence.png", "diversity.png", "curves.png"):
         assert np.asarray(Image.open(tmp_path / name)).std() > 5
 
 
