@@ -148,7 +148,7 @@ def select(
             f"{synthetic} was selected already (rules {', '.join(before.rules)}), and a second selection "
             "would hide the first; give the set that it was selected from, and all rules at once."
         )
-    networks = [open_extractor(name) for name in (extractor, judge)]
+    networks = open_extractor(extractor), open_extractor(judge)
     opponent = opponent_of(manifest.header.method, opened.run)
     _check_judge(*networks, opponent)
     note = _note(networks[0], opponent, rules)
