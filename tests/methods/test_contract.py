@@ -22,10 +22,11 @@ from cytoforge.core.randomness import image_seeds
 from cytoforge.core.run import Run
 from cytoforge.data.transform import Preparation
 from cytoforge.methods.catalogue import METHODS, method_type, rebuild
+from cytoforge.networks.convolutional import ConvolutionalCritic
 from cytoforge.sampling.generator import open_generator
 from cytoforge.training.loop import Loop, LoopConfig, Until
 from cytoforge.training.state import load_modules
-from cytoforge.training.warm_start import warm_start
+from cytoforge.training.warm_start import frozen_parameters, warm_start
 
 
 @dataclass(frozen=True)
@@ -253,6 +254,19 @@ def test_no_setting_has_the_name_of_another():
         parts = (method_type(name).config_type, LoopConfig, Preparation)
         names = [field for part in parts for field in part.model_fields]
         assert len(names) == len(set(names)), name
+
+
+def test_a_refinement_keeps_the_two_lowest_layers_of_a_convolutional_critic(name):
+    method = make(name)
+    critics = [
+        ".".join(filter(None, (place, "body")))
+        for network in method.networks.values()
+        for place, module in network.named_modules()
+        if isinstance(module, ConvolutionalCritic)
+    ]
+    lowest = {f"{body}.{layer}.{part}" for body in critics for layer in (0, 2) for part in ("weight", "bias")}
+    frozen = frozen_parameters(method.networks, method.frozen_in_refinement)
+    assert {key.partition("/")[2] for key in frozen} == lowest
 
 
 def test_finite_gradients_for_the_right_network_only(name):

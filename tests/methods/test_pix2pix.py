@@ -5,6 +5,7 @@ import torch
 from cytoforge.core.batch import Batch, DataShape
 from cytoforge.core.errors import ConfigError
 from cytoforge.data.crop import random_crop
+from cytoforge.losses.adversarial import FAMILIES
 from cytoforge.methods.pix2pix import Pix2Pix, Pix2PixConfig
 
 SHAPE = DataShape(32, ("a", "b"), 2)
@@ -50,6 +51,20 @@ def test_defaults_are_the_papers():
     config = Pix2PixConfig()
     assert (config.learning_rate, config.betas, config.dropout) == (2e-4, (0.5, 0.999), 0.5)
     assert (config.reconstruction, config.reconstruction_weight, config.width) == ("l1", 100, 64)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_loss_reaches_both_networks(family):
+    """Also where it takes differences of scores: a generator compared with itself would learn nothing."""
+    method, cells = make(loss=family, reconstruction_weight=0.0, crop=False), batch()
+    for name, losses in (
+        ("discriminator", method.discriminator_losses),
+        ("generator", method.generator_losses),
+    ):
+        method.networks[name].zero_grad()
+        sum(losses(cells).values()).backward()
+        steepest = max(float(each.grad.abs().max()) for each in method.networks[name].parameters())
+        assert 1e-6 < steepest < 1e3
 
 
 def test_reconstruction_by_hand():

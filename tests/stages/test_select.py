@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from cytoforge.cli.select import select as command
 from cytoforge.core.errors import ConfigError, DataError
 from cytoforge.core.files import sha256_bytes
 from cytoforge.core.png import decode_png, encode_png
@@ -200,6 +201,52 @@ def test_options_without_sense_are_refused(data, made, tmp_path, options, says) 
     with pytest.raises(ConfigError, match=says):
         stage.select(made, data, tmp_path / "out", split=data.parent / "split.json", **options)
     assert not (tmp_path / "out").exists()
+
+
+def taught_by_features(folder: Path) -> None:
+    """The set's generator becomes `auto`, which is trained against efficientnet-lite0."""
+    before = read_manifest(folder)
+    write_manifest(folder, Manifest(before.header.model_copy(update={"method": "auto"}), before.images))
+
+
+@pytest.mark.parametrize(
+    ("method", "networks", "says"),
+    [
+        ("wgan-gp", {"extractor": "mobilenet-v2"}, r"mobilenet-v2 is .*choose.*--judge efficientnet-lite0\."),
+        ("wgan-gp", {"judge": "efficientnet-lite0@64"}, r"efficientnet-lite0 is .*--judge mobilenet-v2\."),
+        ("auto", {"extractor": "mobilenet-v2"}, r"choose.*--judge timm:NAME\."),
+        (
+            "auto",
+            {"extractor": "timm:resnet18", "judge": "efficientnet-lite0"},
+            r"trained against.*--judge mobilenet-v2\.",
+        ),
+    ],
+)
+def test_who_chose_or_taught_does_not_judge(data, made, tmp_path, method, networks, says) -> None:
+    if method == "auto":
+        taught_by_features(made)
+    with pytest.raises(ConfigError, match=says):
+        stage.select(made, data, tmp_path / "out", split=data.parent / "split.json", **networks)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("rules", "extractor", "told"),
+    [
+        (("region",), "efficientnet-lite0", True),
+        (("region",), "timm:resnet18", False),
+        (("copies",), "efficientnet-lite0", False),
+    ],
+)
+def test_rules_that_see_by_what_the_generator_was_trained_against_say_so(
+    data, made, tmp_path, rules, extractor, told
+) -> None:
+    taught_by_features(made)
+    options = {"rules": rules, "extractor": extractor, "split": data.parent / "split.json"}
+    done = command(made, real=data, out=tmp_path / "out", **options)
+    written = json.loads((tmp_path / "out" / "selection.json").read_text(encoding="utf-8"))
+    assert ("trained against" in done.text) == told
+    assert (written["note"] is not None) == told
 
 
 def test_an_occupied_folder_is_refused(data, made) -> None:

@@ -1,5 +1,6 @@
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from cytoforge.methods.cyclegan import CycleGAN
 from cytoforge.stages.paired_names import paired_names
 from cytoforge.stages.phantom import phantom
 from cytoforge.stages.train import train
-from cytoforge.stages.translate import translate
+from cytoforge.stages.translate import _checked, translate
 
 SMALL = {
     **{"batch": 4, "precision": "32-true", "channels": 4, "blocks": 1},
@@ -59,7 +60,7 @@ def test_masks_become_cells_and_the_check_sees_nucleus_and_background(cells, tmp
     assert facts["measure"] == "contrast of nucleus"
     assert facts["swapped_real"] < 0.1
     assert code == (3 if facts["failed"] else 0)
-    assert facts["failed"] == (facts["swapped"] > facts["swapped_real"] + 0.1)
+    assert facts["failed"] == (facts["reason"] is not None)
     assert len(list((tmp_path / "out").glob("*/*.png"))) == 50
     assert (tmp_path / "out" / "translations.png").is_file()
     assert cytoforge(["verify", str(tmp_path / "out")]) == 0
@@ -79,6 +80,53 @@ def test_only_cells_of_the_other_stain_are_translated_and_become_the_target(stai
         files = sorted(path.relative_to(tmp_path / out).as_posix() for path in (tmp_path / out).rglob("*_*"))
         assert files == sorted(f"{place}/{source}_{path.name}" for path in (tiny_cells / source).iterdir())
     assert np.asarray(Image.open(tmp_path / "there" / "red" / "blue_000_00.png")).shape == (32, 32, 3)
+
+
+@pytest.mark.parametrize(
+    ("sample", "contrast", "says"),
+    [
+        (torch.zeros_like, 0, "contrast collapsed to 0.0%"),
+        (lambda condition: condition * 0.05, 0.05, "contrast collapsed to 5"),
+        (lambda condition: condition, 1, None),
+    ],
+)
+def test_a_collapsed_translator_fails_the_check(
+    stains, tiny_cells, tmp_path, monkeypatch, sample, contrast, says
+):
+    monkeypatch.setattr(CycleGAN, "sample", lambda self, noise, labels, condition: sample(condition))
+    done = translate(stains.path, tiny_cells, tmp_path / "out")
+    assert done.contrast == pytest.approx(contrast, abs=0.01)
+    assert done.failed == (says is not None)
+    assert says is None or says in done.reason
+
+
+def masked(count, nuclei):
+    """Cells of light 200, nuclei of 100 in their masks; the others have no nucleus in the mask."""
+    masks = np.ones((count, 4, 4), np.uint8)
+    masks[:nuclei, 1:3, 1:3] = 2
+    images = np.where(masks == 2, 100, 200).astype(np.uint8)[..., None].repeat(3, axis=3)
+    return SimpleNamespace(images=images, masks=masks)
+
+
+def test_contrast_of_nuclei_by_hand():
+    """The real contrast is 100; a twentieth is too little, a fifth is not, and a swap of it is a swap."""
+    cells = masked(4, nuclei=4)
+    nuclei = (cells.masks == 2)[..., None]
+    for light, contrast, says in ((150, 0, "0.0%"), (145, 0.05, "5.0%"), (130, 0.2, None), (250, -1, "exch")):
+        made = np.where(nuclei, light, 150).astype(np.uint8).repeat(3, axis=3)
+        found = _checked(cells, made, made, masks=True)
+        assert found.contrast == pytest.approx(contrast)
+        assert found.failed == (says is not None)
+        assert says is None or says in found.reason
+
+
+@pytest.mark.parametrize(("nuclei", "known"), [(0, None), (1, False), (2, True)])
+def test_a_check_that_knows_little_fails(nuclei, known):
+    cells = masked(4, nuclei)
+    found = _checked(cells, cells.images, cells.images, masks=True)
+    assert found.failed == (not known)
+    assert known or found.reason == f"only {nuclei} of 4 images tell light from dark"
+    assert found.swapped == (None if known is None else 0)
 
 
 def test_cells_of_the_target_do_not_dilute_the_check(stains, tiny_cells, tmp_path, monkeypatch):

@@ -33,7 +33,7 @@ def select(
         share: of real cells that the rules class and region would lose each.
         alpha: false-alarm rate of the copy test, for one image.
         extractor: network whose features the rules see.
-        judge: another network, in whose features the effect is measured.
+        judge: another network, not trained against either, in whose features the effect is measured.
         split: split.json of the training; found by itself while the run folder is where it was.
         layout: layout of the real folder; as in training where not given.
         seed: of the random choice of as many images, which is measured beside.
@@ -53,8 +53,15 @@ def select(
         layout=layout,
         seed=seed,
     )
-    facts = {"out": done.folder, "kept": done.kept, "dropped": done.dropped, "effects": done.effects}
-    return Outcome(facts, "\n".join([_table(done.effects), f"{done.kept} synthetic cells in {done.folder}"]))
+    facts = {
+        "out": done.folder,
+        "kept": done.kept,
+        "dropped": done.dropped,
+        "effects": done.effects,
+        "note": done.note,
+    }
+    lines = [_table(done.effects), f"{done.kept} synthetic cells in {done.folder}"]
+    return Outcome(facts, "\n".join(lines if done.note is None else [*lines, done.note]))
 
 
 def _table(effects: dict[str, dict[str, Any]]) -> str:

@@ -19,7 +19,7 @@ def translate(
     checkpoint: Literal["best", "newest"] = "newest",
     device: Literal["cpu", "cuda"] = "cpu",
 ) -> Outcome:
-    """Translate cells with a trained cyclegan; exit code 3 if it exchanged nucleus and background.
+    """Translate cells with a trained cyclegan; exit code 3 if it exchanged light and dark or lost them.
 
     Args:
         run: folder of a training.
@@ -34,8 +34,10 @@ def translate(
 
     done = stage(run, data, out, to=to, layout=layout, checkpoint=checkpoint, device=device)
     beside = "" if done.swapped_real is None else f" (real cells: {done.swapped_real:.1%})"
-    text = (
-        f"{done.images} cells translated to {out}. {done.measure}: median {done.median:.2f}, light and dark "
-        f"exchanged in {done.swapped:.1%}{beside}."
-    )
+    text = f"{done.images} cells translated to {out}."
+    if done.median is not None and done.swapped is not None:
+        text += f" {done.measure}: median {done.median:.2f}, light and dark exchanged in {done.swapped:.1%}"
+        text += f"{beside}."
+    if done.reason is not None:
+        text += f" The check failed: {done.reason}."
     return Outcome({"out": out, **vars(done)}, text, failed=done.failed)

@@ -59,6 +59,24 @@ def light_correlation(images: NDArray[np.uint8], translated: NDArray[np.uint8]) 
     return correlation
 
 
+def light_spread(images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Standard deviation of the lightness of each image over its pixels, in grey levels.
+
+    Args:
+        images: (N, H, W, 3).
+
+    Returns:
+        (N,), 0 for a flat image.
+
+    Example:
+        >>> images = np.array([10, 200], np.uint8).reshape(1, 1, 2, 1).repeat(3, axis=3)
+        >>> light_spread(images).round(6).tolist()
+        [95.0]
+    """
+    spread: NDArray[np.float64] = (images @ GREY).reshape(len(images), -1).std(axis=1)
+    return spread
+
+
 def swapped_share(signs: NDArray[np.float64]) -> float:
     """Share of negative contrasts or correlations among those that are known; NaN where none is.
 

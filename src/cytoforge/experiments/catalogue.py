@@ -88,6 +88,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "paired-pathology": Experiment(
         "Cells painted onto masks under two discriminators (source 003): does one mask give many images?",
         paired_pathology.run,
+        budgets=paired_pathology.BUDGETS,
     ),
 }
 

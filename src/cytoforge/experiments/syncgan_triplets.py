@@ -3,7 +3,8 @@
 Source 002 (Dey et al., 2020) draws binary masks with a GAN for each class, paints cells onto them with a
 U-Net and shows the pictures; whether image and mask agree, and whether drawn masks are like real ones, it
 does not measure. Here both are: Dice of a segmenter that learned from real cells, beside the same figure
-for real pairs, and the Wasserstein distance between real and drawn areas of nucleus and cell, per class.
+for real pairs; and for each class the distance between real and drawn cells in every measurement of nucleus
+and cytoplasm and in the N:C ratio, beside that of real cells among themselves (`evaluation.morphometry`).
 
 What differs from the source, and why:
 
@@ -31,20 +32,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.stats import wasserstein_distance
 
 from cytoforge.core.files import write_atomic, write_json
-from cytoforge.core.mask import BACKGROUND, NUCLEUS
-from cytoforge.core.png import decode_png
-from cytoforge.data.cache import CachedCells, open_cache
+from cytoforge.data.cache import open_cache
 from cytoforge.data.folder import open_cells
 from cytoforge.data.split import Split
 from cytoforge.data.transform import Preparation
-from cytoforge.experiments.contest import cells_for, kept, table
+from cytoforge.evaluation.metrics import Morphometry
+from cytoforge.evaluation.morphometry import FEWEST, RULES, compare_measurements, measure_cells
+from cytoforge.experiments.contest import Numbers, cells_for, kept, table
 from cytoforge.experiments.scale import Scale
 from cytoforge.sampling.provenance import read_manifest
 from cytoforge.stages.agreement import agreement
+from cytoforge.stages.compared import read_masks, read_set
 from cytoforge.stages.generate import generate
 from cytoforge.stages.train import train
 
@@ -78,9 +78,13 @@ class Budget:
 
 
 BUDGETS: dict[Scale, Budget] = {
-    "smoke": Budget(32, 128, 8, 20, 4, 320),
+    "smoke": Budget(32, 128, 8, 40, 12, 320),
     "full": Budget(64, 60_000, 32, 200, 100, 12_000),
 }
+
+
+SHOWN = ("nc_ratio", "nucleus_area", "cytoplasm_area", "nucleus_eccentricity", "nucleus_green_mean")
+"""Measurements of the table; result.json has all."""
 
 
 def contestants(budget: Budget) -> dict[str, tuple[str, dict[str, Any]]]:
@@ -96,7 +100,7 @@ def contestants(budget: Budget) -> dict[str, tuple[str, dict[str, Any]]]:
 
 
 def run(data: Path | None, out: Path, scale: Scale) -> dict[str, Any]:
-    """Train both contestants, draw triplets, measure agreement and areas; what is done is kept.
+    """Train both contestants, draw triplets, measure agreement and cells; what is done is kept.
 
     Args:
         data: folder of cells with masks, or None for simulated ones.
@@ -108,7 +112,8 @@ def run(data: Path | None, out: Path, scale: Scale) -> dict[str, Any]:
     """
     budget = BUDGETS[scale]
     folder = cells_for(data, out, budget.per_class, 96)
-    numbers: dict[str, dict[str, float]] = {}
+    numbers: dict[str, Numbers] = {}
+    distances: dict[str, Numbers] = {}
     details = {}
     for name, (preset, settings) in contestants(budget).items():
         place = out / name.replace(" ", "-")
@@ -121,61 +126,74 @@ def run(data: Path | None, out: Path, scale: Scale) -> dict[str, Any]:
             agreement, place / "set", folder, place / "agreement", images=budget.segmenter_images
         )
         found = kept(place / "agreement" / "agreement.json", measure)
-        apart = areas(place / "set", folder, Split.load(trained.split_path), budget.resolution)
-        details[name] = {"agreement": found, "areas": apart}
-        numbers[name] = {
-            **{f"Dice {part}": found["synthetic"][part]["value"] for part in ("nucleus", "cell")},
-            **{key: float(np.mean([each[key] for each in apart.values()])) for key in ("nucleus", "cell")},
+        measured = measurements(place / "set", folder, Split.load(trained.split_path), budget.resolution)
+        details[name] = {
+            "agreement": found,
+            "measurements": None if measured is None else measured.model_dump(mode="json"),
         }
-        numbers["real pairs"] = {f"Dice {part}": found["real"][part]["value"] for part in ("nucleus", "cell")}
-    write_atomic(out / "table.md", table(numbers, ("Dice nucleus", "Dice cell", "nucleus", "cell")) + "\n")
+        for row, side in ((name, "synthetic"), ("real pairs", "real")):
+            numbers[row] = {f"Dice {part}": found[side][part]["value"] for part in ("nucleus", "cell")}
+        if measured is not None:
+            distances |= {f"{name}, {feature}": over_classes(measured, feature) for feature in SHOWN}
+    tables = [
+        table(numbers, ("Dice nucleus", "Dice cell")),
+        table(distances, ("Wasserstein", "floor", "least KS p", "differs")),
+        "Wasserstein and floor are means over classes, `differs` is a share of them; empty where fewer than "
+        f"{FEWEST} drawn cells of every class have it. {RULES['morphometry']}",
+    ]
+    write_atomic(out / "table.md", "\n\n".join(tables) + "\n")
     result = {
         "experiment": "syncgan-triplets",
         "scale": scale,
         "budget": asdict(budget),
         "source": asdict(SOURCE),
         "numbers": numbers,
+        "distances": distances,
         "details": details,
     }
     write_json(out / "result.json", result)
     return result
 
 
-def areas(synthetic: Path, real: Path, split: Split, resolution: int) -> dict[str, dict[str, float]]:
-    """Class -> Wasserstein distance between drawn and real areas, as shares of the image.
+def measurements(synthetic: Path, real: Path, split: Split, resolution: int) -> Morphometry | None:
+    """Every measurement of drawn cells against those of real cells that were not trained on.
 
     Args:
         synthetic: set with masks.
-        real: folder of real cells with masks; those not trained on count.
-        split: of the training.
+        real: folder of real cells with masks.
+        split: of the training; its validation cells chose nothing here and count as unseen too.
         resolution: in pixels.
+
+    Returns:
+        None where no class has enough cells on both sides.
     """
-    cached = open_cache(open_cells(real), Preparation(resolution=resolution))
-    held = cached.select((*split.names("val"), *split.names("test"))).with_masks()
+    cells = open_cache(open_cells(real), Preparation(resolution=resolution)).with_masks()
+    held = cells.select((*split.names("val"), *split.names("test")))
     manifest = read_manifest(synthetic)
-    distances = {}
-    for label, name in enumerate(manifest.header.classes):
-        drawn = [
-            decode_png((synthetic / str(entry.mask)).read_bytes(), "L")[0]
-            for entry in manifest.images
-            if entry.label == name
-        ]
-        own = _masks_of(held, label)
-        if drawn and len(own):
-            ours, theirs = _shares(np.stack(drawn)), _shares(own)
-            distances[name] = {part: float(wasserstein_distance(theirs[part], ours[part])) for part in ours}
-    return distances
+    pixels, masks = read_set(synthetic, manifest, cells), read_masks(synthetic, manifest, resolution)
+    assert masks is not None
+    unseen, every = (
+        measure_cells(
+            side.images, np.asarray(side.masks), side.labels, [split.groups[name] for name in side.names]
+        )
+        for side in (held, cells)
+    )
+    drawn = measure_cells(pixels, masks, manifest.labels, [entry.file for entry in manifest.images])
+    return compare_measurements(unseen, drawn, every, manifest.header.classes, "given")
 
 
-def _masks_of(cells: CachedCells, label: int) -> NDArray[np.uint8]:
-    assert cells.masks is not None
-    own: NDArray[np.uint8] = cells.masks[cells.labels == label]
-    return own
+def over_classes(measured: Morphometry, feature: str) -> Numbers:
+    """One measurement in all classes that have it: mean "Wasserstein" and "floor", "least KS p", "differs".
 
-
-def _shares(masks: NDArray[np.uint8]) -> dict[str, NDArray[np.float64]]:
-    """Areas (N,) of nucleus and whole cell, as shares of the image."""
+    The floor is the mean over classes that have one, `differs` the share of classes that differ.
+    """
+    rows = [found[feature] for found in measured.classes.values() if feature in found]
+    floors = [row.floor for row in rows if row.floor is not None]
+    if not rows:
+        return {}
     return {
-        "nucleus": (masks == NUCLEUS).mean(axis=(1, 2)),
-        "cell": (masks != BACKGROUND).mean(axis=(1, 2)),
+        "Wasserstein": float(np.mean([row.wasserstein for row in rows])),
+        **({"floor": float(np.mean(floors))} if floors else {}),
+        "least KS p": min(row.p_value for row in rows),
+        "differs": float(np.mean([row.differs for row in rows])),
     }

@@ -96,6 +96,7 @@ class CGAN(TwoPlayers):
     name = "cgan"
     config_type = CGANConfig
     config: CGANConfig
+    frozen_in_refinement = ("discriminator/body.0.*", "discriminator/body.2.*")  # see `WGANGP`
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"cpu": {"batch": 32}}
 
     def _build(self, config: MethodConfig, shape: DataShape) -> dict[str, nn.Module]:

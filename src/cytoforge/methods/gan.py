@@ -47,6 +47,7 @@ class GAN(TwoPlayers):
     name = "gan"
     config_type = GANConfig
     config: GANConfig
+    frozen_in_refinement = ("discriminator/body.0.*", "discriminator/body.2.*")  # see `WGANGP`
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "cpu": {**_SMALL, "penalty_every": 2, "augment": "translation,cutout"},
         "vanilla": {**_PLAIN, "loss": "non-saturating", "betas": (0.5, 0.999)},

@@ -61,6 +61,8 @@ class InfoGAN(TwoPlayers):
     name = "infogan"
     config_type = InfoGANConfig
     config: InfoGANConfig
+    # see `WGANGP`
+    frozen_in_refinement = ("discriminator/critic.body.0.*", "discriminator/critic.body.2.*")
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "cpu": {"generator_channels": 32, "discriminator_channels": 32, "most_channels": 256, "batch": 32},
         "paper": {"labelled": False, "r1": 0.0, "betas": (0.5, 0.999)},

@@ -19,6 +19,7 @@ from cytoforge.data.augment import Policy, augment, augment_masks
 from cytoforge.data.crop import random_crop
 from cytoforge.losses.adversarial import FAMILIES
 from cytoforge.losses.penalty import zero_centred_penalty
+from cytoforge.methods.two_players import Family
 from cytoforge.networks.mask_gan import class_planes
 from cytoforge.networks.patchgan import Norm, PatchGAN, VanillaDiscriminator
 from cytoforge.networks.unet_pix2pix import PaintingUNet, Upsampling
@@ -52,9 +53,7 @@ class PaintingConfig(MethodConfig):
         description="halvings of the patch discriminator: 1, 2 or 3 see 16, 34 or 70 px",
     )
     discriminator_norm: Norm = Field("batch", description="norm in the discriminator")
-    loss: Literal["minimax", "non-saturating", "least-squares", "hinge", "relativistic"] = Field(
-        "non-saturating", description="family of the adversarial loss"
-    )
+    loss: Family = Field("non-saturating", description="family of the adversarial loss")
     r1: float = Field(
         0.0, ge=0, description="weight of half the discriminator's squared gradient at real images"
     )
@@ -167,7 +166,7 @@ class Painter:
         fake = self.paint(networks, noise, batch.labels, masks)
         scores, _, _ = self._score(networks, fake, masks, batch, "generator")
         real_scores = scores
-        if self.config.loss == "relativistic":
+        if self.config.loss.startswith("relativistic"):
             real_scores, _, _ = self._score(networks, images, masks, batch, "generator")
         losses = {"generator": FAMILIES[self.config.loss][1](real_scores, scores)}
         if self.config.reconstruction_weight:

@@ -20,7 +20,12 @@ from cytoforge.data.cells import Part
 from cytoforge.evaluation.classes import train_classifier
 from cytoforge.evaluation.comparison import FeatureSet, compare
 from cytoforge.evaluation.copies import EXTRACTOR, FEWEST, search
-from cytoforge.evaluation.features import DEFAULT_EXTRACTOR, Extractor, open_extractor
+from cytoforge.evaluation.features import (
+    DEFAULT_EXTRACTOR,
+    SECOND_EXTRACTOR,
+    Extractor,
+    open_extractor,
+)
 from cytoforge.evaluation.memorisation import copy_test
 from cytoforge.evaluation.metrics import Comparison
 from cytoforge.evaluation.selection import (
@@ -51,6 +56,7 @@ from cytoforge.stages.compared import (
     joined,
     looks_at,
     open_with_real,
+    opponent_of,
     part_images,
     synthetic_images,
 )
@@ -71,12 +77,14 @@ class Selected:
         kept: their number.
         dropped: rule -> number of images that it drops.
         effects: rule, "all", "random" or "none" -> scores of what is kept, as in selection.json.
+        note: what to know of the rules, None where there is nothing.
     """
 
     folder: Path
     kept: int
     dropped: dict[str, int]
     effects: dict[str, dict[str, Any]]
+    note: str | None
 
 
 @dataclass(frozen=True)
@@ -118,14 +126,15 @@ def select(
         alpha: false-alarm rate of the copy test for one image; with fewer than 1 / alpha - 1 validation cells
             (V) it is 1 / (V + 1), as selection.json says.
         extractor: network whose features the rules see.
-        judge: network whose features the effects are measured in.
+        judge: network whose features the effects are measured in; neither that of the rules nor one that the
+            generator was trained against.
         split: as for `evaluate`.
         layout: as for `evaluate`.
         seed: of the random selection of as many images, which is measured for comparison.
 
     Raises:
-        ConfigError: an option makes no sense, the set was selected already, a network cannot be had, or
-            nothing would be left.
+        ConfigError: an option makes no sense, the set was selected already, a network cannot be had or
+            cannot judge, or nothing would be left.
         DataError: the set or the real cells cannot be used, the validation part is too small for "copies", or
             `out` cannot be written.
     """
@@ -139,7 +148,10 @@ def select(
             f"{synthetic} was selected already (rules {', '.join(before.rules)}), and a second selection "
             "would hide the first; give the set that it was selected from, and all rules at once."
         )
-    networks = [open_extractor(name) for name in (extractor, judge)]
+    networks = open_extractor(extractor), open_extractor(judge)
+    opponent = opponent_of(manifest.header.method, opened.run)
+    _check_judge(*networks, opponent)
+    note = _note(networks[0], opponent, rules)
     seen, judged = (_sets(opened, network) for network in networks)
     rejected = _rejected(seen, rules, share, alpha)
     keep = ~np.any(list(rejected.values()), axis=0)
@@ -159,6 +171,7 @@ def select(
             "false_alarm_rate": max(alpha, 1 / (len(seen.val) + 1)) if "copies" in rules else alpha,
             "extractor": networks[0].name,
             "judge": networks[1].name,
+            "note": note,
             "images": len(keep),
             "kept": int(keep.sum()),
             "classes": _by_class(manifest, keep),
@@ -172,7 +185,7 @@ def select(
         },
     )
     dropped = {name: int(mask.sum()) for name, mask in rejected.items()}
-    return Selected(out / "set", int(keep.sum()), dropped, effects)
+    return Selected(out / "set", int(keep.sum()), dropped, effects, note)
 
 
 def _check(rules: Sequence[str], share: float, alpha: float) -> None:
@@ -185,6 +198,31 @@ def _check(rules: Sequence[str], share: float, alpha: float) -> None:
         raise ConfigError(f"--rules: give one or more of {', '.join(RULES)}.")
     if not 0 < share < 0.5 or not 0 < alpha < 0.5:
         raise ConfigError(f"--share and --alpha must lie between 0 and 0.5, got {share} and {alpha}.")
+
+
+def _check_judge(chooser: Extractor, judge: Extractor, opponent: str | None) -> None:
+    """Neither who chose the images nor who taught their generator may say how good they are."""
+    if judge.network == chooser.network:
+        reason = "is the network whose features choose the images (--extractor)"
+    elif judge.network == opponent:
+        reason = "is the network that the generator was trained against"
+    else:
+        return
+    usual = [name.partition("@")[0] for name in (SECOND_EXTRACTOR, DEFAULT_EXTRACTOR)]
+    another = next((name for name in usual if name not in (chooser.network, opponent)), "timm:NAME")
+    raise ConfigError(
+        f"--judge: {judge.network} {reason}, so its scores would flatter what is kept; "
+        f"judge by another one: --judge {another}."
+    )
+
+
+def _note(chooser: Extractor, opponent: str | None, rules: Sequence[str]) -> str | None:
+    if chooser.network != opponent or not {"class", "region"} & set(rules):
+        return None
+    return (
+        f"The rules saw cells by {opponent}, the network that the generator was trained against, so they "
+        "find less."
+    )
 
 
 def _sets(opened: OpenedSet, network: Extractor) -> _Sets:

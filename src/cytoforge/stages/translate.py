@@ -1,4 +1,4 @@
-"""Run of a CycleGAN and cells in, translated cells out, with a check that dark stayed dark."""
+"""Run of a CycleGAN and cells in, translated cells out, with a check of light and dark."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cytoforge.data.cache import CachedCells, open_cache
 from cytoforge.data.folder import open_cells
 from cytoforge.data.split import fingerprints
 from cytoforge.data.transform import Preparation
-from cytoforge.evaluation.polarity import light_correlation, nucleus_contrast, swapped_share
+from cytoforge.evaluation.polarity import light_correlation, light_spread, nucleus_contrast, swapped_share
 from cytoforge.methods.cyclegan import CycleGAN, paint
 from cytoforge.sampling.generator import Generator, restored
 from cytoforge.sampling.picture_provenance import Origin, PictureFolder
@@ -29,6 +29,10 @@ BATCH = 16
 SHOWN = 10
 LARGEST_SHARE = 0.1
 """More swapped images than this, above what real cells have, and the check fails."""
+LEAST_CONTRAST = 0.1
+"""Less contrast than this share of that of real cells, and the check fails: hardly anything was painted."""
+FEWEST_KNOWN = 0.5
+"""Where fewer images than this share tell light from dark, the check fails: it would judge the few others."""
 
 
 @dataclass(frozen=True)
@@ -38,18 +42,25 @@ class Translated:
     Attributes:
         images: how many were written.
         measure: "contrast of nucleus" where masks are the source, else "correlation of light".
-        median: median of the measure; negative where light and dark were exchanged.
-        swapped: share of images with a negative measure.
+        median: median of the measure; negative where light and dark were exchanged, None where no image
+            tells.
+        swapped: share of images with a negative measure, of those that tell.
         swapped_real: the same share among real cells and their own masks; None between photographs.
-        failed: whether light and dark were exchanged more often than real cells explain.
+        contrast: median contrast as a share of that of real cells: of the nucleus where masks are the source,
+            else the spread of light over an image beside that of its source. None where real cells have none.
+        failed: whether light and dark were exchanged more often than real cells explain, or the check cannot
+            tell: hardly any contrast, or too few images that tell.
+        reason: why it failed, None where it did not.
     """
 
     images: int
     measure: str
-    median: float
-    swapped: float
+    median: float | None
+    swapped: float | None
     swapped_real: float | None
+    contrast: float | None
     failed: bool
+    reason: str | None
 
 
 def translate(
@@ -167,22 +178,45 @@ def _translated(
 def _checked(
     cells: CachedCells, starts: NDArray[np.uint8], made: NDArray[np.uint8], masks: bool
 ) -> Translated:
-    if not masks:
-        signs = light_correlation(starts, made)
-        swapped, real = swapped_share(signs), None
-    else:
+    if masks:
         levels = np.asarray(cells.masks)
-        signs = nucleus_contrast(made, levels)
-        swapped, real = swapped_share(signs), swapped_share(nucleus_contrast(cells.images, levels))
+        signs, real = (nucleus_contrast(images, levels) for images in (made, cells.images))
+        swapped_real = _known(swapped_share(real))
+        contrast = _ratio(signs, real)
+    else:
+        signs, swapped_real = light_correlation(starts, made), None
+        contrast = _ratio(light_spread(made), light_spread(starts))
     known = signs[~np.isnan(signs)]
+    swapped = _known(swapped_share(signs))
+    reason = None
+    if contrast is not None and abs(contrast) < LEAST_CONTRAST:
+        reason = f"the contrast collapsed to {contrast:.1%} of that of real cells"
+    elif swapped is None or len(known) < FEWEST_KNOWN * len(signs):
+        reason = f"only {len(known)} of {len(signs)} images tell light from dark"
+    elif swapped > LARGEST_SHARE + (swapped_real or 0.0):
+        reason = "light and dark were exchanged in too many images"
     return Translated(
         images=len(made),
         measure="contrast of nucleus" if masks else "correlation of light",
-        median=float(np.median(known)) if len(known) else 0.0,
-        swapped=0.0 if np.isnan(swapped) else swapped,
-        swapped_real=None if real is None or np.isnan(real) else real,
-        failed=bool(swapped > LARGEST_SHARE + (real or 0.0)),
+        median=float(np.median(known)) if len(known) else None,
+        swapped=swapped,
+        swapped_real=swapped_real,
+        contrast=contrast,
+        failed=reason is not None,
+        reason=reason,
     )
+
+
+def _known(number: float) -> float | None:
+    return None if np.isnan(number) else number
+
+
+def _ratio(made: NDArray[np.float64], real: NDArray[np.float64]) -> float | None:
+    """Median of the known numbers as a share of that of real cells; None where there is none to compare."""
+    sides = [values[~np.isnan(values)] for values in (made, real)]
+    if not all(map(len, sides)) or not np.median(sides[1]):
+        return None
+    return float(np.median(sides[0]) / np.median(sides[1]))
 
 
 def _rows(
