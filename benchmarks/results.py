@@ -1,6 +1,6 @@
 """A trained, generated and evaluated run becomes a page for docs/results.
 
-    python benchmarks/results.py RUN SYNTHETIC EVALUATION docs/results/NAME.md --title "..."
+    python benchmarks/results.py RUN SYNTHETIC EVALUATION docs/results/NAME.md --title T [--selection OUT]
 
 Writes NAME.md with the numbers of metrics.json, NAME-cells.png (a row a class, all from the synthetic set)
 and NAME-curve.png (kernel distance and losses against images seen). No real image goes into it.
@@ -23,6 +23,7 @@ from cytoforge.sampling.provenance import read_manifest
 
 COLUMNS = 16
 SHOWN = ("kernel_distance", "frechet_distance", "precision", "recall", "density", "coverage")
+MEASURED = ("nc_ratio", "nucleus_area", "cytoplasm_area", "nucleus_eccentricity", "nucleus_green_mean")
 
 
 def cells(synthetic: Path) -> Image.Image:
@@ -96,7 +97,77 @@ def table(metrics: dict[str, Any]) -> list[str]:
     return lines
 
 
-def page(title: str, name: str, run: Run, synthetic: Path, metrics: dict[str, Any]) -> str:
+def measurements(metrics: dict[str, Any]) -> list[str]:
+    """How far measurements of synthetic cells are from those of real ones; nothing where none were made."""
+    found = metrics["morphometry"]
+    if found is None:
+        return []
+    classes = found["classes"]
+    masks = (
+        "masks as given" if found["source"] == "given" else "masks found without supervision on both sides"
+    )
+    lines = [
+        "",
+        "## Measurements of cells",
+        "",
+        "Wasserstein distance to unseen real cells in their standard deviations (the same of real cells of "
+        f"other groups), {masks}; **bold** where it differs, by the rule of metrics.json.",
+        "",
+        f"| | {' | '.join(classes)} |",
+        "|---|" + "---|" * len(classes),
+    ]
+    for name in MEASURED:
+        cells = [_distance(rows[name]) if name in rows else "" for rows in classes.values()]
+        lines.append(f"| {name.replace('_', ' ')} | {' | '.join(cells)} |")
+    differing = [
+        f"{sum(row['differs'] for row in rows.values())} of {len(rows)}" for rows in classes.values()
+    ]
+    return [*lines, f"| *all that differ* | {' | '.join(differing)} |"]
+
+
+def _distance(row: dict[str, Any]) -> str:
+    floor = "" if row["floor"] is None else f" ({row['floor']:.2f})"
+    return f"**{row['wasserstein']:.2f}**{floor}" if row["differs"] else f"{row['wasserstein']:.2f}{floor}"
+
+
+def selection(chosen: dict[str, Any]) -> list[str]:
+    """What each rule of `cytoforge select` keeps, and what that does to the scores."""
+    lines = [
+        "",
+        "## Selection",
+        "",
+        "```",
+        f"cytoforge select SYNTHETIC --real DATA --out SELECTED --rules {' --rules '.join(chosen['rules'])}",
+        "```",
+        "",
+        f"Rules see cells by {chosen['extractor']}, {chosen['judge']} judges what they keep against the same "
+        "unseen cells. Only what differs from *random*, a random choice of as many cells of each class as "
+        "all rules keep, is an effect.",
+        "",
+        "| rule | kept | kernel distance (floor) | precision | recall (floor) | coverage (floor) "
+        "| class recognised |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, effect in chosen["effects"].items():
+        pairs = [
+            f"{effect[score]['value']:.3f} ({effect[score]['floor']:.3f})"
+            for score in ("kernel_distance", "recall", "coverage")
+        ]
+        lines.append(
+            f"| {name} | {effect['kept']} | {pairs[0]} | {effect['precision']['value']:.2f} "
+            f"| {pairs[1]} | {pairs[2]} | {effect['class_correct']:.1%} |"
+        )
+    return lines if chosen["note"] is None else [*lines, "", chosen["note"]]
+
+
+def page(
+    title: str,
+    name: str,
+    run: Run,
+    synthetic: Path,
+    metrics: dict[str, Any],
+    chosen: dict[str, Any] | None,
+) -> str:
     """The page as Markdown."""
     log = [record for record in run.read_log() if record["kind"] == "losses"]
     seen, seconds = log[-1]["seen"], log[-1]["seconds"]
@@ -109,7 +180,8 @@ def page(title: str, name: str, run: Run, synthetic: Path, metrics: dict[str, An
         "cytoforge generate RUN --out SYNTHETIC --per-class "
         f"{len(manifest.images) // len(config['classes'])} --checkpoint {manifest.header.checkpoint}",
         "cytoforge evaluate SYNTHETIC --real DATA --out EVALUATION "
-        f"--extractor {metrics['extractor'].partition('@')[0]}",
+        f"--extractor {metrics['extractor'].partition('@')[0]}"
+        + ("" if metrics["morphometry"] is None else f" --masks {metrics['morphometry']['source']}"),
     ]
     return "\n".join(
         [
@@ -143,6 +215,8 @@ def page(title: str, name: str, run: Run, synthetic: Path, metrics: dict[str, An
             f"Nearer to training than to equally many holdout photos: {copies['share_nearer_to_train']:.3f} "
             f"({copies['nearer_low']:.3f} to {copies['nearer_high']:.3f}; 0.5 is right). Authenticity "
             f"{copies['authenticity']:.2f}, of unseen real cells {copies['honest_authenticity']:.2f}.",
+            *measurements(metrics),
+            *([] if chosen is None else selection(chosen)),
             "",
             f"![Curves]({name}-curve.png)",
             "",
@@ -158,6 +232,7 @@ def main() -> None:
     for name in ("run", "synthetic", "evaluation", "page"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--title", required=True)
+    parser.add_argument("--selection", type=Path, help="the --out folder of cytoforge select")
     given = parser.parse_args()
     run = Run.open(given.run)
     metrics = json.loads((given.evaluation / "metrics.json").read_text())
@@ -165,7 +240,8 @@ def main() -> None:
     name = given.page.stem
     cells(given.synthetic).save(given.page.with_name(f"{name}-cells.png"))
     curve(run).savefig(given.page.with_name(f"{name}-curve.png"), dpi=110)
-    given.page.write_text(page(given.title, name, run, given.synthetic, metrics), encoding="utf-8")
+    chosen = None if given.selection is None else json.loads((given.selection / "selection.json").read_text())
+    given.page.write_text(page(given.title, name, run, given.synthetic, metrics, chosen), encoding="utf-8")
 
 
 if __name__ == "__main__":
