@@ -19,11 +19,11 @@ from PIL import Image
 
 from cytoforge.core.grid import grid
 from cytoforge.core.run import Run
+from cytoforge.evaluation.morphometry import TOLD
 from cytoforge.sampling.provenance import read_manifest
 
 COLUMNS = 16
 SHOWN = ("kernel_distance", "frechet_distance", "precision", "recall", "density", "coverage")
-MEASURED = ("nc_ratio", "nucleus_area", "cytoplasm_area", "nucleus_eccentricity", "nucleus_green_mean")
 
 
 def cells(synthetic: Path) -> Image.Image:
@@ -116,7 +116,7 @@ def measurements(metrics: dict[str, Any]) -> list[str]:
         f"| | {' | '.join(classes)} |",
         "|---|" + "---|" * len(classes),
     ]
-    for name in MEASURED:
+    for name in TOLD:
         cells = [_distance(rows[name]) if name in rows else "" for rows in classes.values()]
         lines.append(f"| {name.replace('_', ' ')} | {' | '.join(cells)} |")
     differing = [

@@ -32,8 +32,7 @@ and classifier see its training groups only: the ledger compared by content what
 the test cells and found none of them.
 
 **The rule, fixed before the run.** {rule}
-The single comparisons of a question are a family for Holm's method. The smallest visible effect is the true
-difference that this design would have called in four cases of five.
+The smallest visible effect is the true difference that this design would have called in four cases of five.
 """
 
 
@@ -83,7 +82,7 @@ def page(study: Mapping[str, Any], ledger: Mapping[str, Any], given: argparse.Na
     regimes = [f"* `{name}`: {REGIMES[name].title}" for name in study["plan"]["regimes"]]
     notes = [] if given.notes is None else [given.notes.read_text(encoding="utf-8")]
     parts = ["## Answers", "", *answers, "", *notes, "## Regimes", "", *regimes, ""]
-    return [introduction, *parts, *generators(study)]
+    return [introduction, *parts, *(generators(study) if study["generators"] else [])]
 
 
 def generators(study: Mapping[str, Any]) -> list[str]:

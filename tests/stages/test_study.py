@@ -197,7 +197,7 @@ def test_interrupted_and_resumed_gives_the_same_scores(
 def test_an_interruption_does_not_make_drawing_cheaper(
     finished: Path, tiny_cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first call finds all but two images, which take 8 seconds; the second finds them all."""
+    """Eight seconds until the interruption, four until the set is whole."""
     out = copied(finished, tmp_path)
     folder = next(
         path.parent
@@ -206,15 +206,16 @@ def test_an_interruption_does_not_make_drawing_cheaper(
     )
     place = study_jobs.Place(str(tiny_cells), str(out), group=PHOTO)
     asked = read_json(folder / "parameters.json")
-    seconds = iter((0.0, 8.0, 100.0, 101.0, 200.0, 300.0, 301.0))
+    seconds = iter((0.0, 8.0, 100.0, 104.0, 200.0, 201.0))
     monkeypatch.setattr(study_jobs, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
-    for path in sorted(folder.glob("set/*/*.png"))[:2]:
+    for path in [folder / study_jobs.DRAWING, *sorted(folder.glob("set/*/*.png"))[:2]]:
         path.unlink()
-    for made in (2, 0):
-        result = study_jobs.draw_set(asked, folder, place)
-        assert result["images"] == 24
-        assert result["seconds"] == pytest.approx(24 * 8 / 2), made
-        assert result["selecting"] == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(cytoforge.sampling.generate, "_written", stopped_at(1, None, control_c))
+        with pytest.raises(KeyboardInterrupt):
+            study_jobs.draw_set(asked, folder, place)
+    result = study_jobs.draw_set(asked, folder, place)
+    assert (result["images"], result["seconds"], result["selecting"]) == (24, 8 + 4, 1)
 
 
 @pytest.mark.parametrize(("wrong", "expected"), [("prop", "hurts"), ("orig", "helps")])

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from cytoforge.core.errors import DataError
 from cytoforge.core.randomness import derive
@@ -41,8 +42,8 @@ class ClassScores(Record):
         recall: share of the class's images that are so named.
         f1: harmonic mean of both.
         auc: area under the ROC curve, this class against the rest.
-        named: class -> share of the class's images that are so named, a row of the confusion. A share of 0 is
-            0 in every bootstrap sample: its interval says nothing.
+        named: class -> share of the class's images that are so named, a row of the confusion. Without its
+            zeros: 0 in every bootstrap sample, their intervals would say nothing.
     """
 
     support: int
@@ -50,7 +51,7 @@ class ClassScores(Record):
     recall: Estimate
     f1: Estimate
     auc: Estimate
-    named: dict[str, Estimate]
+    named: dict[str, Estimate] = Field(default_factory=dict)
 
 
 class Scores(Record):
@@ -144,7 +145,11 @@ def score(
 
     def row(k: int) -> dict[str, Estimate]:
         shares, drawn = value["named"][0, k], spread["named"][:, k]
-        return {name: estimate(shares[j], drawn[:, j], int(sources[k])) for j, name in enumerate(classes)}
+        return {
+            name: estimate(shares[j], drawn[:, j], int(sources[k]))
+            for j, name in enumerate(classes)
+            if shares[j] > 0
+        }
 
     def mean(name: str) -> Estimate:
         with np.errstate(invalid="ignore"):

@@ -66,7 +66,7 @@ class Extractor:
     @property
     def network(self) -> str:
         """The name without the size: "efficientnet-lite0"."""
-        return self.name.partition("@")[0]
+        return _split_size(self.name)[0]
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Features of some images, computed at once (see `extract` for many).
@@ -121,6 +121,20 @@ def fair_extractor(*avoided: str | None) -> Extractor:
         with suppress(ConfigError):
             return open_extractor(SECOND_EXTRACTOR)
     return network
+
+
+def another_extractor(*avoided: str | None) -> str:
+    """A name to advise where some networks cannot judge: the second, the default, or any of timm's.
+
+    Args:
+        avoided: networks.
+
+    Example:
+        >>> another_extractor("efficientnet-lite0"), another_extractor("mobilenet-v2", "efficientnet-lite0")
+        ('mobilenet-v2', 'timm:NAME')
+    """
+    usual = (_split_size(name)[0] for name in (SECOND_EXTRACTOR, DEFAULT_EXTRACTOR))
+    return next((name for name in usual if name not in avoided), "timm:NAME")
 
 
 def extract(

@@ -158,17 +158,19 @@ def randomisation_test(
     return found
 
 
-def follows_weights(found: Mapping[int, Likeness]) -> bool:
+def follows_weights(found: Mapping[int, Likeness]) -> bool | None:
     """Whether the maps of `randomisation_test` change once most layers are drawn anew.
+
+    None where that cannot be told: more than half of the comparisons were left out.
 
     Example:
         >>> follows_weights({1: Likeness(mean=0.9, left_out=0), 100: Likeness(mean=0.3, left_out=0)})
         True
-        >>> follows_weights({100: Likeness(mean=None, left_out=1)})
-        False
+        >>> follows_weights({100: Likeness(mean=None, left_out=1)}) is None
+        True
     """
-    last = found[max(found)].mean
-    return last is not None and last < SAME
+    last = found[max(found)]
+    return None if last.mean is None or last.left_out > 0.5 else last.mean < SAME
 
 
 def _likeness(pairs: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> Likeness:

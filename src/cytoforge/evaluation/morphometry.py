@@ -33,6 +33,9 @@ RULES = {
     )
 }
 
+TOLD = ("nc_ratio", "nucleus_area", "cytoplasm_area", "nucleus_eccentricity", "nucleus_green_mean")
+"""Measurements that a short table has."""
+
 NAMES = (
     "nc_ratio",
     *(f"{region}_{name}" for region in REGIONS for name in FEATURES if name != "orientation"),

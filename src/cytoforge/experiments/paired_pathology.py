@@ -201,7 +201,7 @@ def run(data: Path | None, out: Path, scale: Scale, budget: Budget | None = None
             path = out / "runs" / f"{_slug(name)}-{seed}"
             loop, frames, curve = _trained(settings, seed, place, budget, path)
             images = _each_with_each(loop, shown, noises)
-            last = {key: curve[-1][key] for key in _DISTANCES}
+            last = {key: curve[-1][key] for key in _DISTANCES if key in curve[-1]}
             repeats[name].append({**last, **one_mask_diversity(images, place)})
             curves[name].append(curve)
             if seed == 0:
@@ -240,8 +240,8 @@ def over_seeds(repeats: Sequence[Numbers]) -> Numbers:
         repeats: numbers of each training.
 
     Returns:
-        The mean of each; "one_mask_share_least" and "one_mask_share_most", its range; "collapsed", the share
-        of trainings that have collapsed.
+        The mean of each that all trainings have; "one_mask_share_least" and "one_mask_share_most", its range;
+        "collapsed", the share of trainings that have collapsed.
 
     Example:
         >>> found = over_seeds([{"one_mask_share": 0.05}, {"one_mask_share": 0.25}])
@@ -251,7 +251,11 @@ def over_seeds(repeats: Sequence[Numbers]) -> Numbers:
     """
     shares = [each[_SHARE] for each in repeats]
     return {
-        **{key: float(np.mean([each[key] for each in repeats])) for key in repeats[0]},
+        **{
+            key: float(np.mean([each[key] for each in repeats]))
+            for key in repeats[0]
+            if all(key in each for each in repeats)
+        },
         **dict(zip(_RANGE, (min(shares), max(shares)), strict=True)),
         "collapsed": float(np.mean([share < COLLAPSED for share in shares])),
     }
@@ -306,7 +310,7 @@ def draw_curves(curves: Mapping[str, Sequence[Curve]], floor: Numbers) -> Figure
             for seed, curve in enumerate(repeats):
                 seen = [point["seen"] for point in curve]
                 for ending, (style, label) in lines.items():
-                    values = [point[score + ending] for point in curve]
+                    values = [point.get(score + ending, np.nan) for point in curve]
                     panel.plot(seen, values, style, label=label if seed == 0 else None, linewidth=1.2)
             panel.axhline(floor[score], color="0.5", linestyle=":", label="real cells (floor)")
             if score == "fid":
@@ -451,7 +455,7 @@ def _trained(
         loop.resume()
     loop.train(Until(images=budget.images))
     measured = [record for record in run.read_log() if record["kind"] == "measure"]
-    curve = [{key: record[key] for key in ("seen", *_DISTANCES)} for record in measured]
+    curve = [{key: record[key] for key in ("seen", *_DISTANCES) if key in record} for record in measured]
     frames = [decode_png(file.read_bytes())[0] for file in sorted((path / "frames").glob("*.png"))]
     return loop, frames, curve
 

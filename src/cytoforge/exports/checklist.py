@@ -331,17 +331,16 @@ def _study_answer(answer: Mapping[str, Any], study: Mapping[str, Any]) -> str:
     pooled = answer.get("pooled")
     together = (
         f"Averaged over {all_of(answer['comparisons'])}: {pooled['verdict']}, {points(pooled['difference'])} "
-        f"points ({points(pooled['low'])} to {points(pooled['high'])}), smallest visible "
-        f"{visible(pooled['smallest'])}. "
+        f"points of {score} ({points(pooled['low'])} to {points(pooled['high'])}), smallest visible "
+        f"{visible(pooled['smallest'])}."
         if pooled
-        else ""
+        else f"Mean difference {points(answer['mean_difference'])} points of {score}."
     )
     return (
-        f"{answer['words']} {together}Of {answer['comparisons']} comparisons ({answer['question']}): helps "
-        f"in {answer['helps']}, hurts in {answer['hurts']}, no evidence in {answer['no evidence']}; mean "
-        f"difference {points(answer['mean_difference'])} points of {score}, half of them could have found "
-        f"{visible(answer['median_smallest'])} points or less ({repeats} repeats of {data['cells']} real "
-        f"cells in {data['groups']} groups)."
+        f"{answer['words']} {together} Of {answer['comparisons']} comparisons ({answer['question']}): helps "
+        f"in {answer['helps']}, hurts in {answer['hurts']}, no evidence in {answer['no evidence']}; half of "
+        f"them could have found {visible(answer['median_smallest'])} points or less ({repeats} repeats of "
+        f"{data['cells']} real cells in {data['groups']} groups)."
     )
 
 

@@ -43,7 +43,7 @@ class Explained:
 def build_explanation(
     cells: Sequence[Explained],
     sanity: Mapping[int, Likeness],
-    follows: bool,
+    follows: bool | None,
     note: str,
     calibration: Calibration | None,
     coverage: float,
@@ -51,7 +51,7 @@ def build_explanation(
 ) -> str:
     """The page as self-contained HTML; every text of the user's comes out escaped.
 
-    `follows` says whether the heat maps change with the weights, by `sanity`.
+    `follows` says whether the heat maps change with the weights, by `sanity`; None where that is not known.
     """
     return render(
         "explanation.html",

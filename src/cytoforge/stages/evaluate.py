@@ -17,9 +17,8 @@ from cytoforge.evaluation.comparison import RULES, FeatureSet, K, compare
 from cytoforge.evaluation.copies import CLOSEST, EXTRACTOR, FEWEST, Search, judge, search
 from cytoforge.evaluation.copies import RULE as COPY_RULE
 from cytoforge.evaluation.features import (
-    DEFAULT_EXTRACTOR,
-    SECOND_EXTRACTOR,
     Extractor,
+    another_extractor,
     fair_extractor,
     open_extractor,
     symmetries,
@@ -159,8 +158,7 @@ def evaluate(
 
 def _partial(network: Extractor, opponent: str | None, chosen: Selection | None) -> list[str]:
     """Warnings where training or `select` used what measures here."""
-    names = [name.partition("@")[0] for name in (SECOND_EXTRACTOR, DEFAULT_EXTRACTOR)]
-    another = next(name for name in names if name != network.network)
+    another = another_extractor(network.network, opponent, None if chosen is None else chosen.network)
     advice = f"Judge by another one: --extractor {another}."
     lines = []
     if network.network == opponent:

@@ -19,7 +19,7 @@ _CELL = ("image", "group", "class")
 
 
 @dataclass(frozen=True)
-class Other:
+class OtherReport:
     """Another classifier's answers.
 
     Attributes:
@@ -42,7 +42,7 @@ class Other:
         )
 
 
-def read_other(folder: Path, cells: str, folds: int, seed: int) -> Other:
+def read_other(folder: Path, cells: str, folds: int, seed: int) -> OtherReport:
     """The report in a folder of `classify report`.
 
     Args:
@@ -70,7 +70,7 @@ def read_other(folder: Path, cells: str, folds: int, seed: int) -> Other:
             f"these {len(ours)} cells with their groups and classes in {folds} folds, seed {seed}. Make it "
             "with the same folder, --folds, --seed and --group."
         )
-    return Other(judged, tuple(group for _, group, _ in theirs), right)
+    return OtherReport(judged, tuple(group for _, group, _ in theirs), right)
 
 
 def _rows(text: str) -> list[dict[str, str]]:

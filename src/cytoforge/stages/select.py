@@ -22,8 +22,8 @@ from cytoforge.evaluation.comparison import FeatureSet, compare
 from cytoforge.evaluation.copies import EXTRACTOR, FEWEST, search
 from cytoforge.evaluation.features import (
     DEFAULT_EXTRACTOR,
-    SECOND_EXTRACTOR,
     Extractor,
+    another_extractor,
     open_extractor,
 )
 from cytoforge.evaluation.memorisation import copy_test
@@ -208,11 +208,9 @@ def _check_judge(chooser: Extractor, judge: Extractor, opponent: str | None) -> 
         reason = "is the network that the generator was trained against"
     else:
         return
-    usual = [name.partition("@")[0] for name in (SECOND_EXTRACTOR, DEFAULT_EXTRACTOR)]
-    another = next((name for name in usual if name not in (chooser.network, opponent)), "timm:NAME")
     raise ConfigError(
         f"--judge: {judge.network} {reason}, so its scores would flatter what is kept; "
-        f"judge by another one: --judge {another}."
+        f"judge by another one: --judge {another_extractor(chooser.network, opponent)}."
     )
 
 

@@ -44,7 +44,7 @@ SEEN = "seen.json"
 GROUPS = "groups.json"
 JOBS = "jobs"
 DRAWING = "drawing.json"
-"""Seconds for each image of a set, by the call that drew the last of them."""
+"""Seconds that drawing a set has taken so far, interrupted calls included."""
 
 Parameters = Mapping[str, Any]
 
@@ -215,16 +215,15 @@ def draw_set(parameters: Parameters, folder: Path, place: Place) -> dict[str, An
     origin = place.jobs / parameters["trained"]
     learned = material.rows_of(tuple(Split.load(Run.open(origin / "run").split_path).parts))
     _show(material.entry(folder, "selection", parameters["repeat"], learned), folder, material, fold)
+    before = float(read_json(folder / DRAWING)) if (folder / DRAWING).is_file() else 0.0
     start = time.monotonic()
     try:
-        made = generate(
-            origin / "run", folder / "set", per_class=parameters["per_class"], checkpoint="newest"
-        )
+        generate(origin / "run", folder / "set", per_class=parameters["per_class"], checkpoint="newest")
     except CheckpointError as error:
         return {"failed": str(error), "images": 0, "kept": 0, "emptied": [], "seconds": 0.0, "selecting": 0.0}
-    if made.made or not (folder / DRAWING).is_file():  # what was drawn before an interruption took as long
-        write_json(folder / DRAWING, (time.monotonic() - start) / (made.made or made.images))
-    each = float(read_json(folder / DRAWING))
+    finally:
+        drawing = before + time.monotonic() - start
+        write_json(folder / DRAWING, drawing)
     start = time.monotonic()
     pixels, labels = read_images(folder, material)
     kept = np.ones(len(labels), bool)
@@ -238,7 +237,7 @@ def draw_set(parameters: Parameters, folder: Path, place: Place) -> dict[str, An
         "images": len(labels),
         "kept": int(kept.sum()),
         "emptied": [material.cached.shape.classes[label] for label in emptied],
-        "seconds": each * len(labels),
+        "seconds": drawing,
         "selecting": time.monotonic() - start,
     }
 

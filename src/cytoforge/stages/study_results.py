@@ -226,8 +226,8 @@ def pooled(
         test_count: likewise.
 
     Returns:
-        Question -> comparison of the means within repeats, with "p_holm" and "verdict"; left out where no two
-        repeats have all comparisons of a question.
+        Question -> comparison of the means within repeats, with "p_holm" and "verdict", over the comparisons
+        that are made, which have two repeats or more; left out where no two repeats have all of these.
     """
     found: dict[tuple[Any, ...], dict[int, float]] = {}
     for row in scores:

@@ -31,7 +31,7 @@ LARGEST_SHARE = 0.1
 """More swapped images than this, above what real cells have, and the check fails."""
 LEAST_CONTRAST = 0.1
 """Less contrast than this share of that of real cells, and the check fails: hardly anything was painted."""
-FEWEST_KNOWN = 0.5
+LEAST_KNOWN = 0.5
 """Where fewer images than this share tell light from dark, the check fails: it would judge the few others."""
 
 
@@ -189,9 +189,9 @@ def _checked(
     known = signs[~np.isnan(signs)]
     swapped = _known(swapped_share(signs))
     reason = None
-    if contrast is not None and abs(contrast) < LEAST_CONTRAST:
+    if contrast is not None and contrast < LEAST_CONTRAST:
         reason = f"the contrast collapsed to {contrast:.1%} of that of real cells"
-    elif swapped is None or len(known) < FEWEST_KNOWN * len(signs):
+    elif swapped is None or len(known) < LEAST_KNOWN * len(signs):
         reason = f"only {len(known)} of {len(signs)} images tell light from dark"
     elif swapped > LARGEST_SHARE + (swapped_real or 0.0):
         reason = "light and dark were exchanged in too many images"
@@ -212,8 +212,8 @@ def _known(number: float) -> float | None:
 
 
 def _ratio(made: NDArray[np.float64], real: NDArray[np.float64]) -> float | None:
-    """Median of the known numbers as a share of that of real cells; None where there is none to compare."""
-    sides = [values[~np.isnan(values)] for values in (made, real)]
+    """Median size of the known numbers as a share of that of real cells; None without any to compare."""
+    sides = [np.abs(values[~np.isnan(values)]) for values in (made, real)]
     if not all(map(len, sides)) or not np.median(sides[1]):
         return None
     return float(np.median(sides[0]) / np.median(sides[1]))
