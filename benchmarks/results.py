@@ -46,10 +46,13 @@ def curve(run: Run) -> Figure:
         for record in log
         if record["kind"] == "measure"
     ]
-    left.plot(
-        *zip(*[pair for pair in distances if pair[1] is not None], strict=True), marker="o", markersize=3
+    seen, values = zip(*[pair for pair in distances if pair[1] is not None], strict=True)
+    left.plot(seen, values, marker="o", markersize=3)
+    left.set(
+        xlabel="thousand images seen",
+        ylabel="kernel distance to validation cells",
+        ylim=(0, 1.1 * max(values)),
     )
-    left.set(xlabel="thousand images seen", ylabel="kernel distance to validation cells", ylim=(0, None))
     losses = [record for record in log if record["kind"] == "losses"]
     for name in sorted({name for record in losses for name in record["losses"]}):
         own = [record for record in losses if name in record["losses"]]
