@@ -66,7 +66,7 @@ class Extractor:
     @property
     def network(self) -> str:
         """The name without the size: "efficientnet-lite0"."""
-        return _split_size(self.name)[0]
+        return re.sub(r"@\d+$", "", self.name)
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Features of some images, computed at once (see `extract` for many).
