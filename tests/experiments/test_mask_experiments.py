@@ -26,6 +26,8 @@ from cytoforge.experiments.paired_pathology import (
     one_mask_diversity,
     parameters,
 )
+from cytoforge.stages import morphometry
+from cytoforge.stages.compared import OpenedSet
 from cytoforge.stages.phantom import phantom
 from cytoforge.training.loop import Loop, Until
 
@@ -137,12 +139,12 @@ def test_drawn_cells_are_measured_against_unseen_real_ones(tmp_path, monkeypatch
     )
     true = np.asarray(drawn.masks)
     near = binary_dilation(true == 2, np.ones((1, 5, 5)))
-    monkeypatch.setattr(syncgan_triplets, "read_manifest", lambda _: manifest)
-    monkeypatch.setattr(syncgan_triplets, "read_set", lambda *_: np.asarray(drawn.images))
+    opened = OpenedSet(manifest, None, split, cells, np.asarray(drawn.images))
+    monkeypatch.setattr(syncgan_triplets, "open_with_real", lambda *_: opened)
     found = []
     for masks in (true, np.where((true == 1) & near, 2, true)):
-        monkeypatch.setattr(syncgan_triplets, "read_masks", lambda *_, masks=masks: masks)
-        measured = syncgan_triplets.measurements(tmp_path, tmp_path, split, 32)
+        monkeypatch.setattr(morphometry, "read_masks", lambda *_, masks=masks: masks)
+        measured = syncgan_triplets.measurements(tmp_path, tmp_path)
         found.append(measured.classes["second"]["nc_ratio"])
     honest, large = found
     assert not honest.differs

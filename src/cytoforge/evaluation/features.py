@@ -66,7 +66,7 @@ class Extractor:
     @property
     def network(self) -> str:
         """The name without the size: "efficientnet-lite0"."""
-        return re.sub(r"@\d+$", "", self.name)
+        return network_of(self.name)
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Features of some images, computed at once (see `extract` for many).
@@ -81,6 +81,16 @@ class Extractor:
             levels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float()
             features = self.embed(_resized(levels, self.size).to(memory_format=torch.channels_last))
         return features.flatten(1).double().cpu().numpy()
+
+
+def network_of(name: str) -> str:
+    """The name of an extractor without its size.
+
+    Example:
+        >>> network_of("efficientnet-lite0@128"), network_of("onnx:net@v2.onnx")
+        ('efficientnet-lite0', 'onnx:net@v2.onnx')
+    """
+    return re.sub(r"@\d+$", "", name)
 
 
 def open_extractor(name: str = DEFAULT_EXTRACTOR) -> Extractor:
@@ -133,7 +143,7 @@ def another_extractor(*avoided: str | None) -> str:
         >>> another_extractor("efficientnet-lite0"), another_extractor("mobilenet-v2", "efficientnet-lite0")
         ('mobilenet-v2', 'timm:NAME')
     """
-    usual = (_split_size(name)[0] for name in (SECOND_EXTRACTOR, DEFAULT_EXTRACTOR))
+    usual = map(network_of, (SECOND_EXTRACTOR, DEFAULT_EXTRACTOR))
     return next((name for name in usual if name not in avoided), "timm:NAME")
 
 

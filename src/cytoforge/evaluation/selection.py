@@ -21,6 +21,7 @@ from cytoforge.core.files import read_json
 from cytoforge.evaluation.classes import train_classifier
 from cytoforge.evaluation.comparison import FeatureSet
 from cytoforge.evaluation.distances import Floats, squared_distances
+from cytoforge.evaluation.features import network_of
 
 FOLDS = 5
 NEIGHBOURS = 5
@@ -72,7 +73,7 @@ def selection_of(synthetic: Path, manifest_sha256: str) -> Selection | None:
     if not isinstance(told, dict) or told.get("kept_manifest_sha256") != manifest_sha256:
         return None
     rules = tuple(told["rules"])
-    network = told["extractor"].partition("@")[0] if {"class", "region"} & set(rules) else None
+    network = network_of(told["extractor"]) if {"class", "region"} & set(rules) else None
     return Selection(rules, network, told["kept"], told["images"])
 
 

@@ -291,6 +291,17 @@ def draw_curves(path: Path, outcomes: Mapping[str, Outcome]) -> None:
     figure.savefig(path, dpi=110)
 
 
+def mean_of(each: Sequence[Numbers]) -> Numbers:
+    """Mean of each number that all repeats have.
+
+    Example:
+        >>> mean_of([{"kid": 0.25, "recall": 0.5}, {"kid": 0.75}])
+        {'kid': 0.5}
+    """
+    shared = [name for name in each[0] if all(name in numbers for numbers in each)]
+    return {name: float(np.mean([numbers[name] for numbers in each])) for name in shared}
+
+
 def table(outcomes: Mapping[str, Numbers], columns: Sequence[str]) -> str:
     """Numbers as a Markdown table, one row a name.
 

@@ -65,7 +65,7 @@ from cytoforge.data.transform import Preparation
 from cytoforge.evaluation.diversity import pairwise_distance
 from cytoforge.evaluation.features import Extractor, extract, open_extractor
 from cytoforge.evaluation.fidelity import frechet_distance, kernel_distance
-from cytoforge.experiments.contest import Numbers, cells_for, table
+from cytoforge.experiments.contest import Numbers, cells_for, mean_of, table
 from cytoforge.experiments.scale import Scale
 from cytoforge.methods.pix2pix import Pix2Pix, Pix2PixConfig
 from cytoforge.sampling.pictures import labelled_rows, painted_masks
@@ -251,11 +251,7 @@ def over_seeds(repeats: Sequence[Numbers]) -> Numbers:
     """
     shares = [each[_SHARE] for each in repeats]
     return {
-        **{
-            key: float(np.mean([each[key] for each in repeats]))
-            for key in repeats[0]
-            if all(key in each for each in repeats)
-        },
+        **mean_of(repeats),
         **dict(zip(_RANGE, (min(shares), max(shares)), strict=True)),
         "collapsed": float(np.mean([share < COLLAPSED for share in shares])),
     }

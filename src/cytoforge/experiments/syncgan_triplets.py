@@ -34,18 +34,14 @@ from typing import Any
 import numpy as np
 
 from cytoforge.core.files import write_atomic, write_json
-from cytoforge.data.cache import open_cache
-from cytoforge.data.folder import open_cells
-from cytoforge.data.split import Split
-from cytoforge.data.transform import Preparation
 from cytoforge.evaluation.metrics import Morphometry
-from cytoforge.evaluation.morphometry import FEWEST, RULES, TOLD, compare_measurements, measure_cells
+from cytoforge.evaluation.morphometry import FEWEST, RULES, TOLD
 from cytoforge.experiments.contest import Numbers, cells_for, kept, table
 from cytoforge.experiments.scale import Scale
-from cytoforge.sampling.provenance import read_manifest
 from cytoforge.stages.agreement import agreement
-from cytoforge.stages.compared import read_masks, read_set
+from cytoforge.stages.compared import open_with_real
 from cytoforge.stages.generate import generate
+from cytoforge.stages.morphometry import morphometry
 from cytoforge.stages.train import train
 
 
@@ -122,7 +118,7 @@ def run(data: Path | None, out: Path, scale: Scale) -> dict[str, Any]:
             agreement, place / "set", folder, place / "agreement", images=budget.segmenter_images
         )
         found = kept(place / "agreement" / "agreement.json", measure)
-        measured = measurements(place / "set", folder, Split.load(trained.split_path), budget.resolution)
+        measured = measurements(place / "set", folder)
         details[name] = {
             "agreement": found,
             "measurements": None if measured is None else measured.model_dump(mode="json"),
@@ -151,31 +147,20 @@ def run(data: Path | None, out: Path, scale: Scale) -> dict[str, Any]:
     return result
 
 
-def measurements(synthetic: Path, real: Path, split: Split, resolution: int) -> Morphometry | None:
+def measurements(synthetic: Path, real: Path) -> Morphometry | None:
     """Every measurement of drawn cells against those of real cells that were not trained on.
+
+    The validation cells of the training chose nothing here and count as unseen too.
 
     Args:
         synthetic: set with masks.
         real: folder of real cells with masks.
-        split: of the training; its validation cells chose nothing here and count as unseen too.
-        resolution: in pixels.
 
     Returns:
         None where no class has enough cells on both sides.
     """
-    cells = open_cache(open_cells(real), Preparation(resolution=resolution)).with_masks()
-    held = cells.select((*split.names("val"), *split.names("test")))
-    manifest = read_manifest(synthetic)
-    pixels, masks = read_set(synthetic, manifest, cells), read_masks(synthetic, manifest, resolution)
-    assert masks is not None
-    unseen, every = (
-        measure_cells(
-            side.images, np.asarray(side.masks), side.labels, [split.groups[name] for name in side.names]
-        )
-        for side in (held, cells)
-    )
-    drawn = measure_cells(pixels, masks, manifest.labels, [entry.file for entry in manifest.images])
-    return compare_measurements(unseen, drawn, every, manifest.header.classes, "given")
+    opened = open_with_real(synthetic, real, None, None)
+    return morphometry(synthetic, opened, "given", seed=0, unseen=("val", "test"))
 
 
 def over_classes(measured: Morphometry, feature: str) -> Numbers:

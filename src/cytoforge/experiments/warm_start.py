@@ -35,7 +35,7 @@ from cytoforge.core.progress import progress
 from cytoforge.core.run import Run
 from cytoforge.evaluation.features import Extractor, fair_extractor, open_extractor
 from cytoforge.experiments import contest
-from cytoforge.experiments.contest import Cells, Numbers, drawn, measure, open_cells_of, table
+from cytoforge.experiments.contest import Cells, Numbers, drawn, mean_of, measure, open_cells_of, table
 from cytoforge.experiments.scale import Scale
 from cytoforge.sampling.pictures import labelled_rows
 from cytoforge.stages.phantom import phantom
@@ -115,7 +115,7 @@ def run(data: Path | None, out: Path, scale: Scale) -> dict[str, Any]:
             numbers = _measured(out / f"{start}-{seed}", judged, budget, minutes, seed, begin)
             measured.setdefault(f"{start}, {minutes:g} min", []).append(numbers)
             advance(1)
-    means = {name: _mean(each) for name, each in measured.items()}
+    means = {name: mean_of(each) for name, each in measured.items()}
     write_atomic(out / "table.md", table(means, COLUMNS) + "\n")
     write_atomic(out / "cells.png", encode_png(_rows(out, budget), {"Synthetic": "true"}))
     _curves(out / "curves.png", means, budget)
@@ -217,11 +217,6 @@ def _measured(
     write_atomic(place / f"{minutes:g}.png", encode_png(picture, {"Synthetic": "true"}))
     write_json(note, numbers)
     return numbers
-
-
-def _mean(each: Sequence[Numbers]) -> Numbers:
-    shared = [name for name in each[0] if all(name in numbers for numbers in each)]
-    return {name: float(np.mean([numbers[name] for numbers in each])) for name in shared}
 
 
 def _rows(out: Path, budget: Budget) -> NDArray[np.uint8]:

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cytoforge.data.cells import Part
 from cytoforge.evaluation.metrics import Morphometry
 from cytoforge.evaluation.morphometry import compare_measurements, measure_cells
 from cytoforge.masks.unsupervised import unsupervised_masks
@@ -22,6 +23,7 @@ def morphometry(
     opened: OpenedSet,
     masks: MaskSource,
     seed: int,
+    unseen: tuple[Part, ...] = ("test",),
 ) -> Morphometry | None:
     """Synthetic cells against unseen real ones; None where there are no masks to measure by.
 
@@ -30,6 +32,7 @@ def morphometry(
         opened: the set with the real cells.
         masks: "given" where both sides have them, "unsupervised" made from the pictures of both, or "none".
         seed: of the floors' divisions.
+        unseen: parts of the split whose cells count as unseen.
 
     Raises:
         DataError: a mask of the set is not as its manifest says.
@@ -46,7 +49,7 @@ def morphometry(
     if ours is None or theirs is None:
         return None
     groups = np.array([split.groups.get(name, name) for name in cached.names])
-    held = np.isin(cached.names, split.names("test"))
+    held = np.isin(cached.names, [name for part in unseen for name in split.names(part)])
     images, classes = cached.images, cached.shape.classes
     return compare_measurements(
         measure_cells(images[held], theirs[held], cached.labels[held], list(groups[held])),

@@ -142,8 +142,7 @@ def _compare(plan: Plan, done: Done) -> list[dict[str, Any]]:
     for question in questions_of(plan.regimes):
         pairs = [pair for pair in pairs_of(plan, question) if _repeats(results, pair)]
         family = [_comparison(plan, results, pair, len(pairs)) for pair in pairs]
-        adjusted = holm([found.p for found in family])
-        for (new, base), found, p in zip(pairs, family, adjusted, strict=True):
+        for (new, base), found in zip(pairs, _called(plan, family), strict=True):
             rows.append(
                 {
                     "question": question.name,
@@ -151,13 +150,30 @@ def _compare(plan: Plan, done: Done) -> list[dict[str, Any]]:
                     "real_per_class": new[1],
                     "generator": base[3] or new[3],
                     "ratio": base[4] or new[4],
-                    **asdict(found),
-                    "p_holm": float(p),
-                    "verdict": verdict(found, float(p), plan.level),
+                    **found,
                 }
             )
     everywhere = holm([row["p"] for row in rows])
     return [{**row, "p_holm_study": float(p)} for row, p in zip(rows, everywhere, strict=True)]
+
+
+def _called(plan: Plan, family: Sequence[Comparison]) -> list[dict[str, Any]]:
+    """What each comparison of a family found, with "p_holm" and "verdict"."""
+    adjusted = map(float, holm([found.p for found in family]))
+    return [
+        {**asdict(found), "p_holm": p, "verdict": verdict(found, p, plan.level)}
+        for found, p in zip(family, adjusted, strict=True)
+    ]
+
+
+def _by_repeat(
+    plan: Plan, scores: Sequence[Mapping[str, Any]], names: Sequence[str]
+) -> dict[tuple[Any, ...], dict[int, float]]:
+    """What `names` say of a score's place -> repeat -> score."""
+    found: dict[tuple[Any, ...], dict[int, float]] = {}
+    for row in scores:
+        found.setdefault(tuple(row[name] for name in names), {})[row["repeat"]] = row[plan.score]
+    return found
 
 
 def pairs_of(plan: Plan, question: Question) -> list[tuple[tuple[Any, ...], tuple[Any, ...]]]:
@@ -229,10 +245,7 @@ def pooled(
         Question -> comparison of the means within repeats, with "p_holm" and "verdict", over the comparisons
         that are made, which have two repeats or more; left out where no two repeats have all of these.
     """
-    found: dict[tuple[Any, ...], dict[int, float]] = {}
-    for row in scores:
-        names = ("classifier", "real_per_class", "regime", "generator", "ratio")
-        found.setdefault(tuple(row[name] for name in names), {})[row["repeat"]] = row[plan.score]
+    found = _by_repeat(plan, scores, ("classifier", "real_per_class", "regime", "generator", "ratio"))
     grids = {}
     for question in questions_of(plan.regimes):
         pairs = [pair for pair in pairs_of(plan, question) if _repeats(found, pair)]
@@ -246,11 +259,7 @@ def pooled(
         compare_pooled(grid, train_count, test_count, plan.level, len(grids), plan.seed)
         for grid in grids.values()
     ]
-    adjusted = holm([comparison.p for comparison in family])
-    return {
-        name: {**asdict(comparison), "p_holm": float(p), "verdict": verdict(comparison, float(p), plan.level)}
-        for name, comparison, p in zip(grids, family, adjusted, strict=True)
-    }
+    return dict(zip(grids, _called(plan, family), strict=True))
 
 
 def more_real(
@@ -268,11 +277,8 @@ def more_real(
         One row for each regime without synthetic cells, classifier and pair of fractions ("from", "to", real
         cells of a class, None for all). A regime is a family of its own for Holm's method.
     """
-    found: dict[tuple[Any, ...], dict[int, float]] = {}
-    for row in scores:
-        if row["generator"] is None:
-            cell = row["regime"], row["classifier"], row["real_per_class"]
-            found.setdefault(cell, {})[row["repeat"]] = row[plan.score]
+    real = [row for row in scores if row["generator"] is None]
+    found = _by_repeat(plan, real, ("regime", "classifier", "real_per_class"))
     fractions = sorted(plan.real, key=lambda real: (real is None, real))
     rows = []
     for regime in dict.fromkeys(cell[0] for cell in found):
@@ -288,10 +294,8 @@ def more_real(
             family.append(
                 compare_paired(differences, train_count, test_count, plan.level, len(pairs), plan.seed)
             )
-        adjusted = holm([comparison.p for comparison in family])
-        for (name, few, many), comparison, p in zip(pairs, family, adjusted, strict=True):
-            facts = {"regime": regime, "classifier": name, "from": few, "to": many, **asdict(comparison)}
-            rows.append({**facts, "p_holm": float(p), "verdict": verdict(comparison, float(p), plan.level)})
+        for (name, few, many), called in zip(pairs, _called(plan, family), strict=True):
+            rows.append({"regime": regime, "classifier": name, "from": few, "to": many, **called})
     return rows
 
 
