@@ -20,7 +20,7 @@ from cytoforge.cli.main import run
 from cytoforge.core.errors import CheckpointError, ConfigError, DataError, TrainingError
 from cytoforge.core.files import read_json, write_json
 from cytoforge.data.cache import CachedCells
-from cytoforge.data.folder import open_cells
+from cytoforge.data.folder import open_cells, read_mask, read_mask_file
 from cytoforge.data.split import Split
 from cytoforge.evaluation.ledger import Shown
 from cytoforge.evaluation.regimes import QUESTIONS, REGIMES
@@ -28,6 +28,7 @@ from cytoforge.exports.checklist import read_study
 from cytoforge.report.study import visible
 from cytoforge.stages import study_jobs
 from cytoforge.stages.export import export
+from cytoforge.stages.phantom import phantom
 from cytoforge.stages.split import split as split_folder
 from cytoforge.stages.study import study
 from cytoforge.stages.study_plan import Plan, check_plan, classifier_recipe, cost, regime_recipe
@@ -578,6 +579,37 @@ def test_a_generator_without_cells_is_left_out(
     assert content["generators"][0]["failed"] == ["no intact checkpoint"] * 2
 
 
+def test_a_painter_gets_the_masks_of_its_training_cells_turned_where_there_are_too_few(
+    tmp_path: Path,
+) -> None:
+    phantom(tmp_path / "cells", per_class=12, size=32)
+    narrow = {"width": 4, "most_width": 8, "norm": "group", "discriminator_width": 4, "batch": 8}
+    plan = PLAN.model_copy(update={
+        "generators": ("pix2pix",), "real": (4,), "ratios": (2.5,), "regimes": ("orig", "+prop"),
+        "settings": {"pix2pix": narrow, "basic-cnn": TINY["basic-cnn"]},
+    })  # fmt: skip
+    found = study(tmp_path / "cells", tmp_path / "out", plan)
+    assert all(row["synthetic"] == 2.5 * row["real"] for row in found["scores"] if row["regime"] == "+prop")
+    cells = open_cells(tmp_path / "cells")
+    for folder in (tmp_path / "out" / "jobs").glob("*/set"):
+        origin = tmp_path / "out" / "jobs" / read_json(folder.parent / "parameters.json")["trained"]
+        trained = set(Split.load(origin / "run" / "split.json").parts)
+        for name in cells.classes:
+            own = [read_mask(cell) for cell in cells.cells if cell.name in trained and cell.label == name]
+            sides = [side for mask in own for side in (mask, mask[:, ::-1])]
+            views = {np.rot90(side, turns).tobytes() for side in sides for turns in range(4)}
+            drawn = [read_mask_file(path) for path in sorted((folder / "masks" / name).glob("*.png"))]
+            assert len(drawn) == 10
+            assert {mask.tobytes() for mask in drawn} <= views
+            assert len({mask.tobytes() for mask in drawn}) == 10
+
+
+def test_a_painter_is_refused_where_cells_have_no_masks(tiny_cells: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cytoforge mask"):
+        study(tiny_cells, tmp_path / "out", PLAN.model_copy(update={"generators": ("cvae", "pix2pix")}))
+    assert not (tmp_path / "out").exists()
+
+
 def test_recipes_differ_in_augmentation_only() -> None:
     recipe = classifier_recipe(PLAN.model_copy(update={"settings": {}}), "linear")
     plain, changed = (
@@ -610,7 +642,6 @@ def test_cost_of_a_plan() -> None:
     ("changes", "message"),
     [
         ({"generators": ("cvea",)}, "no method"),
-        ({"generators": ("pix2pix",)}, "from training cells alone"),
         ({"generators": ("cyclegan",)}, "from training cells alone"),
         ({"classifiers": ("lite1",)}, "no recipe"),
         ({"regimes": ("orig",)}, "nothing to compare"),

@@ -40,7 +40,7 @@ from cytoforge.data.split import Split
 from cytoforge.experiments.contest import PHANTOM, cells_for
 from cytoforge.experiments.scale import Scale
 from cytoforge.methods.catalogue import METHODS
-from cytoforge.sampling.conditions import write_masks
+from cytoforge.sampling.conditions import needs_masks, write_masks
 from cytoforge.sampling.pictures import labelled_rows
 from cytoforge.sampling.provenance import read_manifest
 from cytoforge.stages.evaluate import evaluate
@@ -148,7 +148,7 @@ def _numbers(name: str, data: Path, place: Path, budget: Budget) -> dict[str, fl
     cost = _train(name, data, place, budget)
     run = Run.open(place / "run")
     masks = None
-    if run.config["mask_channels"] and not METHODS[run.config["method"]].draws_masks():
+    if needs_masks(run):
         masks = place / "masks"
         write_masks(open_cells(data), Split.load(run.split_path).names("val"), masks)
     generate(run.path, place / "set", per_class=budget.drawn, checkpoint="newest", masks=masks)

@@ -15,12 +15,14 @@ from cytoforge.core.batch import to_float
 from cytoforge.core.errors import ConfigError, DataError
 from cytoforge.core.files import sha256_bytes, sha256_file, write_atomic
 from cytoforge.core.png import encode_png
+from cytoforge.core.run import Run
 from cytoforge.data.cache import mask_channels
 from cytoforge.data.cells import Cell, CellSet
 from cytoforge.data.folder import open_cells, read_image, read_mask, read_mask_file
 from cytoforge.data.images import EXTENSIONS
 from cytoforge.data.split import fingerprints
 from cytoforge.data.transform import Preparation, prepare, prepare_mask
+from cytoforge.methods.catalogue import method_type
 from cytoforge.networks.unet import edges
 from cytoforge.sampling.provenance import class_folders
 
@@ -87,6 +89,11 @@ def open_masks(root: Path, classes: Sequence[str], preparation: Preparation) -> 
     return Conditions("masks", root, readers, sha256_bytes("\n".join(listed).encode()))
 
 
+def needs_masks(run: Run) -> bool:
+    """Whether a run's images are painted onto masks that have to be given."""
+    return bool(run.config["mask_channels"]) and not method_type(run.config["method"]).draws_masks()
+
+
 def open_edges(root: Path, classes: Sequence[str], preparation: Preparation) -> Conditions:
     """The edges of the images of a data set in any layout, or of a synthetic set.
 
@@ -112,19 +119,23 @@ def open_edges(root: Path, classes: Sequence[str], preparation: Preparation) -> 
     return Conditions("edges", root, readers, sha256_bytes("\n".join(listed).encode()))
 
 
-def write_masks(cells: CellSet, names: Collection[str], root: Path) -> None:
+def write_masks(cells: CellSet, names: Collection[str], root: Path, views: int = 1) -> None:
     """Write the masks of some cells so that `open_masks` finds them.
 
     Args:
         cells: a data set; cells without a mask are passed over.
         names: of the cells.
         root: folder to write; what is there already is written again.
+        views: of each mask, 1 to 8: as it is, turned by quarters, mirrored and turned. All masks of one view
+            come before those of the next.
     """
     folders = class_folders(cells.classes)
     for number, cell in enumerate(cell for cell in cells.cells if cell.name in names):
         if (mask := read_mask(cell)) is not None:
-            content = encode_png(mask, {"Mask": cell.name})
-            write_atomic(root / "masks" / folders[cell.label] / f"{number:06d}.png", content)
+            for view in range(views):
+                turned = np.rot90(mask if view < 4 else mask[:, ::-1], view % 4)
+                content = encode_png(turned, {"Mask": cell.name})
+                write_atomic(root / "masks" / folders[cell.label] / f"{view}-{number:06d}.png", content)
 
 
 def _mask_files(folders: Sequence[Path]) -> tuple[Path, ...]:

@@ -52,6 +52,7 @@ from cytoforge.stages.study_jobs import (
 from cytoforge.stages.study_plan import (
     Plan,
     Trial,
+    check_masks,
     check_plan,
     generator_jobs,
     selection_obstacles,
@@ -143,6 +144,7 @@ def _begin(place: Place, plan: Plan) -> str:
     """
     out, path = Path(place.out), Path(place.out) / GROUPS
     cells = open_cells(Path(place.data), place.layout, place.group)
+    check_masks(plan, cells)
     if path.is_file():
         division = Split.load(path)
         check_split(division, cells)

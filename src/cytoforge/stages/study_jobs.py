@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from cytoforge.evaluation.ledger import Entry, Held, Shown, check_unseen, conten
 from cytoforge.evaluation.recipes import Recipe
 from cytoforge.evaluation.regimes import Regime, draw_cells, draw_synthetic
 from cytoforge.evaluation.selection import class_rejections, obstacle, region_rejections
+from cytoforge.sampling.conditions import needs_masks, write_masks
 from cytoforge.sampling.provenance import read_manifest
 from cytoforge.stages.compared import read_set
 from cytoforge.stages.generate import generate
@@ -204,7 +206,8 @@ def train_generator(parameters: Parameters, folder: Path, place: Place) -> dict[
 def draw_set(parameters: Parameters, folder: Path, place: Place) -> dict[str, Any]:
     """Draw cells of a trained generator into `folder`/set and say which of them selection keeps.
 
-    Selection is calibrated on the very cells that the generator was trained on. A class of which it would
+    A method that paints onto masks is given those of the cells that it was trained on, turned and mirrored
+    where it takes more. Selection is calibrated on these cells, too. A class of which it would
     keep nothing stays whole, and so does the set where these cells cannot calibrate it.
 
     Returns:
@@ -218,7 +221,13 @@ def draw_set(parameters: Parameters, folder: Path, place: Place) -> dict[str, An
     before = float(read_json(folder / DRAWING)) if (folder / DRAWING).is_file() else 0.0
     start = time.monotonic()
     try:
-        generate(origin / "run", folder / "set", per_class=parameters["per_class"], checkpoint="newest")
+        generate(
+            origin / "run",
+            folder / "set",
+            per_class=parameters["per_class"],
+            checkpoint="newest",
+            masks=_masks_for(parameters, folder, place, material, learned),
+        )
     except CheckpointError as error:
         return {"failed": str(error), "images": 0, "kept": 0, "emptied": [], "seconds": 0.0, "selecting": 0.0}
     finally:
@@ -402,6 +411,19 @@ def _synthetic(
         kept = np.isin(np.arange(len(labels)), read_json(folder / "kept.json"))
     rows = draw_synthetic(labels, real, parameters["ratio"], len(material.cached.shape.classes), kept)
     return pixels[rows], labels[rows]
+
+
+def _masks_for(
+    parameters: Parameters, folder: Path, place: Place, material: Material, learned: NDArray[np.int64]
+) -> Path | None:
+    """Masks of the cells that a painter was trained on, in as many views as its set needs; else None."""
+    if not needs_masks(Run.open(place.jobs / parameters["trained"] / "run")):
+        return None
+    fewest = np.unique(material.labels[learned], return_counts=True)[1].min()
+    cells = open_cells(Path(place.data), place.layout, place.group)
+    names = {material.cached.names[row] for row in learned}
+    write_masks(cells, names, folder / "given", views=min(8, ceil(parameters["per_class"] / fewest)))
+    return folder / "given"
 
 
 def _none(images: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -17,6 +17,7 @@ from cytoforge.core.errors import ConfigError
 from cytoforge.core.jobs import Job
 from cytoforge.core.record import Record
 from cytoforge.data.augment import Policy, parse_policy
+from cytoforge.data.cells import CellSet
 from cytoforge.evaluation.features import fair_extractor
 from cytoforge.evaluation.recipes import Recipe, recipe_of, weights_sha256
 from cytoforge.evaluation.regimes import (
@@ -31,7 +32,9 @@ from cytoforge.evaluation.regimes import (
 from cytoforge.evaluation.utility import LEVEL
 from cytoforge.methods.catalogue import method_type
 from cytoforge.stages.study_jobs import Material, Place, obstacle_to_selection, outer_fold, real_rows
-from cytoforge.stages.train import plan as check_training
+from cytoforge.stages.train import Plan as Training
+from cytoforge.stages.train import plan as plan_training
+from cytoforge.stages.train import shape_of
 from cytoforge.tasks.classify import build_network
 
 MINUTES = 5.0
@@ -128,12 +131,10 @@ def check_plan(plan: Plan) -> None:
         build_network(recipe, DataShape(recipe.resolution, ("one", "other")))
     for name in methods(plan):
         kind = method_type(name)
-        settings = plan.settings.get(name, {})
-        if "resolution" in settings:
+        if "resolution" in plan.settings.get(name, {}):
             raise ConfigError(f"{name}.resolution: all generators of a study draw at its --resolution.")
-        chosen = check_training(name, None, {"resolution": plan.resolution, **settings})
-        paints = kind.uses_masks(chosen.settings) and not kind.draws_masks()
-        if paints or kind.translates() or name == "text-to-image":
+        _training(plan, name)
+        if kind.translates() or name == "text-to-image":
             raise ConfigError(
                 f"{name} cannot draw cells from training cells alone; choose another generator."
             )
@@ -156,6 +157,20 @@ def check_plan(plan: Plan) -> None:
         raise ConfigError(
             f"--ratios {min(plan.ratios):g} of {fewest} real cells is no cell; give a larger one."
         )
+
+
+def check_masks(plan: Plan, cells: CellSet) -> None:
+    """Refuse a generator that needs masks where the cells have none, before anything is trained.
+
+    Raises:
+        ConfigError: there is such a generator.
+    """
+    for name in methods(plan):
+        shape_of(_training(plan, name), cells)
+
+
+def _training(plan: Plan, generator: str) -> Training:
+    return plan_training(generator, None, {"resolution": plan.resolution, **plan.settings.get(generator, {})})
 
 
 def classifier_recipe(plan: Plan, name: str) -> Recipe:
@@ -278,8 +293,7 @@ def chooser(plan: Plan, generator: str) -> str:
     """Name of the network that selection sees a generator's cells by."""
     if plan.extractor is not None:
         return plan.extractor
-    settings = {"resolution": plan.resolution, **plan.settings.get(generator, {})}
-    chosen = check_training(generator, None, settings)
+    chosen = _training(plan, generator)
     return fair_extractor(chosen.method.opponent(chosen.settings)).name
 
 

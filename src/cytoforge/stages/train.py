@@ -187,7 +187,7 @@ def train(
     loop = _resolved(chosen.loop, run)
     fabric = _fabric(loop)
     torch.manual_seed(derive(seed, "weights"))
-    model = chosen.method(chosen.settings, _shape(chosen, cells))
+    model = chosen.method(chosen.settings, shape_of(chosen, cells))
     frozen = _frozen(model, base, freeze)
     folder = _started(_Asked(chosen, loop, cells, run, seed, split, resume, base, frozen), fabric)
     loop = LoopConfig.model_validate(folder.config["loop"])
@@ -215,8 +215,12 @@ def _uses_masks(chosen: Plan) -> bool:
     return chosen.method.uses_masks(chosen.settings)
 
 
-def _shape(chosen: Plan, cells: CellSet) -> DataShape:
-    """What the method will see of the cells, refused where it needs masks and there are none."""
+def shape_of(chosen: Plan, cells: CellSet) -> DataShape:
+    """What the method will see of the cells.
+
+    Raises:
+        ConfigError: it needs masks and there are none.
+    """
     if _uses_masks(chosen) and not any(cell.mask for cell in cells.cells):
         raise ConfigError(
             f"{chosen.method.name} needs cells with masks, and {cells.root} has none. "
@@ -360,7 +364,7 @@ def _config(asked: _Asked, split: Split) -> dict[str, Any]:
         "loop": asked.loop.model_dump(mode="json"),
         "preparation": chosen.preparation.model_dump(mode="json"),
         "classes": list(cells.classes),
-        "mask_channels": _shape(chosen, cells).mask_channels,
+        "mask_channels": shape_of(chosen, cells).mask_channels,
         "data": {"root": str(cells.root.resolve()), "layout": cells.layout},
         "split_sha256": split.sha256,
         **surroundings(),
