@@ -64,13 +64,21 @@ class Region:
 
     def overlaps(self, other: Region) -> bool:
         """Whether the two share a pixel."""
-        return bool((self._pixels()[:, None] == other._pixels()).all(axis=2).any())
+        shared = tuple(
+            slice(max(own.start, its.start), min(own.stop, its.stop))
+            for own, its in zip(self.place, other.place, strict=True)
+        )
+        if any(part.start >= part.stop for part in shared):
+            return False
+        return bool((self._within(shared) & other._within(shared)).any())
 
-    def _pixels(self) -> NDArray[np.int64]:
-        """(P, 2) row and column of each pixel."""
-        corner = np.array([self.place[0].start, self.place[1].start])
-        pixels: NDArray[np.int64] = np.argwhere(self.inside) + corner
-        return pixels
+    def _within(self, box: tuple[slice, ...]) -> NDArray[np.bool_]:
+        """Its pixels in a part of its own box."""
+        own = tuple(
+            slice(part.start - corner.start, part.stop - corner.start)
+            for part, corner in zip(box, self.place, strict=True)
+        )
+        return self.inside[own]
 
 
 def regions(

@@ -38,7 +38,7 @@ def split(
         ConfigError: the fractions, the layout or the group are not usable.
     """
     cells = data if isinstance(data, CellSet) else open_cells(data, layout, group)
-    scan = scan_cells(cells)
+    scan = scan_cells(cells, measured=False)
     pairs = [(pair.first, pair.second) for pair in repeats_of(scan).pairs]
     unusable = set(cells.names) - set(scan.cells.names)
     divided = split_cells(cells, fractions, seed, merge=pairs, unusable=unusable)
