@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import shlex
 import shutil
 from pathlib import Path
 
@@ -27,10 +28,15 @@ def page(out: Path, target: Path, pictures: list[str], machine: str, notes: str)
     ).partition("\n\n")
     data = Path(facts["data"]).name.upper() if facts["data"] else None
     shown = f" --data {data}" if data else ""
+    settings = {
+        key: value if isinstance(value, str) else ",".join(value)
+        for key, value in facts.get("settings", {}).items()
+    }
+    changed = "".join(f" --set {shlex.quote(f'{key}={value}')}" for key, value in settings.items())
     lines = [
         f"# {title.rstrip('.')}",
         "",
-        f"`cytoforge experiment {facts['experiment']}{shown} --scale {facts['scale']} --out OUT`",
+        f"`cytoforge experiment {facts['experiment']}{shown} --scale {facts['scale']}{changed} --out OUT`",
         "",
         machine,
         "",

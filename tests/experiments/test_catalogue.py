@@ -3,8 +3,10 @@ import json
 import pytest
 
 from cytoforge.cli.main import run as cytoforge
+from cytoforge.cli.train import parse_settings
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.files import write_json
+from cytoforge.core.settings import checked
 from cytoforge.experiments import catalogue
 from cytoforge.experiments.catalogue import EXPERIMENTS, Experiment, experiment_of
 from cytoforge.experiments.generators import BUDGETS
@@ -45,6 +47,19 @@ def test_only_the_same_call_goes_on(tmp_path, capsys):
     told = capsys.readouterr().err
     assert "not an empty folder. Repeat the call" in " ".join(told.split())
     assert "--resume" not in told
+
+
+@pytest.mark.parametrize("name", [name for name, entry in EXPERIMENTS.items() if entry.budgets])
+def test_every_field_of_every_budget_can_be_given_as_text(name):
+    for budget in EXPERIMENTS[name].budgets.values():
+        values = {key: value for key, value in budget.model_dump().items() if not isinstance(value, dict)}
+        told = parse_settings(tuple(f"{key}={words(value)}" for key, value in values.items()))
+        assert checked(type(budget), {**budget.model_dump(), **told}, "--set") == budget
+
+
+def words(value):
+    """As one would write it on a command line."""
+    return ",".join(map(str, value if isinstance(value, tuple) else [value]))
 
 
 def test_numbers_of_a_budget_can_be_changed(tmp_path, monkeypatch, capsys):

@@ -43,21 +43,21 @@ def cells(tiny_cells, tmp_path_factory):
 def test_training_and_held_cells_are_apart(cells):
     assert len(cells.train) + len(cells.held) == 80
     assert cells.train_features.shape == (len(cells.train), 12)
-    assert floor(cells, replace(BUDGET, drawn=100))["recall"] > 0.5
+    assert floor(cells, BUDGET.model_copy(update={"drawn": 100}))["recall"] > 0.5
 
 
 def test_the_floor_has_as_many_cells_as_are_drawn_by_whole_photos(cells):
     count = len(cells.train)
     photos = [f"{label} {index // 3}" for index, label in enumerate(cells.train_labels)]
     of_three = replace(cells, photos=(photos, cells.photos[1]))
-    chosen = _as_many(of_three, replace(BUDGET, drawn=7))
+    chosen = _as_many(of_three, BUDGET.model_copy(update={"drawn": 7}))
     assert len(set(chosen)) == 14
     for label in range(2):
         own = [photos[index] for index in chosen if cells.train_labels[index] == label]
         assert len(own) == 7
         assert sum(own.count(name) < photos.count(name) for name in set(own)) <= 1
-    assert sorted(_as_many(of_three, replace(BUDGET, drawn=count))) == list(range(count))
-    few, all_of_them = (floor(cells, replace(BUDGET, drawn=drawn)) for drawn in (4, count))
+    assert sorted(_as_many(of_three, BUDGET.model_copy(update={"drawn": count}))) == list(range(count))
+    few, all_of_them = (floor(cells, BUDGET.model_copy(update={"drawn": drawn})) for drawn in (4, count))
     assert few["coverage"] < all_of_them["coverage"]
 
 
@@ -186,7 +186,7 @@ def test_a_starved_and_a_collapsed_generator_differ_from_the_cured_ones(tmp_path
     monkeypatch.setattr(gan_failures, "_NARROW", narrow)
     monkeypatch.setattr(gan_failures, "LESSONS", LESSONS[:2])
     monkeypatch.setattr(gan_failures, "open_extractor", lambda: EYE)
-    monkeypatch.setitem(gan_failures.BUDGETS, "smoke", Budget(32, 480, 16, 8))
+    monkeypatch.setitem(gan_failures.BUDGETS, "smoke", Budget(resolution=32, images=480, batch=16, drawn=8))
     phantom(tmp_path / "cells", per_class=20, size=32)
     numbers = gan_failures.run(tmp_path / "cells", tmp_path / "out", "smoke")["numbers"]
     assert numbers["overpowering-discriminator"]["gradient_share"] < 0.7
@@ -204,7 +204,7 @@ def test_mutual_information_of_independent_labels_is_zero():
 
 @pytest.mark.slow
 def test_families_as_a_whole(tmp_path, monkeypatch):
-    monkeypatch.setitem(gan_families.BUDGETS, "smoke", Budget(32, 64, 16, 4))
+    monkeypatch.setitem(gan_families.BUDGETS, "smoke", Budget(resolution=32, images=64, batch=16, drawn=4))
     gan_families.run(None, tmp_path, "smoke")
     result = json.loads((tmp_path / "result.json").read_text())
     assert len(result["numbers"]) > len(result["stopped"]) + 1

@@ -211,7 +211,13 @@ def test_an_interrupted_comparison_goes_on_and_ends_the_same(tmp_path, monkeypat
 
 @pytest.mark.slow
 def test_interrupted_triplets_go_on_and_end_the_same(tmp_path, monkeypatch):
-    monkeypatch.setitem(syncgan_triplets.BUDGETS, "smoke", syncgan_triplets.Budget(32, 64, 4, 12, 2, 64))
+    monkeypatch.setitem(
+        syncgan_triplets.BUDGETS,
+        "smoke",
+        syncgan_triplets.Budget(
+            resolution=32, images=64, width=4, per_class=12, drawn=2, segmenter_images=64
+        ),
+    )
     whole = syncgan_triplets.run(None, tmp_path / "whole", "smoke")
     measured, agreement = [], syncgan_triplets.agreement
 

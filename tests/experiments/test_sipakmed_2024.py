@@ -12,7 +12,7 @@ from cytoforge.core.errors import ConfigError
 from cytoforge.evaluation.classifiers import fit
 from cytoforge.evaluation.recipes import RECIPES
 from cytoforge.experiments.catalogue import EXPERIMENTS
-from cytoforge.experiments.sipakmed_2024 import ENTRIES, NUMBERS, run, settings_of
+from cytoforge.experiments.sipakmed_2024 import ENTRIES, NUMBERS, Budget, run, settings_of
 from cytoforge.networks.local_weights import weights_here
 from cytoforge.stages.classify import _recipe_of
 from cytoforge.stages.phantom import phantom
@@ -75,7 +75,8 @@ def test_vgg16_takes_a_step_from_random_weights(monkeypatch: pytest.MonkeyPatch)
 def test_measured_and_trained_classifiers_end_in_one_table(tmp_path: Path) -> None:
     cells = tmp_path / "cells"
     phantom(cells, per_class=24, size=48)
-    result = run(cells, tmp_path / "out", "smoke", names=("basic-cnn", "svm"))
+    few = Budget(folds=2, classifiers=("basic-cnn", "svm"))
+    result = run(cells, tmp_path / "out", "smoke", budget=few)
     out = tmp_path / "out"
     assert json.loads((out / "result.json").read_text()) == json.loads(json.dumps(result))
     assert result["from_given_masks"] == 1
@@ -97,13 +98,13 @@ def test_measured_and_trained_classifiers_end_in_one_table(tmp_path: Path) -> No
     assert not (out / "svm" / "curves.png").is_file()
     done = {path: path.stat().st_mtime_ns for path in out.glob("*/folds/*/DONE")}
     assert len(done) == 8
-    assert run(cells, out, "smoke", names=("basic-cnn", "svm")) == result
+    assert run(cells, out, "smoke", budget=few) == result
     assert {path: path.stat().st_mtime_ns for path in done} == done
 
 
 def test_unknown_classifiers_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no classifier 'vgg'"):
-        run(None, tmp_path, "smoke", names=("vgg",))
+        run(None, tmp_path, "smoke", budget=Budget(folds=2, classifiers="vgg"))
 
 
 @pytest.mark.slow

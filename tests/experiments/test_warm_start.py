@@ -13,9 +13,16 @@ from cytoforge.experiments.warm_start import Budget
 @pytest.mark.slow
 def test_weights_from_simulated_cells_against_scratch_and_what_is_done_is_kept(tmp_path, monkeypatch):
     narrow = {"generator_channels": 4, "critic_channels": 4, "most_channels": 8, "batch": 16, "features": 0}
-    monkeypatch.setitem(
-        warm_start.BUDGETS, "smoke", Budget(32, (12, 32), 0.02, (0.01, 0.02), (0,), 10, narrow)
+    budget = Budget(
+        resolution=32,
+        simulated=(12, 32),
+        simulated_minutes=0.02,
+        minutes=(0.01, 0.02),
+        seeds=(0,),
+        drawn=10,
+        settings=narrow,
     )
+    monkeypatch.setitem(warm_start.BUDGETS, "smoke", budget)
     result = warm_start.run(None, tmp_path, "smoke")
     assert json.loads((tmp_path / "result.json").read_text()) == json.loads(json.dumps(result))
     assert list(result["numbers"]) == [

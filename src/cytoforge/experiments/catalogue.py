@@ -62,23 +62,33 @@ EXPERIMENTS: dict[str, Experiment] = {
     "sipakmed-generators": Experiment(
         "Dense conditional GAN and variational autoencoder of source 001, and better ones.",
         sipakmed_generators.run,
+        budgets=sipakmed_generators.BUDGETS,
     ),
     "sipakmed-2024": Experiment(
         "Basic CNN, VGG, ResNet-50, SVM and MLP of source 001: by random and by grouped folds.",
         sipakmed_2024.run,
         spreads=True,
+        budgets=sipakmed_2024.BUDGETS,
     ),
-    "gan-families": Experiment("Every adversarial loss on the same cells, side by side.", gan_families.run),
+    "gan-families": Experiment(
+        "Every adversarial loss on the same cells, side by side.",
+        gan_families.run,
+        budgets=gan_families.BUDGETS,
+    ),
     "gan-failures": Experiment(
-        "How adversarial training fails, each failure beside its cure.", gan_failures.run
+        "How adversarial training fails, each failure beside its cure.",
+        gan_failures.run,
+        budgets=gan_failures.BUDGETS,
     ),
     "warm-start": Experiment(
         "Whether a start from weights trained on simulated cells saves time on real ones.",
         warm_start.run,
+        budgets=warm_start.BUDGETS,
     ),
     "syncgan-triplets": Experiment(
         "Masks per class from noise, cells from masks (source 002): do image and mask agree?",
         syncgan_triplets.run,
+        budgets=syncgan_triplets.BUDGETS,
     ),
     "syncgan-2020": Experiment(
         "Do such cells help classifiers? Tables 2 and 3 of source 002, repeated, with intervals.",

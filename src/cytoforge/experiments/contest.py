@@ -6,19 +6,21 @@ Who is finished is kept: a contest that was interrupted goes on in the same fold
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from pydantic import Field
 
 from cytoforge.core.device import native_precision
 from cytoforge.core.errors import CheckpointError, TrainingError
 from cytoforge.core.files import read_json, write_atomic, write_json
 from cytoforge.core.png import encode_png
 from cytoforge.core.randomness import derive
+from cytoforge.core.record import Record
 from cytoforge.core.run import Run
 from cytoforge.data.cache import open_cache
 from cytoforge.data.folder import open_cells
@@ -42,8 +44,7 @@ PHANTOM: dict[Scale, tuple[int, int]] = {"smoke": (40, 48), "full": (400, 96)}
 """Simulated cells where no folder is given: of each class, and their side in pixels."""
 
 
-@dataclass(frozen=True)
-class Budget:
+class Budget(Record):
     """What every contestant gets.
 
     Attributes:
@@ -54,10 +55,10 @@ class Budget:
         seed: of everything.
     """
 
-    resolution: int
-    images: int
-    batch: int
-    drawn: int
+    resolution: int = Field(ge=16)
+    images: int = Field(ge=1)
+    batch: int = Field(ge=1)
+    drawn: int = Field(ge=1)
     seed: int = 0
 
 
@@ -353,7 +354,7 @@ def conclude(
     result = {
         "experiment": name,
         "scale": scale,
-        "budget": asdict(budget),
+        "budget": budget.model_dump(),
         "cells": {"train": len(cells.train), "held": len(cells.held), "classes": list(cells.classes)},
         **more,
         "numbers": numbers,

@@ -118,18 +118,19 @@ LESSONS = (
 )
 
 
-def run(data: Path | None, out: Path, scale: Scale) -> dict[str, Any]:
+def run(data: Path | None, out: Path, scale: Scale, budget: Budget | None = None) -> dict[str, Any]:
     """Train each failure and its cures and measure all.
 
     Args:
         data: folder of labelled cells, or None for simulated ones.
         out: folder for result.json, table.md, cells.png, curves.png and the runs.
         scale: "smoke" takes minutes, "full" hours.
+        budget: instead of the scale's.
 
     Returns:
         What result.json holds.
     """
-    budget, extractor = BUDGETS[scale], open_extractor()
+    budget, extractor = budget or BUDGETS[scale], open_extractor()
     folder = cells_for(data, out, *PHANTOM[scale])
     opened: dict[int | None, Cells] = {None: open_cells_of(folder, out, budget, extractor)}
     size = _NARROW if scale == "smoke" else {}

@@ -112,18 +112,19 @@ def contestants(scale: Scale) -> dict[str, Contestant]:
     return entries
 
 
-def run(data: Path | None, out: Path, scale: Scale) -> dict[str, Any]:
+def run(data: Path | None, out: Path, scale: Scale, budget: Budget | None = None) -> dict[str, Any]:
     """Train all families, draw cells and losses side by side, measure KID and recall.
 
     Args:
         data: folder of labelled cells, or None for simulated ones.
         out: folder for result.json, table.md, cells.png, curves.png, infogan.png and the runs.
         scale: "smoke" takes minutes, "full" hours.
+        budget: instead of the scale's.
 
     Returns:
         What result.json holds.
     """
-    budget, extractor = BUDGETS[scale], open_extractor()
+    budget, extractor = budget or BUDGETS[scale], open_extractor()
     folder = cells_for(data, out, *PHANTOM[scale])
     cells = open_cells_of(folder, out, budget, extractor)
     outcomes: dict[str, Outcome] = {}

@@ -27,13 +27,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from cytoforge.core.device import native_precision
 from cytoforge.core.errors import ConfigError, TrainingError
 from cytoforge.core.files import read_json, write_atomic, write_json
 from cytoforge.core.png import decode_png, encode_png
 from cytoforge.core.progress import progress
+from cytoforge.core.record import Record
 from cytoforge.core.run import Run
 from cytoforge.data.folder import open_cells
 from cytoforge.data.split import Split
@@ -49,7 +50,7 @@ from cytoforge.stages.generate import generate
 JUDGES = ("efficientnet-lite0", "mobilenet-v2")
 
 
-class Budget(BaseModel, frozen=True, extra="forbid"):
+class Budget(Record):
     """What every method gets."""
 
     resolution: int = Field(64, description="side of the images, in pixels")

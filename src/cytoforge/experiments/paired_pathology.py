@@ -51,13 +51,14 @@ import torch
 from lightning_fabric import Fabric
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field
+from pydantic import Field
 from torch import nn
 
 from cytoforge.core.batch import DataShape, to_uint8
 from cytoforge.core.files import write_atomic, write_json
 from cytoforge.core.png import decode_png, encode_png
 from cytoforge.core.randomness import derive
+from cytoforge.core.record import Record
 from cytoforge.core.run import Run
 from cytoforge.data.cache import CachedCells, mask_channels, open_cache
 from cytoforge.data.folder import open_cells
@@ -93,7 +94,7 @@ SOURCE = Source()
 SOURCE_SHAPE = DataShape(SOURCE.resolution, ("nuclei",), 4)
 
 
-class Budget(BaseModel, frozen=True, extra="forbid"):
+class Budget(Record):
     """What one training may cost, and how many there are."""
 
     resolution: int = Field(description="side of the images, in pixels")

@@ -37,19 +37,22 @@ SVM, MLP and "linear", a few minutes; measuring 3,252 cells without masks once, 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from pydantic import Field
 
 from cytoforge.core.device import native_precision
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.executors import Executor
 from cytoforge.core.files import write_atomic, write_json
 from cytoforge.core.png import encode_png
+from cytoforge.core.record import Record
 from cytoforge.data.cache import open_cache
 from cytoforge.data.cells import CellSet
 from cytoforge.data.folder import open_cells
@@ -59,7 +62,7 @@ from cytoforge.evaluation.classifier_report import ClassifierReport
 from cytoforge.evaluation.measurements import MEASUREMENTS, Measured
 from cytoforge.evaluation.recipes import RECIPES
 from cytoforge.experiments.contest import PHANTOM, cells_for
-from cytoforge.experiments.scale import Scale
+from cytoforge.experiments.scale import OneOrMore, Scale
 from cytoforge.networks.local_weights import weights_here
 from cytoforge.report.classify import interval, percent
 from cytoforge.report.plots import plain
@@ -132,7 +135,20 @@ ENTRIES: dict[str, Entry] = {
 }
 """Classifiers by the name under which they are shown."""
 
-FOLDS: dict[Scale, int] = {"smoke": 2, "full": 3}
+
+class Budget(Record):
+    """How much is computed.
+
+    Attributes:
+        folds: of either protocol.
+        classifiers: which of `ENTRIES`.
+    """
+
+    folds: int = Field(ge=2)
+    classifiers: OneOrMore[str] = tuple(ENTRIES)
+
+
+BUDGETS: dict[Scale, Budget] = {"smoke": Budget(folds=2), "full": Budget(folds=3)}
 
 _SMOKE_NETWORK = {"steps": 6, "batch": 16, "resolution": 32, "views": 1}
 _SMOKE: dict[str, dict[str, Any]] = {
@@ -149,7 +165,7 @@ def run(
     scale: Scale,
     executor: Executor = "serial",
     workers: int | None = None,
-    names: Sequence[str] = tuple(ENTRIES),
+    budget: Budget | None = None,
 ) -> dict[str, Any]:
     """Train and judge every classifier under both protocols; the same call goes on with what is there.
 
@@ -160,7 +176,7 @@ def run(
         scale: "smoke" takes minutes, "full" hours.
         executor: where folds are computed, see `core.jobs`.
         workers: how many at once.
-        names: which of `ENTRIES`.
+        budget: instead of the scale's.
 
     Returns:
         What result.json holds.
@@ -168,7 +184,8 @@ def run(
     Raises:
         ConfigError: there is no such entry.
     """
-    unknown = [name for name in names if name not in ENTRIES]
+    budget = budget or BUDGETS[scale]
+    unknown = [name for name in budget.classifiers if name not in ENTRIES]
     if unknown:
         raise ConfigError(f"there is no classifier {unknown[0]!r}; choose of {', '.join(ENTRIES)}.")
     folder = cells_for(data, out, *PHANTOM[scale])
@@ -177,11 +194,12 @@ def run(
         split_folder(cells, out)
     measured = measurements_beside(cells, out, "auto")
     explore(out, cells, measured)
-    found = {name: _judge(name, folder, out, scale, executor, workers) for name in names}
+    judge = partial(report, folder, folds=budget.folds, executor=executor, workers=workers)
+    found = {name: _judge(name, judge, out, scale) for name in budget.classifiers}
     result = {
         "experiment": "sipakmed-2024",
         "scale": scale,
-        "folds": FOLDS[scale],
+        "budget": budget.model_dump(),
         "cells": len(cells),
         "groups": next(iter(found.values())).groups if found else 0,
         "counts": {name: sum(cell.label == name for cell in cells.cells) for name in cells.classes},
@@ -282,24 +300,14 @@ def settings_of(entry: Entry, scale: Scale) -> dict[str, Any]:
     return {**settings, **(_SMOKE_NETWORK if scale == "smoke" else {})}
 
 
-def _judge(
-    name: str, folder: Path, out: Path, scale: Scale, executor: Executor, workers: int | None
-) -> ClassifierReport:
+def _judge(name: str, judge: Callable[..., ClassifierReport], out: Path, scale: Scale) -> ClassifierReport:
     """One classifier by both protocols; all share split and measurements."""
     entry, place = ENTRIES[name], out / name.replace(" ", "-")
     place.mkdir(parents=True, exist_ok=True)
     for shared in ("split.json", "measurements-auto.csv"):
         if not (place / shared).is_file():
             shutil.copyfile(out / shared, place / shared)
-    return report(
-        folder,
-        place,
-        recipe=entry.recipe,
-        settings=settings_of(entry, scale),
-        folds=FOLDS[scale],
-        executor=executor,
-        workers=workers,
-    )
+    return judge(place, recipe=entry.recipe, settings=settings_of(entry, scale))
 
 
 def _numbers(judged: ClassifierReport) -> dict[str, Any]:

@@ -95,18 +95,19 @@ def contestants(scale: Scale) -> dict[str, Contestant]:
     }
 
 
-def run(data: Path | None, out: Path, scale: Scale) -> dict[str, Any]:
+def run(data: Path | None, out: Path, scale: Scale, budget: Budget | None = None) -> dict[str, Any]:
     """Train all four, draw cells, losses, reconstructions and interpolations, measure.
 
     Args:
         data: folder of SIPaKMeD or other labelled cells, or None for simulated ones.
         out: folder for result.json, table.md, cells.png, curves.png and a folder for each system.
         scale: "smoke" takes minutes, "full" hours.
+        budget: instead of the scale's.
 
     Returns:
         What result.json holds.
     """
-    budget, extractor = BUDGETS[scale], fair_extractor("efficientnet-lite0")
+    budget, extractor = budget or BUDGETS[scale], fair_extractor("efficientnet-lite0")
     folder = cells_for(data, out, *PHANTOM[scale])
     cells = open_cells_of(folder, out, budget, extractor)
     outcomes = {}

@@ -32,8 +32,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import Field
 
 from cytoforge.core.files import write_atomic, write_json
+from cytoforge.core.record import Record
 from cytoforge.evaluation.metrics import Morphometry
 from cytoforge.evaluation.morphometry import FEWEST, RULES, TOLD
 from cytoforge.experiments.contest import Numbers, cells_for, kept, table
@@ -61,21 +63,20 @@ class Source:
 SOURCE = Source()
 
 
-@dataclass(frozen=True)
-class Budget:
+class Budget(Record):
     """What one training may cost; see `paired_pathology.Budget`."""
 
-    resolution: int
-    images: int
-    width: int
-    per_class: int
-    drawn: int
-    segmenter_images: int
+    resolution: int = Field(ge=16)
+    images: int = Field(ge=1)
+    width: int = Field(ge=4)
+    per_class: int = Field(ge=1)
+    drawn: int = Field(ge=1)
+    segmenter_images: int = Field(ge=1)
 
 
 BUDGETS: dict[Scale, Budget] = {
-    "smoke": Budget(32, 128, 8, 40, 12, 320),
-    "full": Budget(64, 60_000, 32, 200, 100, 12_000),
+    "smoke": Budget(resolution=32, images=128, width=8, per_class=40, drawn=12, segmenter_images=320),
+    "full": Budget(resolution=64, images=60_000, width=32, per_class=200, drawn=100, segmenter_images=12_000),
 }
 
 
@@ -91,18 +92,19 @@ def contestants(budget: Budget) -> dict[str, tuple[str, dict[str, Any]]]:
     }
 
 
-def run(data: Path | None, out: Path, scale: Scale) -> dict[str, Any]:
+def run(data: Path | None, out: Path, scale: Scale, budget: Budget | None = None) -> dict[str, Any]:
     """Train both contestants, draw triplets, measure agreement and cells; what is done is kept.
 
     Args:
         data: folder of cells with masks, or None for simulated ones.
         out: folder for result.json, table.md and a folder for each contestant (run, set, agreement).
         scale: "smoke" or "full".
+        budget: instead of the scale's.
 
     Returns:
         What result.json holds.
     """
-    budget = BUDGETS[scale]
+    budget = budget or BUDGETS[scale]
     folder = cells_for(data, out, budget.per_class, 96)
     numbers: dict[str, Numbers] = {}
     distances: dict[str, Numbers] = {}
@@ -137,7 +139,7 @@ def run(data: Path | None, out: Path, scale: Scale) -> dict[str, Any]:
     result = {
         "experiment": "syncgan-triplets",
         "scale": scale,
-        "budget": asdict(budget),
+        "budget": budget.model_dump(),
         "source": asdict(SOURCE),
         "numbers": numbers,
         "distances": distances,

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -26,17 +26,19 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from pydantic import Field
 
 from cytoforge.core.device import native_precision
 from cytoforge.core.files import read_json, write_atomic, write_json
 from cytoforge.core.grid import PAPER
 from cytoforge.core.png import decode_png, encode_png
 from cytoforge.core.progress import progress
+from cytoforge.core.record import Record
 from cytoforge.core.run import Run
 from cytoforge.evaluation.features import Extractor, fair_extractor, open_extractor
 from cytoforge.experiments import contest
 from cytoforge.experiments.contest import Cells, Numbers, drawn, mean_of, measure, open_cells_of, table
-from cytoforge.experiments.scale import Scale
+from cytoforge.experiments.scale import OneOrMore, Scale
 from cytoforge.sampling.pictures import labelled_rows
 from cytoforge.stages.phantom import phantom
 from cytoforge.stages.starting_weights import write_starting_weights
@@ -51,8 +53,7 @@ COLUMNS = ("KID", "KID 2", "precision", "recall", "coverage", "images/s")
 SIMULATED = "simulated cells only (`cytoforge phantom`)"
 
 
-@dataclass(frozen=True)
-class Budget:
+class Budget(Record):
     """What the comparison costs.
 
     Attributes:
@@ -65,13 +66,13 @@ class Budget:
         settings: of the method and the loop, the same for all.
     """
 
-    resolution: int
+    resolution: int = Field(ge=16)
     simulated: tuple[int, int]
-    simulated_minutes: float
-    minutes: tuple[float, ...]
-    seeds: tuple[int, ...]
-    drawn: int
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    simulated_minutes: float = Field(gt=0)
+    minutes: OneOrMore[float]
+    seeds: OneOrMore[int]
+    drawn: int = Field(ge=1)
+    settings: dict[str, Any] = Field({})
 
 
 @dataclass(frozen=True)
@@ -83,13 +84,17 @@ class Judge:
 
 
 BUDGETS: dict[Scale, Budget] = {
-    "smoke": Budget(32, (40, 48), 0.1, (0.05, 0.1), (0,), 20),
-    "full": Budget(64, (600, 96), 20.0, (2.5, 5.0, 10.0), (0,), 200),
+    "smoke": Budget(
+        resolution=32, simulated=(40, 48), simulated_minutes=0.1, minutes=(0.05, 0.1), seeds=(0,), drawn=20
+    ),
+    "full": Budget(
+        resolution=64, simulated=(600, 96), simulated_minutes=20, minutes=(2.5, 5, 10), seeds=(0,), drawn=200
+    ),
 }
 """`full` trains for 20 + 2 x 10 minutes."""
 
 
-def run(data: Path | None, out: Path, scale: Scale) -> dict[str, Any]:
+def run(data: Path | None, out: Path, scale: Scale, budget: Budget | None = None) -> dict[str, Any]:
     """Train on simulated cells, then on the given ones with and without that start; what is done is kept.
 
     Args:
@@ -97,11 +102,12 @@ def run(data: Path | None, out: Path, scale: Scale) -> dict[str, Any]:
             more).
         out: folder for weights/, result.json, table.md, cells.png and curves.png.
         scale: "smoke" takes minutes, "full" three quarters of an hour.
+        budget: instead of the scale's.
 
     Returns:
         What result.json holds.
     """
-    budget = BUDGETS[scale]
+    budget = budget or BUDGETS[scale]
     folder = data if data is not None else _simulated(out / "cells", budget, seed=1)
     weights = _weights(out, budget)
     judged = [
@@ -122,7 +128,7 @@ def run(data: Path | None, out: Path, scale: Scale) -> dict[str, Any]:
     result = {
         "experiment": "warm-start",
         "scale": scale,
-        "budget": asdict(budget),
+        "budget": budget.model_dump(),
         "judges": [each.network.name for each in judged],
         "weights_bytes": next((weights / "checkpoints").glob("*/tensors.safetensors")).stat().st_size,
         "numbers": means,
@@ -134,7 +140,7 @@ def run(data: Path | None, out: Path, scale: Scale) -> dict[str, Any]:
 
 def _shared(budget: Budget) -> contest.Budget:
     """The part of the budget that drawing and measuring need."""
-    return contest.Budget(budget.resolution, images=0, batch=0, drawn=budget.drawn)
+    return contest.Budget(resolution=budget.resolution, images=1, batch=1, drawn=budget.drawn)
 
 
 def _simulated(folder: Path, budget: Budget, seed: int) -> Path:
