@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import yaml
 
 from cytoforge.core.errors import ConfigError
+from cytoforge.core.files import write_json
+from cytoforge.core.run import Run
 from cytoforge.evaluation.metrics import Counts, Metrics, Number, Verdict
 from cytoforge.exports.cards import classifier_card, data_card, generator_card, write_cards
 from cytoforge.exports.checklist import Known, fill, write_checklists
@@ -119,6 +122,25 @@ def test_the_checklists_say_what_is_known_and_leave_the_rest_open(run, opened, m
     assert claim.filled == 17
     assert 0 < generative.filled < len(generative.items)
     assert {item.section[:6] for item in generative.items} == {f"Part {part}" for part in range(1, 7)}
+
+
+@pytest.mark.parametrize(
+    ("groups", "words"),
+    [
+        ({"a": "a", "b": "b"}, "each picture is a group of its own. "),
+        ({"a": "a", "b": "a"}, "a group of its own, but for pairs that show the same cell (1)"),
+        ({"a": "photo 1", "b": "photo 1"}, "By photo or slide: no group lies in two parts"),
+    ],
+)
+def test_photos_are_claimed_only_where_they_are_known(run, tmp_path, groups, words) -> None:
+    copied = Run.open(shutil.copytree(run.path, tmp_path / "run"))
+    merged = [["a", "b"]] if groups["b"] != "b" else []
+    write_json(
+        copied.split_path,
+        {"seed": 3, "parts": {"a": "train", "b": "train"}, "groups": groups, "merged": merged},
+    )
+    claim, _ = fill(Known(run=copied))
+    assert any(words in item.answer for item in claim.items)
 
 
 def torch_version() -> str:

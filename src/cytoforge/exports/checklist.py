@@ -248,12 +248,13 @@ def _split_answers(run: Run) -> dict[str, str]:
 
 
 def _disjoint(split: Mapping[str, Any]) -> str:
-    groups = split.get("groups", {})
-    if len(set(groups.values())) == len(groups):
-        return f"No photo, slide or patient is known: each cell is a group of its own. {TO_FILL}."
+    groups, merged = split.get("groups", {}), len(split.get("merged", ()))
+    if set(groups.values()) <= groups.keys():
+        same = f", but for pairs that show the same cell ({merged})" if merged else ""
+        return f"No photo, slide or patient is known: each picture is a group of its own{same}. {TO_FILL}."
     return (
         "By photo or slide: no group lies in two parts. Groups that show the same cell were merged first "
-        f"({len(split.get('merged', ()))} pairs). That groups are also disjoint by patient: {TO_FILL}."
+        f"({merged} pairs). That groups are also disjoint by patient: {TO_FILL}."
     )
 
 
