@@ -206,28 +206,28 @@ def train_generator(parameters: Parameters, folder: Path, place: Place) -> dict[
 def draw_set(parameters: Parameters, folder: Path, place: Place) -> dict[str, Any]:
     """Draw cells of a trained generator into `folder`/set and say which of them selection keeps.
 
-    A method that paints onto masks is given those of the cells that it was trained on, turned and mirrored
-    where it takes more. Selection is calibrated on these cells, too. A class of which it would
-    keep nothing stays whole, and so does the set where these cells cannot calibrate it.
+    A method that paints onto masks gets those of the cells that it was trained on, turned and mirrored where
+    it takes more. Selection is calibrated on these cells, too. A class of which it would keep nothing stays
+    whole, and so does the set where these cells cannot calibrate it.
 
     Returns:
         "seconds" of drawing all "images", "selecting", seconds of selection, how many it has "kept",
         "emptied", the classes of which it would keep nothing, and "failed", why there are no images.
     """
     material, fold = _open(parameters, place)
-    origin = place.jobs / parameters["trained"]
-    learned = material.rows_of(tuple(Split.load(Run.open(origin / "run").split_path).parts))
+    run = Run.open(place.jobs / parameters["trained"] / "run")
+    trained = Split.load(run.split_path).parts
+    learned = material.rows_of(tuple(trained))
     _show(material.entry(folder, "selection", parameters["repeat"], learned), folder, material, fold)
     before = float(read_json(folder / DRAWING)) if (folder / DRAWING).is_file() else 0.0
     start = time.monotonic()
     try:
-        generate(
-            origin / "run",
-            folder / "set",
-            per_class=parameters["per_class"],
-            checkpoint="newest",
-            masks=_masks_for(parameters, folder, place, material, learned),
-        )
+        wanted, masks = parameters["per_class"], None
+        if needs_masks(run):
+            masks, each = folder / "given", np.unique(material.labels[learned], return_counts=True)[1]
+            cells = open_cells(Path(place.data), place.layout, place.group)
+            write_masks(cells, trained, masks, views=min(8, ceil(wanted / each.min())))
+        generate(run.path, folder / "set", per_class=wanted, checkpoint="newest", masks=masks)
     except CheckpointError as error:
         return {"failed": str(error), "images": 0, "kept": 0, "emptied": [], "seconds": 0.0, "selecting": 0.0}
     finally:
@@ -411,19 +411,6 @@ def _synthetic(
         kept = np.isin(np.arange(len(labels)), read_json(folder / "kept.json"))
     rows = draw_synthetic(labels, real, parameters["ratio"], len(material.cached.shape.classes), kept)
     return pixels[rows], labels[rows]
-
-
-def _masks_for(
-    parameters: Parameters, folder: Path, place: Place, material: Material, learned: NDArray[np.int64]
-) -> Path | None:
-    """Masks of the cells that a painter was trained on, in as many views as its set needs; else None."""
-    if not needs_masks(Run.open(place.jobs / parameters["trained"] / "run")):
-        return None
-    fewest = np.unique(material.labels[learned], return_counts=True)[1].min()
-    cells = open_cells(Path(place.data), place.layout, place.group)
-    names = {material.cached.names[row] for row in learned}
-    write_masks(cells, names, folder / "given", views=min(8, ceil(parameters["per_class"] / fewest)))
-    return folder / "given"
 
 
 def _none(images: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -30,7 +30,6 @@ from cytoforge.evaluation.regimes import (
     regimes_of,
 )
 from cytoforge.evaluation.utility import LEVEL
-from cytoforge.methods.catalogue import method_type
 from cytoforge.stages.study_jobs import Material, Place, obstacle_to_selection, outer_fold, real_rows
 from cytoforge.stages.train import Plan as Training
 from cytoforge.stages.train import plan as plan_training
@@ -130,11 +129,9 @@ def check_plan(plan: Plan) -> None:
         recipe = classifier_recipe(plan, name)
         build_network(recipe, DataShape(recipe.resolution, ("one", "other")))
     for name in methods(plan):
-        kind = method_type(name)
         if "resolution" in plan.settings.get(name, {}):
             raise ConfigError(f"{name}.resolution: all generators of a study draw at its --resolution.")
-        _training(plan, name)
-        if kind.translates() or name == "text-to-image":
+        if _training(plan, name).method.translates() or name == "text-to-image":
             raise ConfigError(
                 f"{name} cannot draw cells from training cells alone; choose another generator."
             )
