@@ -16,8 +16,8 @@ def test_weights_from_simulated_cells_against_scratch_and_what_is_done_is_kept(t
     budget = Budget(
         resolution=32,
         simulated=(12, 32),
-        simulated_minutes=0.02,
-        minutes=(0.01, 0.02),
+        simulated_images=32,
+        images=(32, 64),
         seeds=(0,),
         drawn=10,
         settings=narrow,
@@ -26,10 +26,10 @@ def test_weights_from_simulated_cells_against_scratch_and_what_is_done_is_kept(t
     result = warm_start.run(None, tmp_path, "smoke")
     assert json.loads((tmp_path / "result.json").read_text()) == json.loads(json.dumps(result))
     assert list(result["numbers"]) == [
-        "scratch, 0.01 min",
-        "scratch, 0.02 min",
-        "warm, 0.01 min",
-        "warm, 0.02 min",
+        "scratch, 32 images",
+        "scratch, 64 images",
+        "warm, 32 images",
+        "warm, 64 images",
     ]
     assert all(np.isfinite(list(each.values())).all() for each in result["numbers"].values())
     assert result["weights_bytes"] < 1_000_000

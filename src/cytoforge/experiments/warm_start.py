@@ -1,11 +1,11 @@
-"""Does a start from simulated cells save time on real ones? `auto` with and without it, the same minutes.
+"""Does a start from simulated cells save time on real ones? `auto` with and without it, the same images.
 
 `auto` is trained on simulated cells alone. Its weights, in half precision, are written as a run folder of 10
 MB or less with a card: no patient's cell went into them, so they may be passed on. Then `auto` is trained on
-the given cells, once from scratch and once from those weights, and measured after the same minutes of wall
-clock.
+the given cells, once from scratch and once from those weights, and measured after the same numbers of
+images. An image costs both the same time, so that other work on the machine changes nothing.
 
-* The minutes of the training on simulated cells are not counted: a user would get the weights.
+* The training on simulated cells is not counted: a user would get the weights.
 * All networks start from the weights, critics too, and none is frozen; the optimisers start anew. A known
   class keeps its weights (the simulated classes have SIPaKMeD's names), a new one starts from the mean of
   all.
@@ -59,8 +59,8 @@ class Budget(Record):
     Attributes:
         resolution: side of the images, in pixels.
         simulated: simulated cells of each class, and their side in pixels.
-        simulated_minutes: of training on them.
-        minutes: moments of measurement, in minutes of training on the given cells.
+        simulated_images: shown in the training on them.
+        images: moments of measurement, in images shown in the training on the given cells.
         seeds: a pair of trainings each.
         drawn: images of each class that are measured.
         settings: of the method and the loop, the same for all.
@@ -68,8 +68,8 @@ class Budget(Record):
 
     resolution: int = Field(ge=16)
     simulated: tuple[int, int]
-    simulated_minutes: float = Field(gt=0)
-    minutes: OneOrMore[float]
+    simulated_images: int = Field(ge=1)
+    images: OneOrMore[int]
     seeds: OneOrMore[int]
     drawn: int = Field(ge=1)
     settings: dict[str, Any] = Field({})
@@ -85,13 +85,18 @@ class Judge:
 
 BUDGETS: dict[Scale, Budget] = {
     "smoke": Budget(
-        resolution=32, simulated=(40, 48), simulated_minutes=0.1, minutes=(0.05, 0.1), seeds=(0,), drawn=20
+        resolution=32, simulated=(40, 48), simulated_images=320, images=(160, 320), seeds=(0,), drawn=20
     ),
     "full": Budget(
-        resolution=64, simulated=(600, 96), simulated_minutes=20, minutes=(2.5, 5, 10), seeds=(0,), drawn=200
+        resolution=64,
+        simulated=(600, 96),
+        simulated_images=16_000,
+        images=(2_000, 4_000, 8_000),
+        seeds=(0,),
+        drawn=200,
     ),
 }
-"""`full` trains for 20 + 2 x 10 minutes."""
+"""`full` trains on 16,000 + 2 x 8,000 images, with which `auto` is busy for about 45 minutes of one core."""
 
 
 def run(data: Path | None, out: Path, scale: Scale, budget: Budget | None = None) -> dict[str, Any]:
@@ -115,11 +120,11 @@ def run(data: Path | None, out: Path, scale: Scale, budget: Budget | None = None
         for network in (open_extractor(), fair_extractor("efficientnet-lite0"))
     ]
     measured: dict[str, list[Numbers]] = {}
-    with progress("warm start", len(budget.seeds) * len(STARTS) * len(budget.minutes)) as advance:
-        for seed, start, minutes in product(budget.seeds, STARTS, budget.minutes):
+    with progress("warm start", len(budget.seeds) * len(STARTS) * len(budget.images)) as advance:
+        for seed, start, seen in product(budget.seeds, STARTS, budget.images):
             begin = weights if start == "warm" else None
-            numbers = _measured(out / f"{start}-{seed}", judged, budget, minutes, seed, begin)
-            measured.setdefault(f"{start}, {minutes:g} min", []).append(numbers)
+            numbers = _measured(out / f"{start}-{seed}", judged, budget, seen, seed, begin)
+            measured.setdefault(_row(start, seen), []).append(numbers)
             advance(1)
     means = {name: mean_of(each) for name, each in measured.items()}
     write_atomic(out / "table.md", table(means, COLUMNS) + "\n")
@@ -138,6 +143,10 @@ def run(data: Path | None, out: Path, scale: Scale, budget: Budget | None = None
     return result
 
 
+def _row(start: str, seen: int) -> str:
+    return f"{start}, {seen:,} images"
+
+
 def _shared(budget: Budget) -> contest.Budget:
     """The part of the budget that drawing and measuring need."""
     return contest.Budget(resolution=budget.resolution, images=1, batch=1, drawn=budget.drawn)
@@ -154,7 +163,7 @@ def _weights(out: Path, budget: Budget) -> Path:
     place = out / "weights"
     if not (place / "CARD.md").is_file():
         folder = _simulated(out / "simulated", budget, seed=0)
-        _train(folder, out / "simulated-run", budget, budget.simulated_minutes)
+        _train(folder, out / "simulated-run", budget, budget.simulated_images)
         if place.exists():
             shutil.rmtree(place)
         write_starting_weights(
@@ -170,24 +179,24 @@ def _train(
     folder: Path,
     run: Path,
     budget: Budget,
-    minutes: float,
+    images: int,
     seed: int = 0,
     split: Path | None = None,
     start: Path | None = None,
 ) -> None:
-    """Train, or go on, to so many minutes."""
+    """Train, or go on, to so many images."""
     train(
         METHOD,
         folder,
         run,
         resolution=budget.resolution,
-        minutes=minutes,
+        images=images,
         seed=seed,
         preset="cpu",
         settings={
             "precision": native_precision(),
             "measure_every": 10**9,
-            "save_every": 10**9,
+            "save_every": 2_000,
             **budget.settings,
         },
         split=split,
@@ -199,14 +208,14 @@ def _train(
 
 
 def _measured(
-    place: Path, judged: Sequence[Judge], budget: Budget, minutes: float, seed: int, start: Path | None
+    place: Path, judged: Sequence[Judge], budget: Budget, seen: int, seed: int, start: Path | None
 ) -> Numbers:
-    """Train on to `minutes`, draw and measure, unless it is done."""
-    note = place / f"{minutes:g}.json"
+    """Train on to so many images, draw and measure, unless it is done."""
+    note = place / f"{seen}.json"
     if note.is_file():
         return dict(read_json(note))
     cells = judged[0].cells
-    _train(cells.folder, place / "run", budget, minutes, seed, cells.split_path, start)
+    _train(cells.folder, place / "run", budget, seen, seed, cells.split_path, start)
     run = Run.open(place / "run")
     images = drawn(run, _shared(budget))
     first, second = (measure(images, each.cells, _shared(budget), each.network) for each in judged)
@@ -219,8 +228,8 @@ def _measured(
         "images/s": last["seen"] / last["seconds"],
     }
     shown = images.reshape(-1, budget.drawn, *images.shape[1:])[:, :EACH]
-    picture = labelled_rows({f"{place.name}, {minutes:g} min": shown.reshape(-1, *images.shape[1:])})
-    write_atomic(place / f"{minutes:g}.png", encode_png(picture, {"Synthetic": "true"}))
+    picture = labelled_rows({_row(place.name, seen): shown.reshape(-1, *images.shape[1:])})
+    write_atomic(place / f"{seen}.png", encode_png(picture, {"Synthetic": "true"}))
     write_json(note, numbers)
     return numbers
 
@@ -228,8 +237,8 @@ def _measured(
 def _rows(out: Path, budget: Budget) -> NDArray[np.uint8]:
     """The pictures of the first seed below each other, moment by moment."""
     pictures = [
-        decode_png((out / f"{start}-{budget.seeds[0]}" / f"{minutes:g}.png").read_bytes())[0]
-        for minutes in budget.minutes
+        decode_png((out / f"{start}-{budget.seeds[0]}" / f"{seen}.png").read_bytes())[0]
+        for seen in budget.images
         for start in STARTS
     ]
     width = max(picture.shape[1] for picture in pictures)
@@ -247,12 +256,12 @@ def _rows(out: Path, budget: Budget) -> NDArray[np.uint8]:
 
 
 def _curves(path: Path, means: Mapping[str, Numbers], budget: Budget) -> None:
-    """Kernel distance and recall by MobileNetV2 against minutes, a line a start."""
+    """Kernel distance and recall by MobileNetV2 against the images seen, a line a start."""
     figure = Figure(figsize=(8, 3), layout="constrained")
     for panel, name in zip(figure.subplots(1, 2), ("KID 2", "recall"), strict=True):
         for start in STARTS:
-            values = [means[f"{start}, {minutes:g} min"][name] for minutes in budget.minutes]
-            panel.plot(budget.minutes, values, marker="o", label=start)
-        panel.set(xlabel="minutes of training", ylabel=name, ylim=(0, None), xlim=(0, None))
+            values = [means[_row(start, seen)][name] for seen in budget.images]
+            panel.plot(budget.images, values, marker="o", label=start)
+        panel.set(xlabel="images seen", ylabel=name, ylim=(0, None), xlim=(0, None))
         panel.legend(frameon=False)
     figure.savefig(path, dpi=110)
