@@ -46,18 +46,22 @@ def test_help_comes_without_heavy_imports(arguments: list[str]) -> None:
 
 def test_help_takes_less_than_300_ms() -> None:
     def seconds(code: str) -> float:
-        def once() -> float:
-            before = resource.getrusage(resource.RUSAGE_CHILDREN)
-            subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, check=True)
-            after = resource.getrusage(resource.RUSAGE_CHILDREN)
-            return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        """Processor time: waiting for other processes of a busy machine is not what is measured."""
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-        # Processor time, the best of several: other processes of a busy machine are not what is measured.
-        return min(once() for _ in range(5))
-
-    # On a slow machine the parser alone takes most of it; torch would be several times the parser.
-    allowed = max(0.3, 2.5 * seconds("import cyclopts, rich.console"))
-    assert seconds("from cytoforge.cli.main import run; run(['--help'])") < allowed
+    # On a slow machine the parser alone takes most of it; torch would be several times the parser. A shared
+    # core slows down for moments, so both are timed in turns, and one turn has to meet the limit.
+    turns = [
+        (
+            seconds("from cytoforge.cli.main import run; run(['--help'])"),
+            max(0.3, 2.5 * seconds("import cyclopts, rich.console")),
+        )
+        for _ in range(8)
+    ]
+    assert any(taken < allowed for taken, allowed in turns), turns
 
 
 def test_every_verb_offers_json(capsys: pytest.CaptureFixture[str]) -> None:
