@@ -8,6 +8,7 @@ import resource
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from cyclopts import App
 
@@ -53,15 +54,10 @@ def test_help_takes_less_than_300_ms() -> None:
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
     # On a slow machine the parser alone takes most of it; torch would be several times the parser. A shared
-    # core slows down for moments, so both are timed in turns, and one turn has to meet the limit.
-    turns = [
-        (
-            seconds("from cytoforge.cli.main import run; run(['--help'])"),
-            max(0.3, 2.5 * seconds("import cyclopts, rich.console")),
-        )
-        for _ in range(8)
-    ]
-    assert any(taken < allowed for taken, allowed in turns), turns
+    # core slows down for moments, so both are timed in turns, the best of several.
+    calls = ("from cytoforge.cli.main import run; run(['--help'])", "import cyclopts, rich.console")
+    taken, parser = np.min([[seconds(call) for call in calls] for _ in range(8)], axis=0)
+    assert taken < max(0.3, 2.5 * parser)
 
 
 def test_every_verb_offers_json(capsys: pytest.CaptureFixture[str]) -> None:

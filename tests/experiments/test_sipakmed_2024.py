@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cytoforge.cli.main import run as cytoforge
 from cytoforge.core.batch import DataShape
 from cytoforge.core.device import native_precision
-from cytoforge.core.errors import ConfigError
 from cytoforge.evaluation.classifiers import fit
 from cytoforge.evaluation.recipes import RECIPES
 from cytoforge.experiments.catalogue import EXPERIMENTS
@@ -102,9 +102,13 @@ def test_measured_and_trained_classifiers_end_in_one_table(tmp_path: Path) -> No
     assert {path: path.stat().st_mtime_ns for path in done} == done
 
 
-def test_unknown_classifiers_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no classifier 'vgg'"):
-        run(None, tmp_path, "smoke", budget=Budget(folds=2, classifiers="vgg"))
+def test_an_unknown_classifier_is_refused_before_the_folder_is_begun(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert cytoforge(["experiment", "sipakmed-2024", "--set", "classifiers=vgg", "--out", str(out)]) == 2
+    assert "no classifier 'vgg'" in " ".join(capsys.readouterr().err.split())
+    assert not out.exists()
 
 
 @pytest.mark.slow

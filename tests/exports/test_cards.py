@@ -129,12 +129,13 @@ def test_the_checklists_say_what_is_known_and_leave_the_rest_open(run, opened, m
     [
         ({"a": "a", "b": "b"}, "each picture is a group of its own. "),
         ({"a": "a", "b": "a"}, "a group of its own, but for pairs that show the same cell (1)"),
+        ({"a": "images/a", "b": "images/b"}, "each picture is a group of its own. "),
         ({"a": "photo 1", "b": "photo 1"}, "By photo or slide: no group lies in two parts"),
     ],
 )
 def test_photos_are_claimed_only_where_they_are_known(run, tmp_path, groups, words) -> None:
     copied = Run.open(shutil.copytree(run.path, tmp_path / "run"))
-    merged = [["a", "b"]] if groups["b"] != "b" else []
+    merged = [["a", "b"]] if groups["b"] == "a" else []
     write_json(
         copied.split_path,
         {"seed": 3, "parts": {"a": "train", "b": "train"}, "groups": groups, "merged": merged},

@@ -18,7 +18,7 @@ from cytoforge.data.cache import mask_channels, mask_levels
 from cytoforge.data.folder import open_cells, read_mask
 from cytoforge.data.transform import Preparation
 from cytoforge.methods.catalogue import rebuild
-from cytoforge.sampling.conditions import open_edges, open_masks
+from cytoforge.sampling.conditions import open_edges, open_masks, write_masks
 from cytoforge.sampling.generate import generate
 from cytoforge.sampling.generator import open_generator
 from cytoforge.sampling.provenance import read_manifest, verify
@@ -214,3 +214,26 @@ def _renamed(images: Path) -> Path:
     for number, folder in enumerate(sorted(images.iterdir())):
         folder.rename(images / f"other {number}")
     return images
+
+
+def test_only_masks_that_training_uses_are_written_and_as_many_views_as_each_class_needs(
+    tmp_path: Path,
+) -> None:
+    cells, corner = tmp_path / "cells", np.zeros((20, 20), np.uint8)
+    corner[:6, :3] = 2
+    damaged = {("a", 1): np.full((20, 20), 3, np.uint8), ("a", 2): corner[:9, :9]}  # unknown, of another size
+    for name, count in (("a", 5), ("b", 2)):
+        for folder in ("images", "masks"):
+            (cells / folder / name).mkdir(parents=True)
+        for number in range(count):
+            Image.new("RGB", (20, 20), (40 * number, 9, 9)).save(cells / "images" / name / f"{number}.png")
+            mask = damaged.get((name, number), corner)
+            Image.fromarray(mask).save(cells / "masks" / name / f"{number}.png")
+    opened = open_cells(cells)
+    names = [cell.name for cell in opened.cells if not cell.name.endswith("4.png")]
+    write_masks(opened, names, tmp_path / "given", per_class=5)
+    written = {name: sorted((tmp_path / "given" / "masks" / name).iterdir()) for name in ("a", "b")}
+    assert {name: len(paths) for name, paths in written.items()} == {"a": 2 * 3, "b": 2 * 3}
+    pictures = [decode_png(path.read_bytes(), "L")[0] for path in written["a"]]
+    assert all(np.array_equal(picture, corner) for picture in pictures[:2])
+    assert np.array_equal(pictures[2], np.rot90(corner))

@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -31,7 +32,7 @@ from cytoforge.stages.export import export
 from cytoforge.stages.phantom import phantom
 from cytoforge.stages.split import split as split_folder
 from cytoforge.stages.study import study
-from cytoforge.stages.study_plan import Plan, check_plan, classifier_recipe, cost, regime_recipe
+from cytoforge.stages.study_plan import Plan, check_masks, check_plan, classifier_recipe, cost, regime_recipe
 from cytoforge.stages.study_results import pairs_of
 from cytoforge.training.loop import Loop
 
@@ -591,7 +592,9 @@ def test_a_painter_gets_the_masks_of_its_training_cells_turned_where_there_are_t
     found = study(tmp_path / "cells", tmp_path / "out", plan)
     assert all(row["synthetic"] == 2.5 * row["real"] for row in found["scores"] if row["regime"] == "+prop")
     cells = open_cells(tmp_path / "cells")
-    for folder in (tmp_path / "out" / "jobs").glob("*/set"):
+    sets = list((tmp_path / "out" / "jobs").glob("*/set"))
+    assert len(sets) == plan.repeats
+    for folder in sets:
         origin = tmp_path / "out" / "jobs" / read_json(folder.parent / "parameters.json")["trained"]
         trained = set(Split.load(origin / "run" / "split.json").parts)
         for name in cells.classes:
@@ -608,6 +611,18 @@ def test_a_painter_is_refused_where_cells_have_no_masks(tiny_cells: Path, tmp_pa
     with pytest.raises(ConfigError, match="cytoforge mask"):
         study(tiny_cells, tmp_path / "out", PLAN.model_copy(update={"generators": ("cvae", "pix2pix")}))
     assert not (tmp_path / "out").exists()
+
+
+def test_masks_are_needed_of_every_class_and_only_where_cells_are_drawn(tmp_path: Path) -> None:
+    phantom(tmp_path / "cells", per_class=2, size=32)
+    cells, plan = open_cells(tmp_path / "cells"), PLAN.model_copy(update={"generators": ("pix2pix",)})
+    check_masks(plan, cells)
+    bare = replace(cells, cells=tuple(
+        replace(cell, mask=None) if cell.label == "Parabasal" else cell for cell in cells.cells
+    ))  # fmt: skip
+    with pytest.raises(ConfigError, match="none of class 'Parabasal'"):
+        check_masks(plan, bare)
+    check_masks(plan.model_copy(update={"regimes": ("orig", "+trad")}), bare)
 
 
 def test_recipes_differ_in_augmentation_only() -> None:

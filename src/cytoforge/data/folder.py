@@ -97,6 +97,12 @@ def read_mask(cell: Cell) -> NDArray[np.uint8] | None:
     return mask
 
 
+def read_known_mask(cell: Cell) -> NDArray[np.uint8] | None:
+    """The same, and None too where no pixel is known: nothing can be learned or measured by such a mask."""
+    mask = read_mask(cell)
+    return None if mask is None or (mask == UNKNOWN).all() else mask
+
+
 def read_mask_file(path: Path, greys: int = 2) -> NDArray[np.uint8]:
     """Index values of a mask picture (H, W), as for `read_mask`; 0/255, 0/128/255 and Herlev's colours too.
 

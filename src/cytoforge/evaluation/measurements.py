@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 
 from cytoforge.core.errors import ConfigError, DataError
 from cytoforge.core.files import write_atomic
-from cytoforge.core.mask import UNKNOWN
 from cytoforge.core.progress import progress
 from cytoforge.core.table import csv_text, harmless
 from cytoforge.data.cells import Cell, CellSet
-from cytoforge.data.folder import read_image, read_mask
+from cytoforge.data.folder import read_image, read_known_mask
 from cytoforge.data.images import quiet_decoders
 from cytoforge.masks.unsupervised import unsupervised_masks
 from cytoforge.morphology.features import FEATURES, REGIONS, measure_cell
@@ -161,11 +160,10 @@ def _measured(
 def _given(cell: Cell, faults: dict[str, str]) -> NDArray[np.uint8] | None:
     """The data set's own mask, or None where it has none, or none that is known anywhere."""
     try:
-        mask = read_mask(cell)
+        return read_known_mask(cell)
     except DataError as error:
         faults[cell.name] = f"its own mask cannot be used: {error}"
         return None
-    return None if mask is None or (mask == UNKNOWN).all() else mask
 
 
 def _plain(word: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator
 
 Scale = Literal["smoke", "full"]
 """`smoke` shows in minutes on two cores that everything works, `full` is what numbers are reported from."""
@@ -18,3 +18,6 @@ def _listed(value: Any) -> Any:
 
 OneOrMore = Annotated[tuple[Item, ...], BeforeValidator(_listed)]
 """Several values of a budget, which a command line may give as text with commas or as a single one."""
+
+Ascending = Annotated[OneOrMore[Item], AfterValidator(lambda values: tuple(sorted(set(values))))]
+"""The same in order, each once: moments of a training, seeds."""

@@ -41,14 +41,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from cytoforge.core.device import native_precision
-from cytoforge.core.errors import ConfigError
 from cytoforge.core.executors import Executor
 from cytoforge.core.files import write_atomic, write_json
 from cytoforge.core.png import encode_png
@@ -136,6 +135,12 @@ ENTRIES: dict[str, Entry] = {
 """Classifiers by the name under which they are shown."""
 
 
+def _known(name: str) -> str:
+    if name not in ENTRIES:
+        raise ValueError(f"there is no classifier {name!r}; choose of {', '.join(ENTRIES)}")
+    return name
+
+
 class Budget(Record):
     """How much is computed.
 
@@ -145,7 +150,7 @@ class Budget(Record):
     """
 
     folds: int = Field(ge=2)
-    classifiers: OneOrMore[str] = tuple(ENTRIES)
+    classifiers: OneOrMore[Annotated[str, AfterValidator(_known)]] = tuple(ENTRIES)
 
 
 BUDGETS: dict[Scale, Budget] = {"smoke": Budget(folds=2), "full": Budget(folds=3)}
@@ -180,14 +185,8 @@ def run(
 
     Returns:
         What result.json holds.
-
-    Raises:
-        ConfigError: there is no such entry.
     """
     budget = budget or BUDGETS[scale]
-    unknown = [name for name in budget.classifiers if name not in ENTRIES]
-    if unknown:
-        raise ConfigError(f"there is no classifier {unknown[0]!r}; choose of {', '.join(ENTRIES)}.")
     folder = cells_for(data, out, *PHANTOM[scale])
     cells = open_cells(folder)
     if not (out / "split.json").is_file():

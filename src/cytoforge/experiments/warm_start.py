@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from cytoforge.core.device import native_precision
 from cytoforge.core.files import read_json, write_atomic, write_json
@@ -38,7 +38,7 @@ from cytoforge.core.run import Run
 from cytoforge.evaluation.features import Extractor, fair_extractor, open_extractor
 from cytoforge.experiments import contest
 from cytoforge.experiments.contest import Cells, Numbers, drawn, mean_of, measure, open_cells_of, table
-from cytoforge.experiments.scale import OneOrMore, Scale
+from cytoforge.experiments.scale import Ascending, Scale
 from cytoforge.sampling.pictures import labelled_rows
 from cytoforge.stages.phantom import phantom
 from cytoforge.stages.starting_weights import write_starting_weights
@@ -69,8 +69,8 @@ class Budget(Record):
     resolution: int = Field(ge=16)
     simulated: tuple[int, int]
     simulated_images: int = Field(ge=1)
-    images: OneOrMore[int]
-    seeds: OneOrMore[int]
+    images: Ascending[PositiveInt]
+    seeds: Ascending[NonNegativeInt]
     drawn: int = Field(ge=1)
     settings: dict[str, Any] = Field({})
 

@@ -248,8 +248,10 @@ def _split_answers(run: Run) -> dict[str, str]:
 
 
 def _disjoint(split: Mapping[str, Any]) -> str:
-    groups, merged = split.get("groups", {}), len(split.get("merged", ()))
-    if set(groups.values()) <= groups.keys():
+    groups, pairs = split.get("groups", {}), split.get("merged", ())
+    merged = len(pairs)
+    before = {*groups.values(), *(group for pair in pairs for group in pair)}
+    if len(before) == len(groups):
         same = f", but for pairs that show the same cell ({merged})" if merged else ""
         return f"No photo, slide or patient is known: each picture is a group of its own{same}. {TO_FILL}."
     return (

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
+from math import ceil
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cytoforge.core.batch import to_float
@@ -18,7 +22,7 @@ from cytoforge.core.png import encode_png
 from cytoforge.core.run import Run
 from cytoforge.data.cache import mask_channels
 from cytoforge.data.cells import Cell, CellSet
-from cytoforge.data.folder import open_cells, read_image, read_mask, read_mask_file
+from cytoforge.data.folder import open_cells, read_image, read_known_mask, read_mask_file
 from cytoforge.data.images import EXTENSIONS
 from cytoforge.data.split import fingerprints
 from cytoforge.data.transform import Preparation, prepare, prepare_mask
@@ -119,23 +123,31 @@ def open_edges(root: Path, classes: Sequence[str], preparation: Preparation) -> 
     return Conditions("edges", root, readers, sha256_bytes("\n".join(listed).encode()))
 
 
-def write_masks(cells: CellSet, names: Collection[str], root: Path, views: int = 1) -> None:
+def write_masks(cells: CellSet, names: Collection[str], root: Path, per_class: int = 1) -> None:
     """Write the masks of some cells so that `open_masks` finds them.
 
     Args:
-        cells: a data set; cells without a mask are passed over.
+        cells: a data set; cells on whose masks no method trains (none, unreadable, unknown) are passed over.
         names: of the cells.
         root: folder to write; what is there already is written again.
-        views: of each mask, 1 to 8: as it is, turned by quarters, mirrored and turned. All masks of one view
+        per_class: as many as are wanted of each class. Where there are fewer, all are written again turned by
+            quarters, mirrored, and mirrored and turned, at most eight times in all. All masks of one view
             come before those of the next.
     """
-    folders = class_folders(cells.classes)
-    for number, cell in enumerate(cell for cell in cells.cells if cell.name in names):
-        if (mask := read_mask(cell)) is not None:
-            for view in range(views):
-                turned = np.rot90(mask if view < 4 else mask[:, ::-1], view % 4)
-                content = encode_png(turned, {"Mask": cell.name})
-                write_atomic(root / "masks" / folders[cell.label] / f"{view}-{number:06d}.png", content)
+    for label, folder in class_folders(cells.classes).items():
+        own = [cell for cell in cells.cells if cell.name in names and cell.label == label]
+        masks = [(cell.name, mask) for cell in own if (mask := _usable_mask(cell)) is not None]
+        views = min(8, ceil(per_class / max(1, len(masks))))
+        for view, (number, (name, mask)) in product(range(views), enumerate(masks)):
+            turned = np.rot90(mask if view < 4 else mask[:, ::-1], view % 4)
+            content = encode_png(turned, {"Mask": name})
+            write_atomic(root / "masks" / folder / f"{view}-{number:06d}.png", content)
+
+
+def _usable_mask(cell: Cell) -> NDArray[np.uint8] | None:
+    with suppress(DataError):
+        return read_known_mask(cell)
+    return None
 
 
 def _mask_files(folders: Sequence[Path]) -> tuple[Path, ...]:

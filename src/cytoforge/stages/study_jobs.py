@@ -11,7 +11,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -224,9 +223,8 @@ def draw_set(parameters: Parameters, folder: Path, place: Place) -> dict[str, An
     try:
         wanted, masks = parameters["per_class"], None
         if needs_masks(run):
-            masks, each = folder / "given", np.unique(material.labels[learned], return_counts=True)[1]
-            cells = open_cells(Path(place.data), place.layout, place.group)
-            write_masks(cells, trained, masks, views=min(8, ceil(wanted / each.min())))
+            masks = folder / "given"
+            write_masks(open_cells(Path(place.data), place.layout, place.group), trained, masks, wanted)
         generate(run.path, folder / "set", per_class=wanted, checkpoint="newest", masks=masks)
     except CheckpointError as error:
         return {"failed": str(error), "images": 0, "kept": 0, "emptied": [], "seconds": 0.0, "selecting": 0.0}

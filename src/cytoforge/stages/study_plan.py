@@ -162,8 +162,13 @@ def check_masks(plan: Plan, cells: CellSet) -> None:
     Raises:
         ConfigError: there is such a generator.
     """
-    for name in methods(plan):
+    for name in methods(plan) if draws(plan) else ():
         shape_of(_training(plan, name), cells)
+
+
+def draws(plan: Plan) -> bool:
+    """Whether any regime has synthetic cells."""
+    return any(regime.synthetic for regime in regimes_of(plan.regimes, plan.control is not None).values())
 
 
 def _training(plan: Plan, generator: str) -> Training:
@@ -243,7 +248,7 @@ def training_cells(
 
 def generator_jobs(plan: Plan, material: Material, precision: str) -> dict[tuple[Any, ...], Job]:
     """(repeat, real, method) -> training, all in one number format, on whatever machine they are done."""
-    if not any(regime.synthetic for regime in regimes_of(plan.regimes, plan.control is not None).values()):
+    if not draws(plan):
         return {}
     minutes = MINUTES if plan.minutes is None and plan.images is None else plan.minutes
     return {

@@ -219,11 +219,12 @@ def shape_of(chosen: Plan, cells: CellSet) -> DataShape:
     """What the method will see of the cells.
 
     Raises:
-        ConfigError: it needs masks and there are none.
+        ConfigError: it needs masks and a class has none.
     """
-    if _uses_masks(chosen) and not any(cell.mask for cell in cells.cells):
+    bare = set(cells.classes) - {cell.label for cell in cells.cells if cell.mask}
+    if _uses_masks(chosen) and bare:
         raise ConfigError(
-            f"{chosen.method.name} needs cells with masks, and {cells.root} has none. "
+            f"{chosen.method.name} needs cells with masks, and {cells.root} has none of class {min(bare)!r}. "
             f"Make some with: cytoforge mask {cells.root} --out DIR, then train on DIR."
         )
     channels = len(MASK_CHANNELS) if _uses_masks(chosen) else 0
