@@ -63,9 +63,9 @@ INTRODUCTION = """# Public generators, the same minutes
 
 {minutes:g} minutes of training each on the same {train:,} cells of {side} px, the same {threads} thread(s)
 and the same build of torch; measured on {test} cells of photos that no training saw. The packages run with
-their own defaults and know no classes; they draw {drawn:,} cells, or as many as fit into {draw_minutes:g}
-minutes (column *drawn*). cytoforge's sets have classes and are thinned to the test cells' mix where that
-loses less than half.
+their own defaults (but 25 sampling steps for `denoising-diffusion-pytorch`, whose README takes 250) and know
+no classes; they draw {drawn:,} cells, or as many as fit into {draw_minutes:g} minutes (column *drawn*).
+cytoforge's sets have classes and are thinned to the test cells' mix where that loses less than half.
 
 *KID* is by EfficientNet-Lite0, against which `auto` trains, so it flatters `auto`; *KID 2* and the shares are
 by MobileNetV2. *floor*: the same score of real cells against real cells in the same numbers.

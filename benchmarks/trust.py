@@ -73,8 +73,9 @@ def sets(judged: Judged) -> list[str]:
     return [
         "## Sets of possible classes",
         "",
-        "The promise is for the mean over photos; the range is what a right method gives at so few photos "
-        "with 95 % chance.",
+        "The promise is for the mean over photos; the range is what a right method gives with 95 % chance",
+        "for one cell of each of so few photos. The mean over all cells of a photo varies less, so it is a",
+        "generous one.",
         "",
         "| stated | seen, mean over photos | range | kept | mean over cells | classes in a set | answered "
         "| of these right |",

@@ -117,6 +117,20 @@ def test_penalties_carry_their_weights():
         torch.testing.assert_close(double[name], 2 * single[name])
 
 
+def test_r1_is_half_the_squared_slope_at_real_cells_and_r2_at_generated_ones():
+    method, cells = make(r1=3.0, r2=5.0, augment="", penalty_every=1), batch()
+    fake = method.generated(cells, "discriminator").detach()
+    found = method.discriminator_losses(cells)
+    halves = []
+    for name, weight, images in (("r1", 3.0, cells.images), ("r2", 5.0, fake)):
+        shown = images.clone().requires_grad_()
+        scores = method.networks["discriminator"](shown, cells.labels)
+        (slope,) = torch.autograd.grad(scores.sum(), shown)
+        halves.append(slope.square().flatten(1).sum(1).mean() / 2)
+        torch.testing.assert_close(found[name].detach(), weight * halves[-1])
+    assert not torch.isclose(*halves, rtol=1e-3)
+
+
 def test_soft_labels_keep_the_discriminator_from_being_sure():
     """At very sure scores hard labels cost nothing, smoothed ones and flips do."""
     scores = torch.cat([torch.full((8,), 20.0), torch.full((8,), -20.0)])

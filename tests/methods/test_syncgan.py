@@ -125,6 +125,19 @@ def test_soft_and_exchanged_labels_bound_the_discriminator():
     scores = torch.full((8, 1, 2, 2), 50.0)
     assert float(method._cross_entropy(scores, batch(), real=True)) < 1e-6
     assert float(make(label_flips=0.0)._cross_entropy(scores, batch(), real=True)) > 0.5
+    flips = make(label_smoothing=0.0, label_flips=0.4)
+    wrong = [
+        [float(flips._cross_entropy(sign * scores[:1], cells, real=real)) > 1 for cells in singles(32)]
+        for real, sign in ((True, 1), (False, -1))
+    ]
+    assert 0 < sum(wrong[0]) < 32
+    assert wrong[0] == wrong[1]  # an image's real and fake label are exchanged together
+
+
+def singles(count):
+    """Batches of one image, each with a seed of its own."""
+    one = batch(1)
+    return [Batch(one.images, one.labels, torch.tensor([seed]), one.masks) for seed in range(count)]
 
 
 class Dense(torch.nn.Linear):

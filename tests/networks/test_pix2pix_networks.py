@@ -34,7 +34,7 @@ def test_shapes_of_the_source() -> None:
         assert VanillaDiscriminator(7)(torch.zeros(2, 7, 256, 256)).shape == (2, 1)
 
 
-@pytest.mark.parametrize("resolution", [32, 64])
+@pytest.mark.parametrize("resolution", [32, 64, 128])
 @pytest.mark.parametrize("upsampling", ["transposed", "bilinear"])
 @pytest.mark.parametrize("norm", ["batch", "instance", "group", "none", "spectral"])
 def test_sizes_by_option(resolution: int, upsampling: str, norm: str) -> None:

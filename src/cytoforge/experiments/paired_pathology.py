@@ -15,11 +15,11 @@ What differs from the source, and why:
   stops at 8 x 8, its count is met only with one more halving.
 * The class is not shown to the networks, as there. Losses are those of the tutorial it follows: cross-
   entropy and 100 times the mean absolute difference. It names neither, so the weight is also tried at 0,
-  and once with a mode-seeking term.
+  and once at 10 with a mode-seeking term.
 * Sizes by option: 32 px (smoke) and 64 px (full) instead of 256, so that a CPU is enough. All networks have
-  half the width at 64 px. A score of the PatchGAN sees 16 px there, a quarter of the side as in the source,
-  where it sees 70 of 256; with three halvings it would see the whole image. The vanilla discriminator then
-  has more parameters than it, as in the source, but by more.
+  half the width at 64 px. A score of the PatchGAN sees 16 px there (34 at 128 px), a quarter of the side as
+  in the source, where it sees 70 of 256; with three halvings it would see the whole image. The vanilla
+  discriminator then has more parameters than it, as in the source, but by more.
 * Three trainings of each contestant (full), one (smoke), where the source has one: seeds differ in all
   weights and noises, and two contestants of a seed begin with the same generator and see the same batches.
   `claim` in result.json compares PatchGAN and vanilla seed by seed, by a rule that was fixed before the run:
@@ -412,7 +412,7 @@ def _method(settings: Mapping[str, Any], shape: DataShape, width: int) -> Pix2Pi
     sizes = {
         "width": width,
         "discriminator_width": width,
-        "patch_halvings": 3 if shape.resolution > 64 else 1,
+        "patch_halvings": max(1, shape.resolution.bit_length() - 6),
     }
     return Pix2Pix(Pix2PixConfig(**settings, **sizes), shape)
 

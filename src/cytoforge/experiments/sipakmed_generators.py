@@ -19,7 +19,8 @@ What differs from the source, and why:
   `perceptual_network=vgg16`. As one of the contestants is trained against EfficientNet-Lite0, the numbers
   come from MobileNetV2 where it is installed; `judge` says which network it was.
 * Training and measured cells come from different photos; the source divides by cell, if at all.
-* Source 001 has 4,049 cells (its table's 813 superficial-intermediate cells should be 831).
+* Source 001 has 4,049 cells (its table's 813 superficial-intermediate cells should be 831); `cells` says how
+  many were there.
 """
 
 from __future__ import annotations

@@ -18,9 +18,11 @@ What differs from the source, and why:
 * Masks are those of the data where there are any, else found without annotation as in the source; they have
   cytoplasm beside the nucleus.
 * Generators have minutes, not the source's 200 and 1,600 epochs, and the settings for a CPU where there is no
-  GPU: one conditional mask GAN with R1, a smaller painter. The control "GAN" is, as there, adversarial
-  networks without masks: non-saturating loss, soft and flipped labels, no penalty, no augmentation; one for
-  both classes.
+  GPU: one conditional mask GAN with R1; a smaller painter that is told the class and gets a channel of
+  noise, with group norm, without dropout, and with a weight of the squared difference of 10 instead of 100.
+* The control "GAN" is adversarial training without masks, as there: non-saturating loss, soft and flipped
+  labels, no penalty, no augmentation; one for both classes. Its networks are those of `gan`, where the source
+  keeps the U-Net.
 * Networks see 64 px (Inception-V3 needs 75) instead of an unknown size and are trained from random weights;
   the source does not say from which. `cytoforge study` with `--set resnet152.weights=FILE` takes local ones.
 * A linear classifier on pretrained features stands beside them: what a small laboratory would use.

@@ -20,7 +20,9 @@ What differs from the source, and why:
   for the source is dominated by 100 times the squared difference.
 * A second contestant has one mask GAN that is told the class, a decoder of a noise vector with R1, because
   small classes starve: with 75 cells a class each of the source's GANs sees 45. Its painter is told the
-  class too; the first contestant's sees the mask alone, as there.
+  class and gets a channel of noise, with group norm and without dropout; the first contestant's sees
+  the mask alone, as there. The weight of the squared difference is 100 for both.
+* As many cells of each class are drawn as the budget says, not two for each real one.
 * The effect on classifiers (the source's tables 2 and 3) is the experiment syncgan-2020.
 """
 
@@ -86,9 +88,10 @@ def contestants(budget: Budget) -> dict[str, tuple[str, dict[str, Any]]]:
         **{"width": budget.width, "most_width": 8 * budget.width, "discriminator_width": budget.width},
         **{"mask_discriminator_width": budget.width, "batch": 16, "precision": "32-true"},
     }
+    ours = {**narrow, "reconstruction_weight": SOURCE.reconstruction_weight}
     return {
         "source": ("source", {**narrow, "mask_width": budget.width, "mask_most_width": 8 * budget.width}),
-        "one conditional mask GAN": ("cpu", narrow),
+        "one conditional mask GAN": ("cpu", ours),
     }
 
 
