@@ -502,6 +502,36 @@ def test_a_classifier_that_is_given_test_cells_stops(
         study(tiny_cells, out, PLAN.model_copy(update={"regimes": ("orig", "+trad")}), group=PHOTO)
 
 
+def test_the_ledger_goes_by_the_pixels_that_a_classifier_really_gets(
+    finished: Path, tiny_cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row numbers are right, what is read under them is not."""
+    out = copied(finished, tmp_path)
+    for path in out.glob("jobs/*/parameters.json"):
+        if read_json(path)["kind"] == "classifier":
+            shutil.rmtree(path.parent)
+    read = CachedCells.read
+    plan = PLAN.model_copy(update={"regimes": ("orig", "+trad")})
+    monkeypatch.setattr(CachedCells, "read", lambda own, rows: read(own, (rows + 7) % len(own)))
+    with pytest.raises(DataError, match="leak: the classifier"):
+        study(tiny_cells, out, plan, group=PHOTO)
+    monkeypatch.setattr(CachedCells, "read", lambda own, rows: 255 - read(own, rows))
+    with pytest.raises(DataError, match=r"leak: the classifier .* are no cells of the study"):
+        study(tiny_cells, out, plan, group=PHOTO)
+
+
+def test_selection_that_is_given_test_cells_stops(finished: Path, tiny_cells: Path, tmp_path: Path) -> None:
+    out = copied(finished, tmp_path)
+    run, planted, _ = planted_in(out, finished, tiny_cells)
+    said = Split.load(run / "split.json")
+    said.model_copy(update={"parts": {**said.parts, planted: "train"}}).save(run / "split.json")
+    for path in out.glob("jobs/*/parameters.json"):
+        if read_json(path)["kind"] in ("set", "classifier"):
+            shutil.rmtree(path.parent)
+    with pytest.raises(DataError, match=r"leak: the selection in .* 1 test cells and cells of 1 test groups"):
+        study(tiny_cells, out, PLAN, group=PHOTO)
+
+
 def test_without_orig_the_classifiers_of_augmented_real_cells_judge_synthetic_ones(
     tiny_cells: Path, tmp_path: Path
 ) -> None:

@@ -8,7 +8,7 @@ training read, not what its split says.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -93,11 +93,21 @@ class Material:
         """(N,) classes."""
         return self.cached.labels
 
-    def entry(self, job: Path, role: str, repeat: int, rows: NDArray[np.int64]) -> Entry:
-        """What a job is shown, by content."""
-        cells = tuple(sorted(self.hashes[row] for row in rows))
-        groups = tuple(sorted({self.groups[row] for row in rows}))
-        return Entry(job=job.name, role=role, repeat=repeat, cells=cells, groups=groups)
+    def entry(self, job: Path, role: str, repeat: int, digests: Iterable[str]) -> Entry:
+        """What a job is shown, by the content hashes of the pixels that it gets.
+
+        Raises:
+            DataError: it is shown something that is no cell of the study.
+        """
+        cells = tuple(sorted(digests))
+        seen = set(cells)
+        if strange := seen - set(self.hashes):
+            raise DataError(
+                f"leak: the {role} in {job.name} was shown {len(strange)} pictures that are no cells of "
+                "the study. Delete that folder and run the study again."
+            )
+        groups = {group for group, own in zip(self.groups, self.hashes, strict=True) if own in seen}
+        return Entry(job=job.name, role=role, repeat=repeat, cells=cells, groups=tuple(sorted(groups)))
 
     def held(self, repeat: int, fold: Fold) -> Held:
         """What no job of a repeat may be shown."""
@@ -217,7 +227,11 @@ def draw_set(parameters: Parameters, folder: Path, place: Place) -> dict[str, An
     run = Run.open(place.jobs / parameters["trained"] / "run")
     trained = Split.load(run.split_path).parts
     learned = material.rows_of(tuple(trained))
-    _show(material.entry(folder, "selection", parameters["repeat"], learned), folder, material, fold)
+    given = np.asarray(material.cached.read(learned))
+    _show(
+        material.entry(folder, "selection", parameters["repeat"], content_hashes(given)),
+        folder, material, fold,
+    )  # fmt: skip
     before = float(read_json(folder / DRAWING)) if (folder / DRAWING).is_file() else 0.0
     start = time.monotonic()
     try:
@@ -236,7 +250,7 @@ def draw_set(parameters: Parameters, folder: Path, place: Place) -> dict[str, An
     kept = np.ones(len(labels), bool)
     rows = real_rows(material, fold, parameters)
     if parameters["select"] and obstacle_to_selection(material, rows) is None:
-        kept = _selected(material, learned, pixels, labels, parameters)
+        kept = _selected(material, learned, given, pixels, labels, parameters)
     emptied = sorted(set(labels.tolist()) - set(labels[kept].tolist()))
     write_json(folder / "kept.json", np.flatnonzero(kept | np.isin(labels, emptied)).tolist())
     return {
@@ -262,7 +276,7 @@ def judge_regime(parameters: Parameters, folder: Path, place: Place) -> dict[str
     regime = Regime(**parameters["regime"])
     rows = real_rows(material, fold, parameters)
     real = (np.asarray(material.cached.read(rows)), material.labels[rows])
-    shown = rows if regime.real else rows[:0]
+    shown = content_hashes(real[0]) if regime.real else ()
     fake = _synthetic(parameters, regime, material, place, real[1]) if regime.synthetic else _none(real[0])
     _show(material.entry(folder, "classifier", parameters["repeat"], shown), folder, material, fold)
     try:
@@ -332,17 +346,13 @@ def trained_entry(folder: Path, material: Material, place: Place, repeat: int) -
     run = Run.open(folder / "run")
     if not Shown.path(run.path).is_file():
         rows = material.rows_of(tuple(Split.load(run.split_path).parts))
-        return material.entry(folder, "generator", repeat, rows)
+        return material.entry(folder, "generator", repeat, (material.hashes[row] for row in rows))
     shown = Shown.load(run.path)
     digests = {*shown.train, *shown.val}
     names, hashes = _content(material, place, Preparation.model_validate(run.config["preparation"]))
-    if strange := digests - set(hashes):
-        raise DataError(
-            f"leak: the generator in {folder.name} was shown {len(strange)} pictures that are no cells of "
-            f"{place.data}. Delete that folder and run the study again."
-        )
     read = tuple(name for name, digest in zip(names, hashes, strict=True) if digest in digests)
-    return material.entry(folder, "generator", repeat, material.rows_of(read))
+    known = [material.hashes[row] for row in material.rows_of(read)]
+    return material.entry(folder, "generator", repeat, [*known, *(digests - set(hashes))])
 
 
 def _content(
@@ -377,14 +387,15 @@ def _show(entry: Entry, folder: Path, material: Material, fold: Fold) -> None:
 def _selected(
     material: Material,
     rows: NDArray[np.int64],
+    given: NDArray[np.uint8],
     pixels: NDArray[np.uint8],
     labels: NDArray[np.int64],
     parameters: Parameters,
 ) -> NDArray[np.bool_]:
-    """Which drawn cells the rules "class" and "region", calibrated on real `rows`, keep: (M,)."""
+    """Which drawn cells the rules "class" and "region" keep (M,), calibrated on the real cells of `rows`."""
     network = _extractor(parameters["extractor"])
     side, known = material.cached.shape.resolution, tuple(material.groups[row] for row in rows)
-    real = extract(np.asarray(material.cached.read(rows)), network, cache_directory())
+    real = extract(given, network, cache_directory())
     train_cells = FeatureSet(real, material.labels[rows], known, network.name, side)
     own = tuple(str(row) for row in range(len(labels)))
     fake = FeatureSet(extract(pixels, network, cache_directory()), labels, own, network.name, side)
