@@ -53,6 +53,7 @@ from cytoforge.data.layouts import SUMMARY
 from cytoforge.evaluation.utility import compare_paired
 from cytoforge.experiments.contest import cells_for
 from cytoforge.experiments.scale import Scale
+from cytoforge.report.study import table as study_table
 from cytoforge.stages.mask import mask as find_masks
 from cytoforge.stages.study import study
 from cytoforge.stages.study_plan import Plan
@@ -190,7 +191,7 @@ def run(
         "answers": found["answers"],
         "generators": found["generators"],
     }
-    write_atomic(out / "table.md", page(table) + "\n")
+    write_atomic(out / "table.md", f"{page(table)}\n\n{study_table(found)}\n")
     draw_table(out / "table.png", table)
     write_json(out / "result.json", result)
     return result
