@@ -61,14 +61,19 @@ def test_every_classifier_takes_its_settings_at_both_scales(monkeypatch: pytest.
                 _recipe_of(entry.recipe, settings_of(entry, scale))
 
 
-def test_vgg16_takes_a_step_from_random_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "body"), [("vgg16", 14_714_688), ("vgg19", 20_024_384), ("resnet50", 23_508_032)]
+)
+def test_a_large_network_takes_a_step_from_random_weights(
+    name: str, body: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("cytoforge.experiments.sipakmed_2024.weights_here", lambda _: False)
-    settings = settings_of(ENTRIES["vgg16"], "smoke")
-    recipe = _recipe_of("vgg16", {**settings, "steps": 1, "batch": 5})
+    settings = settings_of(ENTRIES[name], "smoke")
+    recipe = _recipe_of(name, {**settings, "steps": 1, "batch": 5})
     images = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
     fitted = fit(recipe, images, np.arange(5), tuple("abcde"))
     assert (recipe.mode, recipe.resolution) == ("scratch", 32)
-    assert sum(parameter.numel() for parameter in fitted.network.parameters()) > 14_700_000
+    assert sum(parameter.numel() for parameter in fitted.network.parameters()) > body
     assert np.isfinite(fitted.logits(images)).all()
 
 

@@ -29,6 +29,7 @@ def count(network: torch.nn.Module) -> int:
         ("resnet50", "native", 23_518_277),
         # by hand: 14,714,688 of the convolutions, 2 x 2 x 512 values to 1,024, 1,024 to 5
         ("vgg16", "flatten", 14_714_688 + 2048 * 1024 + 1024 + 1024 * 5 + 5),
+        ("vgg19", "flatten", 20_024_384 + 2048 * 1024 + 1024 + 1024 * 5 + 5),
         # 23,508,032 without its last layer, 2 x 2 x 2,048 values to 1,024, 1,024 to 5
         ("resnet50", "flatten", 23_508_032 + 8192 * 1024 + 1024 + 1024 * 5 + 5),
     ],

@@ -117,6 +117,19 @@ def test_results_inside_the_folder_are_no_pictures(trained, calibrated, tmp_path
         predict(trained, tmp_path, tmp_path, coverage=0.8, engine="torch")
 
 
+def test_ones_own_text_says_what_classes_mean(trained, calibrated, tmp_path):
+    Image.fromarray(cell(np.random.default_rng(5), 1)).save(tmp_path / "cell.png")
+    meaning = "{names: [RED], kind: other, meaning: A red square., follow_up: Ask Anna.}"
+    (tmp_path / "own.yaml").write_text(f"note: Our own words.\nclasses: [{meaning}]\n")
+    call = ["classify", "predict", str(trained), str(tmp_path / "cell.png"), "--out", str(tmp_path / "out")]
+    own = ["--meanings", str(tmp_path / "own.yaml")]
+    assert command([*call, "--coverage", "0.8", "--engine", "torch", *own]) == 0
+    (row,) = csv.DictReader((tmp_path / "out" / "predictions.csv").read_text().splitlines())
+    assert (row["class"], row["kind"]) == ("red", "other")
+    assert (row["meaning"], row["usual follow-up"]) == ("A red square.", "Ask Anna.")
+    assert json.loads((tmp_path / "out" / "predictions.json").read_text())["note"] == "Our own words."
+
+
 def test_predictions_say_which_photo_is_drawn_where(trained, calibrated, tmp_path):
     rng = np.random.default_rng(1)
     (tmp_path / "in").mkdir()

@@ -674,6 +674,34 @@ def test_the_control_is_not_compared_with_itself() -> None:
     )
 
 
+def test_real_cells_shown_as_often_as_beside_synthetic_ones(tiny_cells: Path, tmp_path: Path) -> None:
+    """Steps by hand: 6 at ratio 2 and 0.5 are 2 and 4; the baseline is that of the same ratio."""
+    few = {"real": (6,), "ratios": (2.0, 0.5), "regimes": ("orig", "+prop", "orig-short")}
+    plan = PLAN.model_copy(update=few)
+    assert cost(plan)["classifiers"] == 2 * (1 + 2 + 2)
+    content = study(tiny_cells, tmp_path / "out", plan, group=PHOTO)
+    asked = [read_json(path) for path in (tmp_path / "out" / "jobs").glob("*/parameters.json")]
+    steps = [(own["ratio"], own["recipe"]["steps"]) for own in asked if own["kind"] == "classifier"]
+    assert sorted(steps, key=str) == sorted(
+        2 * [(None, 6), (2.0, 6), (0.5, 6), (None, 2), (None, 4)], key=str
+    )
+    scores = {
+        (row["regime"], row["ratio"], row["repeat"]): row["balanced_accuracy"] for row in content["scores"]
+    }
+    for row in content["comparisons"]:
+        if row["question"] != "+prop against orig":
+            new, base = row["question"].split(" against ")
+            ratio, used = row["ratio"], None if new == "orig" else row["ratio"]
+            apart = [scores[new, used, repeat] - scores[base, ratio, repeat] for repeat in range(2)]
+            assert row["difference"] == pytest.approx(np.mean(apart))
+    asked_of = [(row["question"], row["ratio"]) for row in content["comparisons"]]
+    assert sorted(asked_of) == [
+        (f"{new} against {base}", ratio)
+        for new, base in (("+prop", "orig"), ("+prop", "orig-short"), ("orig", "orig-short"))
+        for ratio in (0.5, 2.0)
+    ]
+
+
 def test_cost_of_a_plan() -> None:
     plan = Plan(generators=("auto", "cvae"), control="gan", classifiers=("linear", "lite0"), minutes=3,
                 regimes=("orig", "+prop", "gan"), ratios=(1.0, 2.0))  # fmt: skip

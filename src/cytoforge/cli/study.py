@@ -77,7 +77,8 @@ def study(
     from cytoforge.stages.study import study as compare
     from cytoforge.stages.study_plan import Plan, check_plan, cost
 
-    chosen = words(regimes) if regimes is not None else tuple(REGIMES) if control else DEFAULT_REGIMES
+    usual = tuple(name for name, regime in REGIMES.items() if control and regime.control)
+    chosen = words(regimes) if regimes is not None else (*DEFAULT_REGIMES, *usual)
     asked: dict[str, Any] = {
         "generators": words(generators),
         "control": control,

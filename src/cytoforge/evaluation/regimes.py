@@ -19,7 +19,7 @@ TRADITIONAL: Final = "flip,rotate,tilt,noise"
 
 @dataclass(frozen=True)
 class Regime:
-    """What one classifier sees; all regimes take the same number of optimiser steps.
+    """What one classifier sees; all regimes that are not `short` take the same number of optimiser steps.
 
     Attributes:
         title: for readers.
@@ -29,6 +29,8 @@ class Regime:
         selected: of synthetic cells, those that the selection keeps.
         pretrain: the first half of the steps shows synthetic cells alone, the second real ones alone.
         control: the synthetic cells are those of the control generator.
+        short: real cells are shown as often as where synthetic ones are mixed in, so there are only
+            1 / (1 + ratio) of the steps.
     """
 
     title: str
@@ -38,6 +40,7 @@ class Regime:
     selected: bool = False
     pretrain: bool = False
     control: bool = False
+    short: bool = False
 
 
 REGIMES: Final[dict[str, Regime]] = {
@@ -63,10 +66,18 @@ REGIMES: Final[dict[str, Regime]] = {
     "selected": Regime("selected synthetic cells only", real=False, synthetic=True, selected=True),
     "gan": Regime("control's synthetic cells only", real=False, synthetic=True, control=True),
     "orig+gan": Regime("real cells and control's synthetic ones", synthetic=True, control=True),
+    "orig-short": Regime("real cells, shown as often as beside synthetic ones", short=True),
+    "+trad-short": Regime(
+        "real cells, shown as often as beside synthetic ones, ordinary augmentation",
+        augmented=True,
+        short=True,
+    ),
 }
 """Word -> regime. Orig, +Trad, +Prop, +Trad+Prop, Prop, GAN and Orig+GAN are source 002's."""
 
-DEFAULT_REGIMES: Final = tuple(name for name, regime in REGIMES.items() if not regime.control)
+DEFAULT_REGIMES: Final = tuple(
+    name for name, regime in REGIMES.items() if not (regime.control or regime.short)
+)
 
 
 @dataclass(frozen=True)
@@ -103,6 +114,10 @@ QUESTIONS: Final[tuple[Question, ...]] = (
     Question("orig+gan", "orig", "Do the control generator's cells help?"),
     Question("gan", "prop", "Are the control generator's cells as good alone?"),
     Question("+trad", "orig", "Does ordinary augmentation help?"),
+    Question("+prop", "orig-short", "Do synthetic cells add to real ones that are shown as often?"),
+    Question("+trad+prop", "+trad-short", "Do they on top of ordinary augmentation?"),
+    Question("orig", "orig-short", "Does it help to show real cells more often instead?"),
+    Question("+trad", "+trad-short", "Does it with ordinary augmentation?"),
 )
 """Fixed before any study; a study asks those whose two regimes it has."""
 

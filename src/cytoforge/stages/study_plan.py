@@ -212,10 +212,7 @@ def cost(plan: Plan) -> dict[str, float | None]:
     regimes = regimes_of(plan.regimes, plan.control is not None).values()
     synthetic = any(regime.synthetic for regime in regimes)
     generators = plan.repeats * len(plan.real) * len(methods(plan)) * synthetic
-    each = [
-        1 if not regime.synthetic else len(plan.ratios) * (1 if regime.control else len(plan.generators))
-        for regime in regimes
-    ]
+    each = [len(_sources(plan, regime)) for regime in regimes]
     classifiers = plan.repeats * len(plan.real) * len(plan.classifiers) * sum(each)
     minutes = None if plan.images and not plan.minutes else generators * (plan.minutes or MINUTES)
     return {"generators": generators, "classifiers": classifiers, "generator_minutes": minutes}
@@ -338,19 +335,20 @@ def trials_of(
             if regime.selected and (repeat, real) in obstacles:
                 continue
             recipe = regime_recipe(recipes[classifier], regime, plan.traditional)
-            own = {
-                "kind": "classifier",
-                **common,
-                "set": None,
-                "ratio": None,
-                "regime": {**asdict(regime), "title": "", "control": False},
-                "recipe": recipe.model_dump(mode="json"),
-                **weights[classifier],
-                "judged": judges if word == judge_of(plan.regimes) else [],
-            }
+            shown = {key: value for key, value in asdict(regime).items() if key != "short"}
             for name, ratio in _sources(plan, regime):
+                own = {
+                    "kind": "classifier",
+                    **common,
+                    "set": None,
+                    "ratio": None,
+                    "regime": {**shown, "title": "", "control": False},
+                    "recipe": (_shortened(recipe, ratio) if regime.short else recipe).model_dump(mode="json"),
+                    **weights[classifier],
+                    "judged": judges if word == judge_of(plan.regimes) else [],
+                }
                 if name is None:
-                    trials.append(Trial(classifier, real, word, None, None, repeat, Job(own)))
+                    trials.append(Trial(classifier, real, word, None, ratio, repeat, Job(own)))
                 elif (repeat, real, name) in sets:
                     job = Job({**own, "set": sets[repeat, real, name].key, "ratio": ratio})
                     trials.append(Trial(classifier, real, word, name, ratio, repeat, job))
@@ -358,7 +356,15 @@ def trials_of(
 
 
 def _sources(plan: Plan, regime: Regime) -> list[tuple[str | None, float | None]]:
-    """(generator, ratio) of each training in a regime; (None, None) without synthetic cells."""
+    """(generator, ratio) of each training in a regime, None for what it does not depend on."""
+    if regime.short:
+        return [(None, ratio) for ratio in plan.ratios]
     if not regime.synthetic:
         return [(None, None)]
     return list(product((plan.control,) if regime.control else plan.generators, plan.ratios))
+
+
+def _shortened(recipe: Recipe, ratio: float | None) -> Recipe:
+    """As many steps as show real cells where there are `ratio` synthetic ones for each."""
+    assert ratio is not None
+    return recipe.model_copy(update={"steps": max(1, round(recipe.steps / (1 + ratio)))})

@@ -185,12 +185,14 @@ def pairs_of(plan: Plan, question: Question) -> list[tuple[tuple[Any, ...], tupl
             name for name in plan.generators if both[0].control == both[1].control or name != plan.control
         ]
         sources = [(name, ratio) for name in names for ratio in plan.ratios]
+    elif both[0].synthetic or both[1].short:
+        sources = [(plan.control, ratio) for ratio in plan.ratios]
     else:
-        sources = [(plan.control, ratio) for ratio in plan.ratios] if both[0].synthetic else [(None, None)]
+        sources = [(None, None)]
 
     def cell(word: str, regime: Regime, name: str | None, ratio: float | None) -> tuple[Any, ...]:
         if not regime.synthetic:
-            return word, None, None
+            return word, None, ratio if regime.short else None
         return word, plan.control if regime.control else name, ratio
 
     return [
@@ -274,10 +276,10 @@ def more_real(
         test_count: likewise.
 
     Returns:
-        One row for each regime without synthetic cells, classifier and pair of fractions ("from", "to", real
-        cells of a class, None for all). A regime is a family of its own for Holm's method.
+        One row for each regime of real cells at full length, classifier and pair of fractions ("from", "to",
+        real cells of a class, None for all). A regime is a family of its own for Holm's method.
     """
-    real = [row for row in scores if row["generator"] is None]
+    real = [row for row in scores if row["generator"] is None and row["ratio"] is None]
     found = _by_repeat(plan, real, ("regime", "classifier", "real_per_class"))
     fractions = sorted(plan.real, key=lambda real: (real is None, real))
     rows = []
@@ -354,6 +356,8 @@ def _regimes(plan: Plan, material: Material, place: Place, done: Done) -> list[d
 
 def _wanted(plan: Plan, material: Material, place: Place, trial: Trial) -> int:
     """Synthetic cells that one classifier should see."""
+    if trial.generator is None:
+        return 0
     rows = training_cells(plan, material, place, trial.repeat, trial.real)
     return int(np.round((trial.ratio or 0) * np.bincount(material.labels[rows])).sum())
 
