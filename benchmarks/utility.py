@@ -27,7 +27,7 @@ INTRODUCTION = """# {title}
 
 {machine}
 
-Equal optimiser steps in every regime ({steps}). Each repeat is one fold by groups, and generator, selection
+Equal optimiser steps in every regime not named -short ({steps}). Each repeat is one fold by groups, and generator, selection
 and classifier see its training groups only: the ledger compared by content what {jobs} jobs were shown with
 the test cells and found none of them.
 

@@ -115,9 +115,11 @@ QUESTIONS: Final[tuple[Question, ...]] = (
     Question("gan", "prop", "Are the control generator's cells as good alone?"),
     Question("+trad", "orig", "Does ordinary augmentation help?"),
     Question("+prop", "orig-short", "Do synthetic cells add to real ones that are shown as often?"),
-    Question("+trad+prop", "+trad-short", "Do they on top of ordinary augmentation?"),
+    Question(
+        "+trad+prop", "+trad-short", "Do synthetic cells add to augmented real ones that are shown as often?"
+    ),
     Question("orig", "orig-short", "Does it help to show real cells more often instead?"),
-    Question("+trad", "+trad-short", "Does it with ordinary augmentation?"),
+    Question("+trad", "+trad-short", "Does it help to show augmented real cells more often instead?"),
 )
 """Fixed before any study; a study asks those whose two regimes it has."""
 
