@@ -26,7 +26,7 @@ demo: $(BASE)
 	$(BIN)/cytoforge demo --out runs/demo
 
 test: $(DEV)
-	$(PYTEST)
+	$(PYTEST) --durations=12
 
 test-slow: $(DEV)
 	$(PYTEST) -m "slow or not slow"

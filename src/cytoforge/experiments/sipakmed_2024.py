@@ -63,7 +63,7 @@ from cytoforge.evaluation.recipes import RECIPES
 from cytoforge.experiments.contest import PHANTOM, cells_for
 from cytoforge.experiments.scale import OneOrMore, Scale
 from cytoforge.networks.local_weights import weights_here
-from cytoforge.report.classify import interval, percent
+from cytoforge.report.classify import interval
 from cytoforge.report.plots import plain
 from cytoforge.sampling.pictures import labelled_rows
 from cytoforge.stages.classify import report
@@ -150,7 +150,7 @@ class Budget(Record):
     """
 
     folds: int = Field(ge=2)
-    classifiers: OneOrMore[Annotated[str, AfterValidator(_known)]] = tuple(ENTRIES)
+    classifiers: OneOrMore[Annotated[str, AfterValidator(_known)]] = Field(tuple(ENTRIES), min_length=1)
 
 
 BUDGETS: dict[Scale, Budget] = {"smoke": Budget(folds=2), "full": Budget(folds=3)}
@@ -200,7 +200,7 @@ def run(
         "scale": scale,
         "budget": budget.model_dump(),
         "cells": len(cells),
-        "groups": next(iter(found.values())).groups if found else 0,
+        "groups": next(iter(found.values())).groups,
         "counts": {name: sum(cell.label == name for cell in cells.cells) for name in cells.classes},
         "from_given_masks": measured.sources.count("given") / len(measured.sources),
         "source": asdict(NUMBERS),
@@ -240,7 +240,11 @@ def explore(out: Path, cells: CellSet, measured: Measured, each: int = 8) -> Non
 
 def table(found: Mapping[str, ClassifierReport]) -> str:
     """Every classifier's numbers beside the source's, then the classes of the basic CNN, as Markdown."""
+    one = next(iter(found.values()))
     lines = [
+        f"{one.cells:,} cells in {one.groups} groups of photos, {one.folds} folds by each division; in "
+        "brackets 95 % intervals over groups, the trained classifiers held fixed.",
+        "",
         "| classifier | starts from | source 001 | cells at random | photos kept together "
         "| leak inflation, points | loss on unseen (source) | parameters | minutes a fold |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -352,7 +356,7 @@ def _class_table(judged: ClassifierReport) -> list[str]:
             if theirs is None
             else [*(f" ({100 * share:.0f} %)" for share in theirs[:3]), f" ({theirs[3]})"]
         )
-        numbers = [f"{percent(part.value)}" for part in (ours.precision, ours.recall, ours.f1)]
+        numbers = [interval(part) for part in (ours.precision, ours.recall, ours.f1)]
         cells = [f"{mine}{other}" for mine, other in zip([*numbers, str(ours.support)], old, strict=True)]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
