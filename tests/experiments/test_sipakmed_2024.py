@@ -90,7 +90,7 @@ def test_measured_and_trained_classifiers_end_in_one_table(tmp_path: Path) -> No
     assert result["entries"]["svm"]["grouped"]["accuracy"]["value"] > 0.4  # of five classes
     assert result["entries"]["basic-cnn"]["loss_on_unseen"] > 0
     rows = (out / "table.md").read_text().splitlines()
-    assert rows[0].startswith("120 cells in 120 groups of photos, 2 folds")
+    assert rows[0].startswith("120 cells in 27 groups of photos, 2 folds")
     assert rows[4].startswith("| basic-cnn | random weights | 92.77 % |")
     assert any(row.startswith("| Parabasal |") and "(87 %)" in row and "(217)" in row for row in rows)
     for name in (

@@ -6,7 +6,7 @@ Source 004 describes the failures in words and gives no numbers. Each is switche
 
 * An overpowering discriminator under the minimax loss: the gradient that reaches a generated image
   vanishes. The number is its length as a share of the non-saturating loss's with the same two networks.
-* Mode collapse by a generator ten times faster than its discriminator: diversity, the pairwise distance
+* Mode collapse by a generator four times faster than its discriminator: diversity, the pairwise distance
   inside a class as a share of real cells', falls, and recall with it.
 * Memorising a handful of cells without augmentation: the share of images nearer to training
   than to held-back cells rises from 0.5 towards 1. The smoke scale is too short for it: four cells of each

@@ -78,9 +78,9 @@ class GAN(TwoPlayers):
             **_SMALL,
             **_PLAIN,
             "loss": "non-saturating",
-            "learning_rate": 2e-3,
+            "learning_rate": 8e-4,
             "discriminator_learning_rate": 2e-4,
-            "betas": (0.9, 0.999),
+            "betas": (0.5, 0.999),
         },
         "memorising": {**_SMALL, **_PLAIN, "r1": 0.1, "augment": "", "symmetry": ""},
     }
