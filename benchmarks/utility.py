@@ -27,9 +27,9 @@ INTRODUCTION = """# {title}
 
 {machine}
 
-Equal optimiser steps in every regime not named -short ({steps}). Each repeat is one fold by groups, and generator, selection
-and classifier see its training groups only: the ledger compared by content what {jobs} jobs were shown with
-the test cells and found none of them.
+Equal optimiser steps in every regime not named -short ({steps}). Each repeat is one fold by groups, and
+generator, selection and classifier see its training groups only: the ledger compared by content what {jobs}
+jobs were shown with the test cells and found none of them.
 
 **The rule, fixed before the run.** {rule}
 The smallest visible effect is the true difference that this design would have called in four cases of five.
