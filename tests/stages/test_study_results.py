@@ -34,6 +34,7 @@ def test_more_real_cells_are_judged_by_the_rule_of_the_study() -> None:
         for real in PLAN.real
     ]
     scores += [score("one", 20, repeat, 0.9, regime="prop", generator="auto") for repeat in range(3)]
+    scores += [score("one", 20, repeat, 0.9, regime="orig-short") for repeat in range(3)]
     rows = more_real(PLAN, scores, 80, 20)
     assert [(row["classifier"], row["from"], row["to"]) for row in rows] == [
         (name, few, many) for name in GAINS for few, many in ((20, 50), (20, None), (50, None))

@@ -279,7 +279,7 @@ def more_real(
         One row for each regime of real cells at full length, classifier and pair of fractions ("from", "to",
         real cells of a class, None for all). A regime is a family of its own for Holm's method.
     """
-    real = [row for row in scores if row["generator"] is None and row["ratio"] is None]
+    real = [row for row in scores if row["generator"] is None and not REGIMES[row["regime"]].short]
     found = _by_repeat(plan, real, ("regime", "classifier", "real_per_class"))
     fractions = sorted(plan.real, key=lambda real: (real is None, real))
     rows = []
