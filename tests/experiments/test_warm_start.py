@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cytoforge.core.errors import ConfigError
 from cytoforge.experiments import warm_start
 from cytoforge.experiments.warm_start import Budget
 
@@ -38,3 +39,13 @@ def test_weights_from_simulated_cells_against_scratch_and_what_is_done_is_kept(t
     assert np.asarray(Image.open(tmp_path / "cells.png")).std() > 5
     again = warm_start.run(None, tmp_path, "smoke")
     assert again["numbers"] == result["numbers"]
+
+
+def test_weights_too_large_to_ship_are_refused_before_anything_is_trained(tmp_path):
+    wide = {"generator_channels": 64, "critic_channels": 64, "most_channels": 1024, "features": 0}
+    budget = warm_start.BUDGETS["smoke"].model_copy(update={"simulated": (4, 32), "settings": wide})
+    with pytest.raises(
+        ConfigError, match=r"weights for 32 px take .* MB in half precision, more than 10.0 MB"
+    ):
+        warm_start.run(None, tmp_path, "smoke", budget)
+    assert not (tmp_path / "simulated-run").exists()

@@ -11,7 +11,7 @@ from cytoforge.core.checkpoint import load_checkpoint
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.run import Run
 from cytoforge.losses.adversarial import FAMILIES
-from cytoforge.methods.cgan import CGAN, CGANConfig
+from cytoforge.methods.cgan import CGAN, CGANConfig, DenseCGAN
 from cytoforge.methods.ebgan import EBGAN, EBGANConfig
 from cytoforge.methods.gan import GAN, GANConfig
 from cytoforge.methods.infogan import InfoGAN, InfoGANConfig
@@ -174,6 +174,24 @@ def test_spectral_norm_bounds_every_layer():
     assert len(weights) == 3 + 2
     for weight in weights:
         assert float(torch.linalg.matrix_norm(weight.detach().flatten(1), 2)) == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize("kind", [CGAN, DenseCGAN, InfoGAN])
+def test_spectral_norm_bounds_every_discriminator_of_two_players(kind):
+    """Weights are divided by what they stretch a direction by, so 100 times as large ones score alike."""
+    torch.manual_seed(0)
+    method = kind(kind.config_type(latent=8, spectral_norm=True), SHAPE)
+    network = method.networks["discriminator"].eval()
+    cells = batch()
+    before = method._score(cells.images, cells.labels)
+    with torch.no_grad():
+        for name, weight in network.named_parameters():
+            if name.endswith("parametrizations.weight.original"):
+                weight.mul_(100)
+    torch.testing.assert_close(method._score(cells.images, cells.labels), before, rtol=1e-3, atol=1e-4)
+    network.train()
+    losses = method.discriminator_losses(cells)
+    assert all(loss.isfinite() for loss in losses.values())
 
 
 def test_spectral_norm_is_part_of_the_resumable_state():

@@ -4,6 +4,7 @@ import torch
 
 from cytoforge.core.batch import Batch, DataShape
 from cytoforge.core.errors import ConfigError
+from cytoforge.core.randomness import normal, uniform
 from cytoforge.data.crop import random_crop
 from cytoforge.losses.adversarial import FAMILIES
 from cytoforge.methods.pix2pix import Pix2Pix, Pix2PixConfig
@@ -125,11 +126,43 @@ def test_two_noises_are_told_apart_only_where_there_is_one():
         make(mode_seeking=1.0, noise_channels=0)
 
 
+def test_penalties_are_taken_at_the_image_not_at_its_mask():
+    """Slopes of an image's mean score, computed here anew, at real, painted and mixed images."""
+    weights = {"r1": 3.0, "r2": 5.0, "gradient_penalty": 7.0}
+    method, cells = make(crop=False, **weights), batch()
+    found = method.discriminator_losses(cells)
+    assert set(found) == {"discriminator", *weights}
+    noise = normal(cells.seeds, (1, 32, 32), "discriminator")
+    fake = method.sample(noise, cells.labels, cells.masks).detach()
+    fraction = uniform(cells.seeds, (), "interpolation").reshape(-1, 1, 1, 1)
+    planes = torch.eye(2)[cells.labels][:, :, None, None].expand(-1, -1, 32, 32)
+
+    def lengths(images):
+        shown = images.clone().requires_grad_()
+        scores = method.networks["discriminator"](torch.cat([shown, cells.masks, planes], dim=1))
+        (slopes,) = torch.autograd.grad(scores.mean((1, 2, 3)).sum(), shown)
+        return slopes.flatten(1).norm(dim=1)
+
+    expected = {
+        "r1": lengths(cells.images).square().mean() / 2,
+        "r2": lengths(fake).square().mean() / 2,
+        "gradient_penalty": (lengths(fake + fraction * (cells.images - fake)) - 1).square().mean(),
+    }
+    for name, weight in weights.items():
+        torch.testing.assert_close(found[name].detach(), weight * expected[name])
+    assert not torch.isclose(expected["r1"], expected["r2"], rtol=1e-3)
+
+
 @pytest.mark.parametrize("kind", ["patch", "vanilla"])
-def test_r1_is_refused_with_batch_norm_and_works_with_every_other(kind):
-    """With those that work, the score of an image has no gradient at another."""
+@pytest.mark.parametrize("penalty", ["r1", "r2", "gradient_penalty"])
+def test_penalties_are_refused_with_batch_norm(kind, penalty):
     with pytest.raises(ConfigError, match="choose discriminator_norm from instance, group, none, spectral"):
-        make(discriminator=kind, discriminator_norm="batch", r1=1.0)
+        make(discriminator=kind, discriminator_norm="batch", **{penalty: 1.0})
+
+
+@pytest.mark.parametrize("kind", ["patch", "vanilla"])
+def test_r1_works_with_every_norm_but_batch(kind):
+    """With those that work, the score of an image has no gradient at another."""
     assert make(discriminator=kind, discriminator_norm="batch").networks
     for norm in ("instance", "group", "none", "spectral"):
         method = make(discriminator=kind, discriminator_norm=norm, r1=1.0)

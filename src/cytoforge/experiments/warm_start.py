@@ -35,14 +35,15 @@ from cytoforge.core.png import decode_png, encode_png
 from cytoforge.core.progress import progress
 from cytoforge.core.record import Record
 from cytoforge.core.run import Run
+from cytoforge.data.folder import open_cells
 from cytoforge.evaluation.features import Extractor, fair_extractor, open_extractor
 from cytoforge.experiments import contest
 from cytoforge.experiments.contest import Cells, Numbers, drawn, mean_of, measure, open_cells_of, table
 from cytoforge.experiments.scale import Ascending, Scale
 from cytoforge.sampling.pictures import labelled_rows
 from cytoforge.stages.phantom import phantom
-from cytoforge.stages.starting_weights import write_starting_weights
-from cytoforge.stages.train import train
+from cytoforge.stages.starting_weights import require_small, write_starting_weights
+from cytoforge.stages.train import plan, shape_of, train
 
 METHOD = "auto"
 STARTS = ("scratch", "warm")
@@ -163,6 +164,10 @@ def _weights(out: Path, budget: Budget) -> Path:
     place = out / "weights"
     if not (place / "CARD.md").is_file():
         folder = _simulated(out / "simulated", budget, seed=0)
+        chosen = plan(METHOD, "cpu", {"resolution": budget.resolution, **budget.settings})
+        method = chosen.method(chosen.settings, shape_of(chosen, open_cells(folder)))
+        tensors = (each for network in method.networks.values() for each in network.state_dict().values())
+        require_small(tensors, f"weights for {budget.resolution} px")
         _train(folder, out / "simulated-run", budget, budget.simulated_images)
         if place.exists():
             shutil.rmtree(place)

@@ -13,7 +13,6 @@ from cytoforge.core.method import MethodConfig
 from cytoforge.methods.adversarial import check_side
 from cytoforge.methods.two_players import Family, TwoPlayers, TwoPlayersConfig
 from cytoforge.networks.convolutional import ConvolutionalCritic, ConvolutionalGenerator
-from cytoforge.networks.spectral import spectrally_normalised
 
 
 class GANConfig(TwoPlayersConfig):
@@ -25,7 +24,6 @@ class GANConfig(TwoPlayersConfig):
     most_channels: int = Field(512, ge=4, description="upper bound of the width")
     r1: float = Field(1.0, ge=0, description="weight of half the squared gradient at real images")
     r2: float = Field(1.0, ge=0, description="weight of half the squared gradient at generated images")
-    spectral_norm: bool = Field(False, description="bound how far each discriminator layer stretches")
 
 
 _PLAIN = {"r1": 0.0, "r2": 0.0}
@@ -89,12 +87,11 @@ class GAN(TwoPlayers):
         assert isinstance(config, GANConfig)
         check_side("gan", shape)
         classes = len(shape.classes)
-        discriminator = ConvolutionalCritic(
-            shape.resolution, classes, config.discriminator_channels, config.most_channels
-        )
         return {
             "generator": ConvolutionalGenerator(
                 shape.resolution, classes, config.latent, config.generator_channels, config.most_channels
             ),
-            "discriminator": spectrally_normalised(discriminator) if config.spectral_norm else discriminator,
+            "discriminator": ConvolutionalCritic(
+                shape.resolution, classes, config.discriminator_channels, config.most_channels
+            ),
         }

@@ -13,12 +13,11 @@ from torch import Tensor, nn
 
 from cytoforge.core.batch import Batch, DataShape
 from cytoforge.core.errors import ConfigError
-from cytoforge.core.method import MethodConfig
-from cytoforge.core.randomness import normal
+from cytoforge.core.randomness import normal, uniform
 from cytoforge.data.augment import Policy, augment, augment_masks
 from cytoforge.data.crop import random_crop
 from cytoforge.losses.adversarial import FAMILIES
-from cytoforge.losses.penalty import zero_centred_penalty
+from cytoforge.methods.penalised import PenaltyConfig, penalties
 from cytoforge.methods.two_players import Family
 from cytoforge.networks.mask_gan import class_planes
 from cytoforge.networks.patchgan import Norm, PatchGAN, VanillaDiscriminator
@@ -26,8 +25,11 @@ from cytoforge.networks.unet_pix2pix import PaintingUNet, Upsampling
 
 Networks = Mapping[str, nn.Module]
 
+COLOURS = 3
+"""Channels of an image, which stand first in what the discriminator is shown."""
 
-class PaintingConfig(MethodConfig):
+
+class PaintingConfig(PenaltyConfig):
     """Settings of the part that paints an image onto a mask."""
 
     width: int = Field(64, ge=4, description="generator channels after the first halving")
@@ -54,9 +56,6 @@ class PaintingConfig(MethodConfig):
     )
     discriminator_norm: Norm = Field("batch", description="norm in the discriminator")
     loss: Family = Field("non-saturating", description="family of the adversarial loss")
-    r1: float = Field(
-        0.0, ge=0, description="weight of half the discriminator's squared gradient at real images"
-    )
     reconstruction: Literal["l1", "mse"] = Field("l1", description="distance to the image of the mask")
     reconstruction_weight: float = Field(100.0, ge=0, description="weight of that distance")
     mode_seeking: float = Field(
@@ -96,7 +95,7 @@ class Painter:
 
         Raises:
             ConfigError: the resolution is none that can be halved to one pixel, two noises are to be told
-                apart and there is none, or R1 meets batch norm.
+                apart and there is none, or a penalty meets batch norm.
         """
         config, side = self.config, self.shape.resolution
         if side not in (32, 64, 128, 256, 512):
@@ -109,11 +108,12 @@ class Painter:
                 "mode_seeking asks two noises for two images, and noise_channels=0 gives the painter none; "
                 "add noise_channels=1."
             )
-        check_norm("r1", config.r1, "discriminator_norm", config.discriminator_norm)
+        for penalty in PenaltyConfig.model_fields:
+            check_norm(penalty, getattr(config, penalty), "discriminator_norm", config.discriminator_norm)
         condition = self.shape.mask_channels + (len(self.shape.classes) if config.class_planes else 0)
         generator = PaintingUNet(
             condition + config.noise_channels,
-            3,
+            COLOURS,
             side,
             config.width,
             config.most_width,
@@ -122,7 +122,7 @@ class Painter:
             dropout=config.dropout,
             upsampling=config.upsampling,
         )
-        channels, width, norm = 3 + condition, config.discriminator_width, config.discriminator_norm
+        channels, width, norm = COLOURS + condition, config.discriminator_width, config.discriminator_norm
         discriminator: nn.Module
         if config.discriminator == "patch":
             discriminator = PatchGAN(
@@ -148,26 +148,31 @@ class Painter:
         images, masks = self.pairs(batch)
         with torch.no_grad():
             fake = self.paint(networks, self._noise(batch, "discriminator"), batch.labels, masks)
-        real_scores, real, own = self._score(networks, images, masks, batch, "real")
-        fake_scores, _, _ = self._score(networks, fake, masks, batch, "fake")
-        losses = {"discriminator": FAMILIES[self.config.loss][0](real_scores, fake_scores)}
-        if self.config.r1:
-            condition = self._condition(batch.labels, own)
-            losses["r1"] = (self.config.r1 / 2) * zero_centred_penalty(
-                lambda points: image_scores(networks["discriminator"](torch.cat([points, condition], dim=1))),
-                real,
-            )
-        return losses
+        real, fake = (
+            self._seen(images, masks, batch, stream) for images, stream in ((images, "real"), (fake, "fake"))
+        )
+        judge = networks["discriminator"]
+
+        def critic(seen: Tensor) -> Tensor:
+            """Scores whose slope is that at the image alone."""
+            return image_scores(judge(torch.cat([seen[:, :COLOURS], seen[:, COLOURS:].detach()], dim=1)))
+
+        fraction = uniform(batch.seeds, (), "interpolation").to(real.device)
+        return {
+            "discriminator": FAMILIES[self.config.loss][0](judge(real), judge(fake)),
+            **penalties(self.config, critic, real, fake, fraction),
+        }
 
     def generator_losses(self, networks: Networks, batch: Batch) -> dict[str, Tensor]:
         """How badly the painted image deceives, and how far it is from the real one."""
         images, masks = self.pairs(batch)
         noise = self._noise(batch, "generator")
         fake = self.paint(networks, noise, batch.labels, masks)
-        scores, _, _ = self._score(networks, fake, masks, batch, "generator")
+        judge = networks["discriminator"]
+        scores = judge(self._seen(fake, masks, batch, "generator"))
         real_scores = scores
         if self.config.loss.startswith("relativistic"):
-            real_scores, _, _ = self._score(networks, images, masks, batch, "generator")
+            real_scores = judge(self._seen(images, masks, batch, "generator"))
         losses = {"generator": FAMILIES[self.config.loss][1](real_scores, scores)}
         if self.config.reconstruction_weight:
             distance = F.l1_loss if self.config.reconstruction == "l1" else F.mse_loss
@@ -189,10 +194,6 @@ class Painter:
             return batch.images, batch.masks
         return random_crop(batch.images, batch.masks, batch.seeds)
 
-    def _condition(self, labels: Tensor, masks: Tensor) -> Tensor:
-        """What the discriminator is told of an image."""
-        return torch.cat([masks, *self._planes(labels, masks)], dim=1)
-
     def _planes(self, labels: Tensor, masks: Tensor) -> list[Tensor]:
         """Planes of the class (N, classes, R, R), where it is shown."""
         if not self.config.class_planes:
@@ -202,16 +203,12 @@ class Painter:
     def _noise(self, batch: Batch, stream: str) -> Tensor:
         return normal(batch.seeds, self.noise_shape, stream).to(batch.images.device)
 
-    def _score(
-        self, networks: Networks, images: Tensor, masks: Tensor, batch: Batch, stream: str
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Scores, and the images and masks that the discriminator saw."""
+    def _seen(self, images: Tensor, masks: Tensor, batch: Batch, stream: str) -> Tensor:
+        """What the discriminator is shown (N, K, R, R): images, then masks, then planes of the class."""
         if self.config.augment:
             images = augment(images, self.config.augment, batch.seeds, stream)
             masks = augment_masks(masks, self.config.augment, batch.seeds, stream)
-        condition = self._condition(batch.labels, masks)
-        scores: Tensor = networks["discriminator"](torch.cat([images, condition], dim=1))
-        return scores, images, masks
+        return torch.cat([images, masks, *self._planes(batch.labels, masks)], dim=1)
 
 
 def check_norm(penalty: str, weight: float, setting: str, norm: Norm) -> None:

@@ -15,8 +15,10 @@ from cytoforge.core.errors import ConfigError
 from cytoforge.core.method import MethodConfig, Turn
 from cytoforge.core.randomness import uniform
 from cytoforge.losses.adversarial import FAMILIES, TARGETED, soft_labels
-from cytoforge.losses.penalty import clip_weights, gradient_penalty, zero_centred_penalty
+from cytoforge.losses.penalty import clip_weights
 from cytoforge.methods.adversarial import Adversarial, AdversarialConfig
+from cytoforge.methods.penalised import PenaltyConfig, penalties
+from cytoforge.networks.spectral import spectrally_normalised
 
 Family = Literal[
     "minimax",
@@ -35,17 +37,13 @@ Family = Literal[
 ]
 
 
-class TwoPlayersConfig(AdversarialConfig):
+class TwoPlayersConfig(PenaltyConfig, AdversarialConfig):
     """What every such method can be set to; the defaults are binary cross-entropy without a penalty."""
 
     loss: Family = Field("non-saturating", description="loss family")
     discriminator_steps: int = Field(1, ge=1, description="discriminator steps for each generator step")
-    gradient_penalty: float = Field(0.0, ge=0, description="weight of (gradient length - 1)^2, as in WGAN-GP")
-    r1: float = Field(
-        0.0, ge=0, description="weight of half the discriminator's squared gradient at real images"
-    )
-    r2: float = Field(0.0, ge=0, description="weight of half the squared gradient at generated images")
     penalty_every: int = Field(1, ge=1, description="one image in how many is used for the penalties")
+    spectral_norm: bool = Field(False, description="bound how far each discriminator layer stretches")
     weight_clip: float | None = Field(None, gt=0, description="bound of each weight of the discriminator")
     label_smoothing: float = Field(0.0, ge=0, le=0.5, description="most that a discriminator label is moved")
     label_flips: float = Field(0.0, ge=0, lt=0.5, description="share of discriminator labels exchanged")
@@ -70,6 +68,8 @@ class TwoPlayers(Adversarial):
             )
         self.config, self.noise_length = config, config.latent
         self.networks = self._build(config, shape)
+        if config.spectral_norm:
+            spectrally_normalised(self.networks["discriminator"])
 
     @abstractmethod
     def _build(self, config: MethodConfig, shape: DataShape) -> dict[str, nn.Module]:
@@ -131,19 +131,9 @@ class TwoPlayers(Adversarial):
         return FAMILIES[self.config.loss][1](real, scores)
 
     def _penalties(self, real: Tensor, fake: Tensor, batch: Batch) -> dict[str, Tensor]:
-        config, chosen = self.config, slice(None, None, self.config.penalty_every)
-        real, fake, labels = real[chosen], fake[chosen], batch.labels[chosen]
-
-        def critic(images: Tensor) -> Tensor:
-            return self._score(images, labels)
-
-        penalties = {}
-        if config.gradient_penalty:
-            fraction = uniform(batch.seeds[chosen], (), "interpolation").to(real.device)
-            steepness = gradient_penalty(critic, real, fake, fraction)
-            penalties["gradient_penalty"] = config.gradient_penalty * steepness
-        if config.r1:
-            penalties["r1"] = config.r1 / 2 * zero_centred_penalty(critic, real)
-        if config.r2:
-            penalties["r2"] = config.r2 / 2 * zero_centred_penalty(critic, fake)
-        return penalties
+        chosen = slice(None, None, self.config.penalty_every)
+        labels = batch.labels[chosen]
+        fraction = uniform(batch.seeds[chosen], (), "interpolation").to(real.device)
+        return penalties(
+            self.config, lambda images: self._score(images, labels), real[chosen], fake[chosen], fraction
+        )

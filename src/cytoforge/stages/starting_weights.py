@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -60,12 +61,7 @@ def write_starting_weights(run: Path, out: Path, source: str, origin: str, large
     loaded = load_checkpoint(trained.checkpoints, "best")
     tensors = emptied(loaded.tensors)
     kept = {name: _half(tensor) for name, tensor in tensors.items() if _needed(name, tensors)}
-    size = sum(tensor.numel() * tensor.element_size() for tensor in kept.values())
-    if size > largest:
-        raise ConfigError(
-            f"the weights of {run} take {size / 1e6:.1f} MB, more than {largest / 1e6:.1f} MB; "
-            "train narrower networks, for example --set most_channels=128."
-        )
+    size = require_small(kept.values(), f"the weights of {run}", largest)
     config = {key: value for key, value in trained.config.items() if key not in _LEFT_OUT}
     target = Run.create(out, {**config, "data": {"root": source, "layout": "none"}})
     Split(seed=trained.config["seed"], fractions=(1, 0, 0), parts={}, groups={}, hashes={}).save(
@@ -85,6 +81,23 @@ def write_starting_weights(run: Path, out: Path, source: str, origin: str, large
     )
     write_atomic(out / "CARD.md", card)
     return place / "tensors.safetensors"
+
+
+def require_small(tensors: Iterable[Tensor], whose: str, largest: int = LARGEST) -> int:
+    """Bytes that tensors take in half precision.
+
+    Raises:
+        ConfigError: they are more than `largest`.
+    """
+    size = sum(
+        tensor.numel() * (2 if tensor.is_floating_point() else tensor.element_size()) for tensor in tensors
+    )
+    if size > largest:
+        raise ConfigError(
+            f"{whose} take {size / 1e6:.1f} MB in half precision, more than {largest / 1e6:.1f} MB; "
+            "train narrower networks, for example --set most_channels=128."
+        )
+    return size
 
 
 def _needed(name: str, tensors: dict[str, Tensor]) -> bool:

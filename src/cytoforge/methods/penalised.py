@@ -1,0 +1,44 @@
+"""Penalties on the slope of a discriminator, as settings: what methods with any loss family share."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from torch import Tensor
+
+from cytoforge.core.method import MethodConfig
+from cytoforge.losses.penalty import Critic, gradient_penalty, zero_centred_penalty
+
+
+class PenaltyConfig(MethodConfig):
+    """Weights of the penalties; 0 leaves one out."""
+
+    gradient_penalty: float = Field(0.0, ge=0, description="weight of (gradient length - 1)^2, as in WGAN-GP")
+    r1: float = Field(
+        0.0, ge=0, description="weight of half the discriminator's squared gradient at real images"
+    )
+    r2: float = Field(0.0, ge=0, description="weight of half the squared gradient at generated images")
+
+
+def penalties(
+    config: PenaltyConfig, critic: Critic, real: Tensor, fake: Tensor, fraction: Tensor
+) -> dict[str, Tensor]:
+    """The penalties that have a weight, weighed; see `losses.penalty`.
+
+    Args:
+        config: the weights.
+        critic: images (N, C, H, W) -> scores (N,).
+        real: (N, C, H, W) in [-1, 1].
+        fake: (N, C, H, W) in [-1, 1].
+        fraction: (N,) in [0, 1], the point between fake (0) and real (1) of each pair.
+
+    Returns:
+        Name of the setting -> scalar.
+    """
+    found = {}
+    if config.gradient_penalty:
+        found["gradient_penalty"] = config.gradient_penalty * gradient_penalty(critic, real, fake, fraction)
+    if config.r1:
+        found["r1"] = config.r1 / 2 * zero_centred_penalty(critic, real)
+    if config.r2:
+        found["r2"] = config.r2 / 2 * zero_centred_penalty(critic, fake)
+    return found
