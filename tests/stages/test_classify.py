@@ -18,6 +18,7 @@ from cytoforge.core.errors import ConfigError, DataError
 from cytoforge.evaluation.classifier_report import ClassifierReport
 from cytoforge.evaluation.classifiers import open_classifier
 from cytoforge.networks.backbones import Backbone
+from cytoforge.report.classify import sentence
 from cytoforge.stages.classify import report, train
 
 TINY = {"resolution": 16, "steps": 30, "batch": 8, "learning_rate": 3e-3}
@@ -37,6 +38,8 @@ def test_a_report_says_everything_twice_and_goes_on(tiny_cells: Path, tmp_path: 
     assert stored["grouped"]["scores"]["accuracy"]["value"] == judged.grouped.scores.accuracy.value
     page = (out / "classify.html").read_text()
     assert "leak inflation" in page
+    assert "too short" not in sentence(judged)
+    assert "Intervals over 9 groups are too short" in sentence(judged.model_copy(update={"groups": 9}))
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")
     for name in ("curves", "confusion", "roc"):
         with Image.open(out / f"{name}.png") as picture:

@@ -42,6 +42,10 @@ def wilson(successes: int, trials: int, level: float = 0.95) -> tuple[float, flo
     return float(interval.low), float(interval.high)
 
 
+FEW_GROUPS = 10
+"""Below so many groups a percentile interval over them is too short: 95 % are 80 to 90 of three to five."""
+
+
 def bootstrap_mean(
     values: NDArray[np.float64],
     groups: Sequence[str] | None = None,
@@ -53,7 +57,7 @@ def bootstrap_mean(
 ) -> tuple[float, float]:
     """Percentile interval of a mean, whole groups drawn with replacement.
 
-    With fewer than ten groups it is too short: 95 % are 80 to 90 of three to five.
+    With fewer than `FEW_GROUPS` groups it is too short.
 
     Args:
         values: (N,) one number for each image; an accuracy has 0 and 1.

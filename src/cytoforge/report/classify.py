@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from cytoforge.core.files import write_atomic
 from cytoforge.evaluation.classification import Estimate, roc, roc_band
 from cytoforge.evaluation.classifier_report import Against, ClassifierReport, Protocol
+from cytoforge.evaluation.statistics import FEW_GROUPS
 from cytoforge.report.pages import render
 from cytoforge.report.plots import EOSIN, HEMATOXYLIN, PLOT_STYLE, SOFT, plain, png, svg
 
@@ -96,12 +97,17 @@ def interval(estimate: Estimate) -> str:
 
 
 def sentence(judged: ClassifierReport) -> str:
-    """The result in one sentence."""
+    """The result in one sentence, and one more where so few groups make its intervals too short."""
+    few = (
+        f" Intervals over {judged.groups} groups are too short; read them as hints."
+        if judged.groups < FEW_GROUPS
+        else ""
+    )
     return (
         f"{judged.recipe} names {interval(judged.grouped.scores.accuracy)} of {judged.cells} cells rightly "
         f"when photos are kept together ({judged.folds} folds, {judged.groups} groups), and "
         f"{interval(judged.random.scores.accuracy)} when cells are divided at random: a leak inflation of "
-        f"{_points(judged.leak)} points."
+        f"{_points(judged.leak)} points.{few}"
     )
 
 
