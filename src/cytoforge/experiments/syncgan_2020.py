@@ -2,9 +2,9 @@
 
 Source 002 (Dey et al., 2020) takes 75 benign and 75 malignant images, divides them 3:1:1, adds two
 synthetic images for each real training image, and names the test accuracy of three networks in seven regimes.
-With 30 test images one image is 3.33 points: its largest gain from its cells is two images, which has p = 0.5
-at best. One of its numbers, 84.67, no 30 images can give. Here every regime is repeated, and the study says
-how sure it is.
+With 30 test images one image is 3.33 points: its largest gain from its cells over original images alone is
+two images, which has p = 0.5 at best; on top of ordinary augmentation it is four, p = 0.125. One of its
+numbers, 84.67, no 30 images can give. Here every regime is repeated, and the study says how sure it is.
 
 What differs from the source, and why:
 
