@@ -1,6 +1,7 @@
 import pytest
 
 from cytoforge.core.errors import CheckpointError, ConfigError
+from cytoforge.core.record import Record
 from cytoforge.core.run import ANOTHER_OUT, Run, require_empty
 
 
@@ -14,6 +15,24 @@ def test_create_open_and_refuse(tmp_path):
     (run.path / "config.json").write_text('{"format": 99}')
     with pytest.raises(CheckpointError, match="update cytoforge"):
         Run.open(run.path)
+
+
+class Old(Record):
+    width: int
+
+
+class New(Old):
+    depth: int = 3
+
+
+def test_a_setting_that_came_later_has_its_default_in_an_earlier_run(tmp_path):
+    run = Run.create(tmp_path / "r", {"settings": Old(width=4).model_dump(), "seed": 0})
+    asked = {"settings": New(width=4).model_dump(), "seed": 0}
+    run.require_same(asked, {"settings": New})
+    with pytest.raises(ConfigError, match=r"settings\.depth: the run has 3, asked for 2"):
+        run.require_same({**asked, "settings": New(width=4, depth=2).model_dump()}, {"settings": New})
+    with pytest.raises(ConfigError, match=r"settings\.depth: the run has None, asked for 3"):
+        run.require_same(asked, {})
 
 
 def test_a_run_that_was_killed_while_it_began_can_be_begun(tmp_path):

@@ -65,6 +65,27 @@ def test_class_correctness(accuracy, tone) -> None:
     assert "least often in b" in verdict.because
 
 
+def test_a_set_of_one_class_is_judged_by_the_chance_of_all_that_can_be_named() -> None:
+    """A judge of five classes that finds 92 % of one tells them apart, however few of them were asked for."""
+    share = Share(value=0.95, low=0.9, high=1, count=100)
+    row = (95, 5, 0, 0, 0)
+    found = ClassCorrectness(
+        accuracy=0.95,
+        low=0.9,
+        high=1,
+        holdout_accuracy=0.92,
+        holdout_low=0.85,
+        holdout_high=0.97,
+        labels=tuple("abcde"),
+        confusion=(row,) * 5,
+        holdout_confusion=(row,) * 5,
+        classes={"a": share},
+        holdout_classes={"a": share},
+    )
+    assert class_correctness(found).tone == "good"
+    assert class_correctness(found.model_copy(update={"holdout_low": 0.2})).tone == "note"
+
+
 def test_a_generator_as_good_as_real_cells_is_called_so_in_any_mix_of_classes() -> None:
     """Common cells are recognised in 98 %, rare ones in 50 %, real or synthetic, and both are drawn alike."""
     real, wanted = np.repeat([0, 1], [200, 20]), np.repeat([0, 1], 200)

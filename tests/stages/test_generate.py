@@ -11,6 +11,7 @@ import torch
 from cytoforge.cli.main import run as cytoforge
 from cytoforge.core.checkpoint import save_checkpoint
 from cytoforge.core.errors import ConfigError
+from cytoforge.core.files import sha256_file
 from cytoforge.core.run import Run
 from cytoforge.methods.catalogue import rebuild
 from cytoforge.stages.generate import generate
@@ -37,6 +38,21 @@ def trained(tmp_path: Path) -> Path:
     }
     save_checkpoint(run.checkpoints, tensors, {"seen": 64, "score": None})
     return run.path
+
+
+def test_a_selected_set_takes_back_what_it_had_and_nothing_else(trained: Path, tmp_path: Path) -> None:
+    """Dropped images would come back, and the file that tells of the selection would no longer fit."""
+    out = tmp_path / "selected" / "set"
+    generate(trained, out, per_class=2)
+    told = {"rules": ["copies"], "extractor": "x", "kept": 4, "images": 6}
+    kept = sha256_file(out / "manifest.jsonl")
+    (out.parent / "selection.json").write_text(json.dumps({**told, "kept_manifest_sha256": kept}))
+    with pytest.raises(ConfigError, match="selected from a larger set"):
+        generate(trained, out, per_class=3)
+    lost = next(out.rglob("Koilocytotic/*.png"))
+    lost.unlink()
+    assert generate(trained, out, per_class=2).made == 1
+    assert sha256_file(out / "manifest.jsonl") == kept
 
 
 def test_generate_then_verify(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

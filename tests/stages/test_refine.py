@@ -12,7 +12,7 @@ from cytoforge.core.checkpoint import load_checkpoint
 from cytoforge.core.errors import ConfigError
 from cytoforge.data.cache import mask_levels, open_cache
 from cytoforge.data.folder import open_cells
-from cytoforge.data.split import Split
+from cytoforge.data.split import Split, learned_by
 from cytoforge.data.transform import Preparation
 from cytoforge.evaluation.features import Extractor
 from cytoforge.methods.pix2pix import Pix2Pix
@@ -68,6 +68,31 @@ def test_a_refinement_takes_weights_settings_and_holdout_and_keeps_what_is_froze
     assert trained.isdisjoint(new.hashes[name] for part in ("val", "test") for name in new.names(part))
     held = {old.hashes[name] for name in old.names("test")}
     assert held <= {new.hashes[name] for name in new.names("test")}
+
+
+def test_a_second_refinement_holds_back_nothing_that_the_first_training_learned(
+    base, tiny_cells, tmp_path
+) -> None:
+    """Cells of the first set, other cells between them, then the first set again, divided by another seed."""
+    other = tmp_path / "other"
+    generator = np.random.default_rng(2)
+    for name in ("blue", "red"):
+        (other / name).mkdir(parents=True)
+        for index in range(20):
+            picture = generator.integers(0, 255, (40, 36, 3), np.uint8)
+            Image.fromarray(picture).save(other / name / f"{index // 4:03d}_{index % 4:02d}.png")
+    between = go(other, tmp_path / "between", 16, start=base.path)
+    again = go(tiny_cells, tmp_path / "again", 16, start=between.path, seed=5)
+    learned = learned_by(Split.load(base.split_path))
+    parts = Split.load(again.split_path)
+    held = {parts.hashes[name] for part in ("val", "test") for name in parts.names(part)}
+    assert held
+    assert learned.isdisjoint(held)
+    assert learned <= learned_by(Split.load(between.split_path))
+    assert split_folder(open_cells(tiny_cells, "auto", GROUP), seed=5).names("train") != parts.names("train")
+    split_folder(open_cells(tiny_cells, "auto", GROUP), seed=5).save(tmp_path / "split.json")
+    with pytest.raises(ConfigError, match="holds back"):
+        go(tiny_cells, tmp_path / "c", 16, start=between.path, split=tmp_path / "split.json")
 
 
 def test_a_refinement_goes_on_exactly_where_it_was(base, more_cells, tmp_path) -> None:

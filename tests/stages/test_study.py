@@ -140,16 +140,20 @@ def test_a_second_call_trains_nothing_and_gives_the_same(
         assert (out / name).read_bytes() == (finished / name).read_bytes()
 
 
-def test_another_processor_goes_on_with_the_number_format_of_the_first(
+def test_another_machine_goes_on_with_the_number_format_and_the_presets_of_the_first(
     finished: Path, tiny_cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = copied(finished, tmp_path)
-    began = read_json(out / "plan.json")["precision"]
-    other = "32-true" if began == "bf16-mixed" else "bf16-mixed"
+    before = read_json(out / "plan.json")
+    began = before["precision"], before["presets"]
+    assert set(began[1].values()) == {"cpu"}
+    other = "32-true" if began[0] == "bf16-mixed" else "bf16-mixed"
     monkeypatch.setattr(cytoforge.stages.study, "native_precision", lambda: other)
+    monkeypatch.setattr(cytoforge.stages.study, "usual_preset", lambda name, gpu: "default")
     monkeypatch.setattr(study_jobs, "train", lambda *_, **__: pytest.fail("trained again"))
     content = study(tiny_cells, out, PLAN.model_copy(update={"real": (6,)}), group=PHOTO)
-    assert (content["plans_before"], read_json(out / "plan.json")["precision"]) == (1, began)
+    after = read_json(out / "plan.json")
+    assert (content["plans_before"], after["precision"], after["presets"]) == (1, *began)
 
 
 def stopped_at(call: int, work: Callable[..., object], stop: Callable[[], None]) -> Callable[..., object]:

@@ -38,6 +38,12 @@ def test_selection_sees_cells_by_a_network_that_did_not_train_them(
 def test_all_generators_of_a_study_have_one_number_format() -> None:
     material = cast(Material, SimpleNamespace(division=SimpleNamespace(sha256="0" * 64)))
     asked = {"cgan": {"precision": "32-true"}}
-    jobs = generator_jobs(Plan(generators=("wgan-gp", "cgan"), settings=asked), material, "bf16-mixed")
+    plan, presets = (
+        Plan(generators=("wgan-gp", "cgan"), settings=asked),
+        {"wgan-gp": "cpu", "cgan": "default"},
+    )
+    jobs = generator_jobs(plan, material, "bf16-mixed", presets)
     formats = {(name, job.parameters["settings"]["precision"]) for (_, _, name), job in jobs.items()}
     assert formats == {("wgan-gp", "bf16-mixed"), ("cgan", "32-true")}
+    named = {(name, job.parameters.get("preset")) for (_, _, name), job in jobs.items()}
+    assert named == {("wgan-gp", None), ("cgan", "default")}, "jobs of earlier studies name none: cpu"

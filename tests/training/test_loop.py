@@ -231,6 +231,15 @@ def test_alarm_on_collapse(tmp_path):
     assert records(tmp_path / "run", "measure")[0]["spread"] > 0.1
 
 
+def test_cells_without_any_spread_are_trained_on_to_the_end(tmp_path):
+    """One cell of each class has nothing to collapse from; the training is saved all the same."""
+    loop = make(tmp_path / "run")
+    loop.data.images[:] = loop.data.images[:2][loop.data.labels]
+    loop.train(Until(images=64))
+    assert load_checkpoint(tmp_path / "run" / "checkpoints").state["seen"] == 64
+    assert all(record["spread"] is None for record in records(tmp_path / "run", "measure"))
+
+
 def test_accumulation_equals_one_large_step(tmp_path):
     for name, parts in (("one", 1), ("two", 2)):
         make(tmp_path / name, accumulate=parts, clip=1.0).train(Until(images=48))

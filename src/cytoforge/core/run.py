@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
 
+from pydantic import BaseModel, ValidationError
+
 from cytoforge.core.errors import CheckpointError, ConfigError
 from cytoforge.core.files import read_json, sha256_bytes, write_atomic, write_json
 
@@ -82,20 +84,25 @@ class Run:
             )
         return cls(path, config)
 
-    def require_same(self, asked: Mapping[str, Any]) -> None:
+    def require_same(self, asked: Mapping[str, Any], kinds: Mapping[str, type[BaseModel]]) -> None:
         """Refuse to go on with other settings than the run was started with.
 
         Args:
             asked: what would be its configuration now; threads and versions may differ.
+            kinds: records among its parts. A field that a run of an earlier version lacks has its default.
 
         Raises:
             ConfigError: anything else does.
         """
+        stored = {
+            key: _completed(self.config.get(key), kinds[key]) if key in kinds else self.config.get(key)
+            for key in asked
+        }
         differences = [
             f"\n  - {name}: the run has {before}, asked for {now}"
             for key in asked
             if key not in _VOLATILE
-            for name, before, now in _differences(key, self.config.get(key), asked[key])
+            for name, before, now in _differences(key, stored[key], asked[key])
         ]
         if differences:
             raise ConfigError(
@@ -152,6 +159,14 @@ class Run:
         """Forget records of images after `seen`: a resumed run writes them again."""
         kept = [record for record in self.read_log() if record["seen"] <= seen]
         write_atomic(self.path / "log.jsonl", "".join(json.dumps(record) + "\n" for record in kept))
+
+
+def _completed(stored: Any, kind: type[BaseModel]) -> Any:
+    """A stored record with all fields of today; as it is where it does not fit."""
+    try:
+        return kind.model_validate(stored).model_dump(mode="json")
+    except ValidationError:
+        return stored
 
 
 def _differences(name: str, before: Any, now: Any) -> list[tuple[str, Any, Any]]:

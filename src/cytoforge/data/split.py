@@ -39,6 +39,8 @@ class Split(Record):
         left_out: cells in no part: those that cannot be used, and training cells of a published split whose
             group is also in a stricter part.
         warnings: what a reader of results must know.
+        learned: SHA-256 of cells that the weights had learned which a refinement started from, here or not;
+            None where nothing was refined. No part of `sha256`: the division is the same.
     """
 
     format: Literal[1] = 1
@@ -53,6 +55,7 @@ class Split(Record):
     merged: tuple[tuple[str, str], ...] = ()
     left_out: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    learned: tuple[str, ...] | None = None
 
     def names(self, part: Part) -> tuple[str, ...]:
         """Names of the cells of one part, sorted."""
@@ -61,15 +64,12 @@ class Split(Record):
     @property
     def sha256(self) -> str:
         """SHA-256 of everything in the split; equal splits have equal hashes on every machine."""
-        text = json.dumps(self._content(), sort_keys=True, separators=(",", ":"))
-        return sha256_bytes(text.encode())
-
-    def _content(self) -> dict[str, Any]:
-        return self.model_dump(mode="json", exclude_none=True)
+        content = self.model_dump(mode="json", exclude_none=True, exclude={"learned"})
+        return sha256_bytes(json.dumps(content, sort_keys=True, separators=(",", ":")).encode())
 
     def save(self, path: Path) -> None:
         """Write the split with its own hash as JSON."""
-        write_json(path, {"sha256": self.sha256, **self._content()})
+        write_json(path, {"sha256": self.sha256, **self.model_dump(mode="json", exclude_none=True)})
 
     @staticmethod
     def load(path: Path) -> Split:
@@ -237,16 +237,17 @@ def _masks_sha256(cells: CellSet) -> str | None:
 
 
 def keep_parts(split: Split, before: Split) -> Split:
-    """The split with every group that an earlier split had in training put into training again.
+    """The split with every group of which a model has learned a cell put into training again.
 
     Groups of which the earlier split held cells back stay held back. Cells are recognised by content, so this
     works where folders were renamed or joined.
 
     Args:
         split: new division.
-        before: division that a model was trained with.
+        before: division that the model was trained with; it also knows what its weights had learned before.
     """
     parts_before = {before.hashes[name]: part for name, part in before.parts.items()}
+    parts_before |= dict.fromkeys(learned_by(before), "train")
     part_of: dict[str, Part] = {}
     for name in split.parts:
         earlier = parts_before.get(split.hashes[name])
@@ -258,10 +259,15 @@ def keep_parts(split: Split, before: Split) -> Split:
 
 
 def trained_on(split: Split, before: Split) -> tuple[str, ...]:
-    """Cells held back by `split` whose content `before` had in training; sorted names."""
-    trained = {before.hashes[name] for name in before.names("train")}
+    """Cells held back by `split` that a model trained with `before` has learned; sorted names."""
+    trained = learned_by(before)
     held = [name for name, part in split.parts.items() if part != "train"]
     return tuple(sorted(name for name in held if split.hashes[name] in trained))
+
+
+def learned_by(split: Split) -> frozenset[str]:
+    """SHA-256 of all cells that a model trained with this split has learned, in earlier trainings too."""
+    return frozenset({split.hashes[name] for name in split.names("train")}.union(split.learned or ()))
 
 
 def require_trainable(split: Split, cells: CellSet) -> None:

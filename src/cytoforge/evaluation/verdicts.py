@@ -149,7 +149,7 @@ def class_correctness(found: ClassCorrectness | None) -> Verdict | None:
         headline = "How often the class asked for is recognised"
         return Verdict(topic="classes", tone="note", headline=headline, because=f"{because}.")
     because += f", and the right class in {percent(found.holdout_accuracy)} of unseen real cells in this mix"
-    if found.holdout_low is not None and found.holdout_low <= 1 / max(len(found.classes), 1):
+    if found.holdout_low is not None and found.holdout_low <= 1 / len(found.labels):
         headline = "The classifier hardly tells the classes apart, so it says little of synthetic cells"
         return Verdict(topic="classes", tone="note", headline=headline, because=f"{because}.")
     both = {name: share for name, share in found.classes.items() if name in found.holdout_classes}

@@ -107,7 +107,7 @@ def train(
     config = run_config(chosen, _facts(cells, cached, parts, seed))
     if going_on:
         folder = Run.open(run)
-        folder.require_same({key: config[key] for key in _FIXED})
+        folder.require_same({key: config[key] for key in _FIXED}, {"recipe": Recipe})
     else:
         folder = Run.create(run, config, parts)
     held = cached.select(parts.names("val")) if parts.names("val") else None

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.executors import Executor
+from cytoforge.core.files import sha256_file
 from cytoforge.core.run import Run
+from cytoforge.evaluation.selection import selection_of
 from cytoforge.sampling.generate import Made
 from cytoforge.sampling.generate import generate as write_set
+from cytoforge.sampling.provenance import MANIFEST, read_manifest
 from cytoforge.sampling.seeds import default_seeds, parse_seeds
 
 
@@ -47,11 +51,12 @@ def generate(
 
     Raises:
         CheckpointError: `run` is no run folder or has no intact checkpoint.
-        ConfigError: the request makes no sense, or `out` holds something else.
+        ConfigError: the request makes no sense, or `out` holds something else or what was selected.
         DataError: `out` cannot be written; what is finished is kept.
     """
     opened = Run.open(run)
     wanted = _wanted(tuple(opened.config["classes"]), per_class, label, seeds)
+    _require_unselected(out, wanted)
     return write_set(
         opened,
         out,
@@ -64,6 +69,18 @@ def generate(
         executor=executor,
         workers=workers,
     )
+
+
+def _require_unselected(out: Path, wanted: Sequence[tuple[str, int]]) -> None:
+    """Refuse to add images to a set from which some were dropped: they would come back."""
+    path = out / MANIFEST
+    if not path.is_file() or selection_of(out, sha256_file(path)) is None:
+        return
+    if set(wanted) - {(entry.label, entry.seed) for entry in read_manifest(out).images}:
+        raise ConfigError(
+            f"{out} was selected from a larger set; new images would be in it unselected. Generate into "
+            "another folder and select from that: cytoforge select SET --real DATA --out DIR."
+        )
 
 
 def _wanted(

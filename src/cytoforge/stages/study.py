@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from cytoforge.core.device import native_precision
 from cytoforge.core.executors import Executor
@@ -55,11 +56,13 @@ from cytoforge.stages.study_plan import (
     check_masks,
     check_plan,
     generator_jobs,
+    methods,
     selection_obstacles,
     set_jobs,
     trials_of,
 )
 from cytoforge.stages.study_results import Done, Result, content_of
+from cytoforge.stages.train import usual_preset
 
 
 def study(
@@ -98,7 +101,7 @@ def study(
     """
     check_plan(plan)
     place = Place(str(data.resolve()), str(out.resolve()), layout, group)
-    precision = _begin(place, plan)
+    precision, presets = _begin(place, plan)
     material = open_material(place, plan.resolution)
 
     def run(work: Any, jobs: Sequence[Job], title: str) -> dict[str, Result]:
@@ -108,7 +111,7 @@ def study(
         return dict(zip(once, found, strict=True))
 
     _remove_followers(place.jobs)
-    generators = generator_jobs(plan, material, precision)
+    generators = generator_jobs(plan, material, precision, presets)
     trained = run(train_generator, list(generators.values()), "generators")
     sets = set_jobs(plan, material, place, generators)
     drawn = run(draw_set, list(sets.values()), "synthetic sets")
@@ -137,10 +140,11 @@ def _remove_followers(jobs: Path) -> None:
                 shutil.rmtree(folder)
 
 
-def _begin(place: Place, plan: Plan) -> str:
-    """Find the groups once, and write the plan before anything is trained: the number format of generators.
+def _begin(place: Place, plan: Plan) -> tuple[str, dict[str, str]]:
+    """Find the groups once, and write the plan before anything is trained.
 
-    It is that of the machine where the study began: another one would be another training.
+    Number format and presets of generators, which it gives back, are those of the machine where the study
+    began: others would be another training.
     """
     out, path = Path(place.out), Path(place.out) / GROUPS
     cells = open_cells(Path(place.data), place.layout, place.group)
@@ -152,22 +156,25 @@ def _begin(place: Place, plan: Plan) -> str:
     else:
         division = split_folder(cells)
         division.save(path)
-    content = {
+    content: dict[str, Any] = {
         "plan": plan.model_dump(mode="json"),
         "rule": rule(plan.level),
         "questions": [asdict(question) for question in questions_of(plan.regimes)],
         "groups_sha256": division.sha256,
         "precision": native_precision(),
+        "presets": {name: usual_preset(name, torch.cuda.is_available()) for name in methods(plan)},
         "earlier": [],
     }
     if (out / "plan.json").is_file():
         before = read_json(out / "plan.json")
         earlier = before.pop("earlier", [])
         content["precision"] = before.get("precision", content["precision"])
+        kept = before.get("presets", {})
+        content["presets"] = {name: kept.get(name, usual) for name, usual in content["presets"].items()}
         now = {key: content[key] for key in before}
         content["earlier"] = earlier if before == now else [*earlier, before]
     write_json(out / "plan.json", content)
-    return str(content["precision"])
+    return content["precision"], content["presets"]
 
 
 def _ledger(

@@ -39,7 +39,7 @@ from cytoforge.sampling.conditions import needs_masks, write_masks
 from cytoforge.sampling.provenance import read_manifest
 from cytoforge.stages.compared import read_set
 from cytoforge.stages.generate import generate
-from cytoforge.stages.train import train
+from cytoforge.stages.train import train, usual_preset
 
 SEEN = "seen.json"
 GROUPS = "groups.json"
@@ -193,6 +193,7 @@ def train_generator(parameters: Parameters, folder: Path, place: Place) -> dict[
             images=parameters["images"],
             minutes=parameters["minutes"],
             seed=derive(parameters["seed"], "generator", parameters["repeat"]) % 2**31,
+            preset=parameters.get("preset") or usual_preset(parameters["generator"], gpu=False),
             settings=parameters["settings"],
             split=path,
             layout=place.layout,

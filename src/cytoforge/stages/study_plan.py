@@ -33,7 +33,7 @@ from cytoforge.evaluation.utility import LEVEL
 from cytoforge.stages.study_jobs import Material, Place, obstacle_to_selection, outer_fold, real_rows
 from cytoforge.stages.train import Plan as Training
 from cytoforge.stages.train import plan as plan_training
-from cytoforge.stages.train import shape_of
+from cytoforge.stages.train import shape_of, usual_preset
 from cytoforge.tasks.classify import build_network
 
 MINUTES = 5.0
@@ -243,8 +243,13 @@ def training_cells(
     return real_rows(material, fold, _common(plan, material, repeat, real))
 
 
-def generator_jobs(plan: Plan, material: Material, precision: str) -> dict[tuple[Any, ...], Job]:
-    """(repeat, real, method) -> training, all in one number format, on whatever machine they are done."""
+def generator_jobs(
+    plan: Plan, material: Material, precision: str, presets: Mapping[str, str]
+) -> dict[tuple[Any, ...], Job]:
+    """(repeat, real, method) -> training, in one number format and preset, on whatever machine they are done.
+
+    A preset that is the usual one without a GPU is not named in a job, as in studies of earlier versions.
+    """
     if not draws(plan):
         return {}
     minutes = MINUTES if plan.minutes is None and plan.images is None else plan.minutes
@@ -257,6 +262,7 @@ def generator_jobs(plan: Plan, material: Material, precision: str) -> dict[tuple
                 "minutes": minutes,
                 "images": plan.images,
                 "settings": {"precision": precision, **plan.settings.get(name, {})},
+                **({} if presets[name] == usual_preset(name, gpu=False) else {"preset": presets[name]}),
             }
         )
         for repeat in range(plan.repeats)

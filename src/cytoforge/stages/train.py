@@ -27,6 +27,7 @@ from cytoforge.data.split import (
     check_same_split,
     check_split,
     keep_parts,
+    learned_by,
     require_trainable,
     trained_on,
 )
@@ -100,7 +101,7 @@ def plan(method: str, preset: str | None, settings: Mapping[str, Any]) -> Plan:
     """
     kind = method_type(method)
     if preset is None:
-        preset = "cpu" if "cpu" in kind.presets and not torch.cuda.is_available() else "default"
+        preset = usual_preset(method, torch.cuda.is_available())
     if preset != "default" and preset not in kind.presets:
         raise ConfigError(
             f'{method} has no preset "{preset}".{suggestion(preset, kind.presets)} '
@@ -120,6 +121,11 @@ def plan(method: str, preset: str | None, settings: Mapping[str, Any]) -> Plan:
     assert isinstance(loop, LoopConfig)
     assert isinstance(preparation, Preparation)
     return Plan(kind, preset, chosen, loop, preparation)
+
+
+def usual_preset(method: str, gpu: bool) -> str:
+    """The preset of a method where none is asked for."""
+    return "cpu" if "cpu" in method_type(method).presets and not gpu else "default"
 
 
 def train(
@@ -324,7 +330,8 @@ def _started(asked: _Asked, fabric: Fabric) -> Run:
         if asked.resume and (path / "config.json").exists():
             run = Run.open(path)
             parts = Split.load(run.split_path)
-            run.require_same(_config(asked, parts))
+            kinds = {name: type(part) for name, part in _parts(asked).items()}
+            run.require_same(_config(asked, parts), kinds)
             check_split(parts, cells)
             check_same_split(parts, asked.split, path)
         else:
@@ -345,13 +352,18 @@ def _split(cells: CellSet, seed: int, split: Path | None, base: _Base | None) ->
         return parts
     before = Split.load(Run.open(base.path).split_path)
     if split is None:
-        return keep_parts(parts, before)
-    if known := trained_on(parts, before):
+        parts = keep_parts(parts, before)
+    elif known := trained_on(parts, before):
         raise ConfigError(
             f"{split} holds back {len(known)} cells that {base.path} was trained on (first: {known[0]}), so "
             "they are not unseen. Leave --split out, or use that run's split."
         )
-    return parts
+    return parts.model_copy(update={"learned": tuple(sorted(learned_by(before)))})
+
+
+def _parts(asked: _Asked) -> dict[str, BaseModel]:
+    """The records of config.json."""
+    return {"settings": asked.chosen.settings, "loop": asked.loop, "preparation": asked.chosen.preparation}
 
 
 def _config(asked: _Asked, split: Split) -> dict[str, Any]:
@@ -361,9 +373,7 @@ def _config(asked: _Asked, split: Split) -> dict[str, Any]:
         "method": chosen.method.name,
         "preset": chosen.preset,
         "seed": asked.seed,
-        "settings": chosen.settings.model_dump(mode="json"),
-        "loop": asked.loop.model_dump(mode="json"),
-        "preparation": chosen.preparation.model_dump(mode="json"),
+        **{name: part.model_dump(mode="json") for name, part in _parts(asked).items()},
         "classes": list(cells.classes),
         "mask_channels": shape_of(chosen, cells).mask_channels,
         "data": {"root": str(cells.root.resolve()), "layout": cells.layout},

@@ -378,6 +378,8 @@ class Loop:
 
     def _collapse(self, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> str | None:
         """A message where spread fell below `COLLAPSED` twice running after it had been above."""
+        if not self._real_spread:
+            return None
         before, now = self.spread_before, spread(images, labels) / self._real_spread
         self.spread_before = now
         started = any(record.get("spread", 0) > 2 * COLLAPSED for record in self.run.read_log())
