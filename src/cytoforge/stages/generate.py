@@ -12,7 +12,8 @@ from cytoforge.core.run import Run
 from cytoforge.evaluation.selection import selection_of
 from cytoforge.sampling.generate import Made
 from cytoforge.sampling.generate import generate as write_set
-from cytoforge.sampling.provenance import MANIFEST, read_manifest
+from cytoforge.sampling.provenance import read_manifest
+from cytoforge.sampling.sealed import MANIFEST
 from cytoforge.sampling.seeds import default_seeds, parse_seeds
 
 
