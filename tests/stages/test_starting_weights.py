@@ -10,8 +10,14 @@ import torch
 from cytoforge.core.checkpoint import load_checkpoint
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.run import Run
-from cytoforge.stages.starting_weights import write_starting_weights
+from cytoforge.stages.starting_weights import (
+    LARGEST,
+    SIMULATED,
+    shipped_weights,
+    write_starting_weights,
+)
 from cytoforge.stages.train import train
+from cytoforge.training.loop import LoopConfig
 from cytoforge.training.warm_start import starting_tensors
 
 SMALL = {"latent": 8, "generator_channels": 4, "critic_channels": 4, "most_channels": 8, "batch": 16}
@@ -90,3 +96,22 @@ def test_larger_ones_are_refused(trained, tmp_path):
     with pytest.raises(ConfigError, match=r"more than 0\.0 MB"):
         write_starting_weights(trained.path, tmp_path / "weights", "cells", "Ours.", largest=1000)
     assert not (tmp_path / "weights").exists()
+
+
+def test_the_package_comes_with_small_weights_of_simulated_cells_that_start_a_training(tiny_cells, tmp_path):
+    place = shipped_weights("auto")
+    assert sum(path.stat().st_size for path in place.rglob("*") if path.is_file()) < LARGEST
+    assert "simulated cells only" in (place / "CARD.md").read_text()
+    run = train("auto", tiny_cells, tmp_path / "run", images=8, extractor="", group=GROUP, start=SIMULATED,
+                settings={"batch": 8})  # fmt: skip
+    assert (run.config["base"], run.config["frozen"], run.config["preset"]) == (str(place), [], "cpu")
+    assert run.config["loop"]["measure_every"] == LoopConfig().measure_every, "not the experiment's"
+    before = load_checkpoint(Run.open(place).checkpoints).tensors["average/generator/generator.output.weight"]
+    after = load_checkpoint(run.checkpoints).tensors["network/generator/generator.output.weight"]
+    assert 0 < (before.float() - after).abs().max() < 0.01, "one step away"
+
+
+def test_what_has_no_weights_in_the_package_says_so(tiny_cells, tmp_path):
+    with pytest.raises(ConfigError, match="come with the package for wgan-gp, only for auto"):
+        train("wgan-gp", tiny_cells, tmp_path / "run", images=8, start=SIMULATED)
+    assert not (tmp_path / "run").exists()

@@ -58,6 +58,7 @@ def train(
             `settings` is --set; options given here win.
         resume: go on with the run in --run where there is one.
         start: refine this run: start from its weights and settings; the data and its classes may be others.
+            "simulated" starts from weights in the package, learned from simulated cells (auto, 64 px).
         freeze: what a refinement leaves as it is, as NETWORK/PARAMETER with * and ?; "none" for nothing.
         processes: number of processes on this machine; use torchrun for several machines.
     """

@@ -51,7 +51,7 @@ EACH = 3
 """Cells of each class in the picture."""
 
 COLUMNS = ("KID", "KID 2", "precision", "recall", "coverage", "images/s")
-SIMULATED = "simulated cells only (`cytoforge phantom`)"
+SIMULATED = "simulated cells only (`cytoforge phantom`, {} of each class, {} px, seed 0)"
 
 
 class Budget(Record):
@@ -174,7 +174,7 @@ def _weights(out: Path, budget: Budget) -> Path:
         write_starting_weights(
             out / "simulated-run",
             place,
-            SIMULATED,
+            SIMULATED.format(*budget.simulated),
             "No patient's cell was used at any step, so they may be passed on.",
         )
     return place

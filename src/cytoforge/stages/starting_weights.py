@@ -13,7 +13,12 @@ from cytoforge.core.errors import ConfigError
 from cytoforge.core.files import write_atomic
 from cytoforge.core.run import Run, require_empty
 from cytoforge.data.split import Split
+from cytoforge.methods.catalogue import method_type
 from cytoforge.networks.image_buffer import emptied
+from cytoforge.training.loop import LoopConfig
+
+SIMULATED = Path("simulated")
+"""What `--from` calls the weights that come with the package, see `shipped_weights`."""
 
 LARGEST = 10_000_000
 """Bytes of weights that may ship with the package."""
@@ -40,7 +45,8 @@ all. For research; cells drawn from these weights alone look like what they were
 def write_starting_weights(run: Path, out: Path, source: str, origin: str, largest: int = LARGEST) -> Path:
     """Write a run folder that holds weights in half precision and nothing that tells of its cells.
 
-    Images that a discriminator is shown again (`ImageBuffer`) are zeros in it.
+    Images that a discriminator is shown again (`ImageBuffer`) are zeros in it. Batch, saves and measurements
+    of a training that starts from it are those of the run's preset, not of the run.
 
     Args:
         run: a trained run.
@@ -63,7 +69,10 @@ def write_starting_weights(run: Path, out: Path, source: str, origin: str, large
     kept = {name: _half(tensor) for name, tensor in tensors.items() if _needed(name, tensors)}
     size = require_small(kept.values(), f"the weights of {run}", largest)
     config = {key: value for key, value in trained.config.items() if key not in _LEFT_OUT}
-    target = Run.create(out, {**config, "data": {"root": source, "layout": "none"}})
+    preset = method_type(config["method"]).presets.get(config["preset"], {})
+    loop = LoopConfig(**{name: preset[name] for name in preset if name in LoopConfig.model_fields})
+    told = {"loop": loop.model_dump(mode="json"), "data": {"root": source, "layout": "none"}}
+    target = Run.create(out, {**config, **told})
     Split(seed=trained.config["seed"], fractions=(1, 0, 0), parts={}, groups={}, hashes={}).save(
         target.split_path
     )
@@ -81,6 +90,24 @@ def write_starting_weights(run: Path, out: Path, source: str, origin: str, large
     )
     write_atomic(out / "CARD.md", card)
     return place / "tensors.safetensors"
+
+
+def shipped_weights(method: str) -> Path:
+    """The run folder in the package to start a method from: weights of simulated cells alone.
+
+    They were made by `cytoforge experiment warm-start --scale full`, which measures what they save.
+
+    Raises:
+        ConfigError: there is none for this method.
+    """
+    shipped = Path(__file__).parent / "weights"
+    if not (place := shipped / method / SIMULATED).is_dir():
+        names = ", ".join(sorted(folder.name for folder in shipped.iterdir()))
+        raise ConfigError(
+            f"no weights of simulated cells come with the package for {method}, only for {names}; give the "
+            "folder of a run to --from, or leave it out."
+        )
+    return place
 
 
 def require_small(tensors: Iterable[Tensor], whose: str, largest: int = LARGEST) -> int:

@@ -37,6 +37,7 @@ from cytoforge.evaluation.ledger import write_shown
 from cytoforge.evaluation.monitor import Monitor
 from cytoforge.methods.catalogue import method_type
 from cytoforge.stages.split import split as split_folder
+from cytoforge.stages.starting_weights import SIMULATED, shipped_weights
 from cytoforge.training.loop import Loop, LoopConfig, Measure, Until
 from cytoforge.training.warm_start import (
     frozen_parameters,
@@ -166,6 +167,7 @@ def train(
             or MobileNetV2, if installed, where training uses the features of the first.
         resume: go on with the run in `run`; starts it where there is none.
         start: run of the same method whose weights and settings to start from; its classes may be others.
+            "simulated" takes the weights that come with the package, of which nothing is frozen.
         freeze: patterns of `<network>/<parameter>` to leave as `start` has them; None takes the method's own,
             or those of a refinement that goes on.
 
@@ -182,6 +184,8 @@ def train(
         if amount is not None and amount <= 0:
             raise ConfigError(f"--{name} must be above 0, got {amount}.")
     wanted = {**(settings or {}), **({"resolution": resolution} if resolution is not None else {})}
+    if start == SIMULATED and not start.exists():
+        start, freeze = shipped_weights(method), freeze or ()
     base = _base(start, run, method, resume)
     if base is not None:
         wanted, preset = {**base.settings, **wanted}, _kept_preset(preset, base)
