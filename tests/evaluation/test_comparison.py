@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from cytoforge.core.errors import ConfigError
+from cytoforge.evaluation import comparison
 from cytoforge.evaluation.comparison import FeatureSet, compare
+from cytoforge.evaluation.verdicts import variety
 
 CLASSES = ("a", "b")
 
@@ -73,6 +75,17 @@ def test_more_images_than_real_cells_are_thinned_so_that_floors_have_equal_sizes
     found, _ = compare(HOLDOUT, features((900, 600), 2), REAL, CLASSES)
     assert found.n_fake == 240 + 160
     assert found.numbers["frechet_distance"].floor is not None
+
+
+def test_few_divisions_do_not_make_a_perfect_generator_less_varied(monkeypatch) -> None:
+    """Beside the least of three divisions six of these twenty were "unsure"."""
+    monkeypatch.setattr(comparison, "_repeats", lambda images: 3)
+    tones = []
+    for seed in range(20):
+        cells = [features((40, 0), 3 * seed + part, name) for part, name in enumerate("htf")]
+        found, _ = compare(cells[0], cells[2], joined(*cells[:2]), CLASSES, seed)
+        tones.append(variety(found.numbers, []).tone)
+    assert tones.count("good") >= 18
 
 
 def test_one_generated_class_is_compared_with_that_class_only() -> None:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cytoforge.core.errors import DataError
-from cytoforge.evaluation.statistics import bootstrap_mean, divide, floors_of, wilson
+from cytoforge.evaluation.statistics import bootstrap_mean, divide, floors_of, prediction_interval, wilson
 
 
 def test_wilson_at_the_edges() -> None:
@@ -55,8 +55,29 @@ def test_divisions_have_the_wanted_counts_and_differ() -> None:
         assert np.bincount(labels[other]).tolist() == [90, 90, 90]
 
 
+@pytest.mark.parametrize("count", [3, 6, 20])
+def test_a_prediction_holds_for_19_of_20_further_values_however_few_are_known(count) -> None:
+    draws = np.random.default_rng(count).normal(size=(2000, count + 1))
+    ends = np.array([prediction_interval(known) for known in draws[:, 1:]])
+    inside = (ends[:, 0] <= draws[:, 0]) & (draws[:, 0] <= ends[:, 1])
+    assert inside.mean() == pytest.approx(0.95, abs=0.015)
+
+
+def test_one_value_predicts_nothing() -> None:
+    with pytest.raises(DataError, match="at least two"):
+        prediction_interval([1.0])
+
+
 def test_floors_are_means_and_ranges() -> None:
+    """Of 1 to 5: mean 3, variance 2.5, and t of four degrees of freedom is 2.7764."""
     found = floors_of([{"gap": float(gap)} for gap in range(1, 6)])["gap"]
+    half = 2.7764 * (2.5 * 1.2) ** 0.5
     assert (found.mean, found.repeats) == (3, 5)
-    assert 1 <= found.low < 3 < found.high <= 5
-    assert floors_of([]) == {}
+    assert (found.low, found.high) == pytest.approx((3 - half, 3 + half), abs=1e-3)
+    assert floors_of([]) == floors_of([{"gap": 1.0}]) == {}
+
+
+def test_floors_stay_within_what_a_score_can_be() -> None:
+    """0.95 ± 4.3027 * 0.05 * 1.1547 is 0.95 ± 0.2484, of which a share has no more than 1."""
+    found = floors_of([{"share": share} for share in (0.9, 0.95, 1.0)], {"share": (0, 1)})["share"]
+    assert (found.low, found.high) == pytest.approx((0.7016, 1.0), abs=1e-4)

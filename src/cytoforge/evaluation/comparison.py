@@ -15,7 +15,7 @@ from cytoforge.evaluation.distances import Floats
 from cytoforge.evaluation.diversity import share_of_twins
 from cytoforge.evaluation.fidelity import jackknife
 from cytoforge.evaluation.metrics import Collapse, Comparison, Number
-from cytoforge.evaluation.pairs import K, measure_all
+from cytoforge.evaluation.pairs import BOUNDS, K, measure_all
 from cytoforge.evaluation.statistics import Floor, divide, floors_of
 
 __all__ = ["K", "RULES", "FeatureSet", "check_comparable", "compare"]
@@ -26,8 +26,9 @@ SMALLEST = 10
 RULES = {
     "floors": (
         "Each floor is the same score for two sets of real cells that share no photo, with as many cells on "
-        "each side as real and synthetic images in the value beside it: mean and 2.5th to 97.5th percentile "
-        "over 20 random divisions of all real cells (6 above 1,000 images, 3 above 3,000)."
+        "each side as real and synthetic images in the value beside it: mean over 20 random divisions of all "
+        "real cells (6 above 1,000 images, 3 above 3,000), and the range in which one more division would "
+        "lie with 95 % chance (prediction interval by Student's t)."
     ),
     "intervals": (
         "Kernel distance: 95 % jackknife, one real photo or one synthetic image left out at a time. Shares: "
@@ -126,7 +127,7 @@ def compare(
     divisions = [pair for pair in divisions if min(map(len, pair)) >= SMALLEST]
     jobs = [partial(_sides, real.values, *rows) for rows in divisions]
     value, *others = measure_all([lambda: (holdout.values, fake.values), *jobs])
-    found = floors_of([other.scores for other in others])
+    found = floors_of([other.scores for other in others], BOUNDS)
     _, *ends = jackknife(holdout.values, value.sums, holdout.groups)
     intervals = {"kernel_distance": (ends[0], ends[1])}
     numbers = {

@@ -28,8 +28,9 @@ class Number(Record):
         low: lower end of its 95 % interval, where there is one.
         high: upper end.
         floor: mean of the same score, real against real, with as many images on each side.
-        floor_low: 2.5th percentile over random divisions of the real cells by group.
-        floor_high: 97.5th percentile.
+        floor_low: lower end of what one more random division of the real cells by group would give with 95 %
+            chance.
+        floor_high: upper end.
         floor_repeats: number of divisions.
     """
 
@@ -229,7 +230,7 @@ class Measurement(Record):
         fake: of the synthetic ones.
         wasserstein: distance of the two distributions, in standard deviations of the real one.
         floor: mean of the same, real against real of other groups; None where there are too few.
-        floor_high: 97.5th percentile.
+        floor_high: 97.5th percentile over the divisions.
         ks: statistic of Kolmogorov and Smirnov, 0 to 1.
         p_value: of that test, adjusted for all measurements of the class (Benjamini and Hochberg).
         differs: the verdict; the rule is `Metrics.rules["morphometry"]`.

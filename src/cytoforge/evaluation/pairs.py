@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +13,17 @@ from cytoforge.evaluation.fidelity import KernelSums, frechet_distance
 from cytoforge.evaluation.products import between, within
 
 K = 5
+
+BOUNDS = {
+    "frechet_distance": (0.0, math.inf),
+    "precision": (0.0, 1.0),
+    "recall": (0.0, 1.0),
+    "density": (0.0, math.inf),
+    "coverage": (0.0, 1.0),
+    "pairwise_distance": (0.0, 2.0),
+    "effective_modes": (1.0, math.inf),
+}
+"""Least and largest value of each score; the kernel distance, being unbiased, has none."""
 
 
 @dataclass(frozen=True)

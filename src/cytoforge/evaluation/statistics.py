@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +40,34 @@ def wilson(successes: int, trials: int, level: float = 0.95) -> tuple[float, flo
         )
     interval = stats.binomtest(successes, trials).proportion_ci(level, method="wilson")
     return float(interval.low), float(interval.high)
+
+
+def prediction_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
+    """Where one more value of the same normal distribution lies: mean ± t s √(1 + 1/n).
+
+    Args:
+        values: (N,) at least two; s is their standard deviation, t of N - 1 degrees of freedom.
+        level: coverage, whatever N is.
+
+    Returns:
+        Lower and upper end.
+
+    Raises:
+        DataError: fewer than two values, which say nothing of their spread.
+
+    Example:
+        >>> [round(end, 3) for end in prediction_interval([1.0, 2.0, 3.0])]  # 2 ± 4.3027 * 1 * 1.1547
+        [-2.968, 6.968]
+
+    Reference:
+        Hahn, Factors for calculating two-sided prediction intervals for samples from a normal distribution,
+        JASA 1969.
+    """
+    if len(values) < 2:
+        raise DataError(f"a prediction needs at least two values, got {len(values)}.")
+    t = stats.t.ppf(0.5 + level / 2, len(values) - 1)
+    mean, half = np.mean(values), t * np.std(values, ddof=1) * np.sqrt(1 + 1 / len(values))
+    return float(mean - half), float(mean + half)
 
 
 FEW_GROUPS = 10
@@ -97,8 +125,8 @@ class Floor:
 
     Attributes:
         mean: over the divisions.
-        low: 2.5th percentile over the divisions.
-        high: 97.5th percentile.
+        low: lower end of what one more division would give with 95 % chance.
+        high: upper end.
         repeats: number of divisions.
     """
 
@@ -108,17 +136,27 @@ class Floor:
     repeats: int
 
 
-def floors_of(tables: Sequence[dict[str, float]]) -> dict[str, Floor]:
-    """Floors from scores that are known.
+def floors_of(
+    tables: Sequence[dict[str, float]], bounds: Mapping[str, tuple[float, float]] | None = None
+) -> dict[str, Floor]:
+    """Floors from scores that are known; none from fewer than two divisions, which have no range.
+
+    Divisions of the same cells are taken for independent, and their scores for normal.
 
     Args:
         tables: the named scores of each division.
+        bounds: name -> least and largest value that a score can have; floors do not reach beyond.
 
     Example:
-        >>> floors_of([{"a": 1.0}, {"a": 3.0}])["a"].mean
-        2.0
+        >>> floors_of([{"a": 1.0}, {"a": 3.0}], {"a": (0, 10)})["a"]
+        Floor(mean=2.0, low=0.0, high=10.0, repeats=2)
     """
-    return {name: _floor([table[name] for table in tables]) for name in (tables[0] if tables else {})}
+    if len(tables) < 2:
+        return {}
+    return {
+        name: _floor([table[name] for table in tables], (bounds or {}).get(name, (-np.inf, np.inf)))
+        for name in tables[0]
+    }
 
 
 def divide(
@@ -176,6 +214,6 @@ def _deal(
     return np.sort(np.array(sides[0], np.int64)), np.sort(np.array(sides[1], np.int64))
 
 
-def _floor(values: list[float]) -> Floor:
-    low, high = np.quantile(values, [0.025, 0.975])
+def _floor(values: list[float], bounds: tuple[float, float]) -> Floor:
+    low, high = np.clip(prediction_interval(values), *bounds)
     return Floor(float(np.mean(values)), float(low), float(high), len(values))
