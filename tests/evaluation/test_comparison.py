@@ -62,19 +62,48 @@ def test_images_are_thinned_to_the_mix_of_the_holdout() -> None:
     assert "Class shares" in warnings[0]
 
 
-def test_the_mix_that_keeps_more_images_is_compared() -> None:
-    """Of (200, 200) images the floors have room for (160, 4); the mix of the real cells leaves (160, 2)."""
-    rare = joined(features((200, 6), 0, "h"), features((0, 0), 1, "t"))
-    holdout = features((40, 2), 2, "h")
-    found, warnings = compare(holdout, features((200, 200), 3), joined(rare, holdout), CLASSES)
-    assert found.n_fake > 100
+@pytest.mark.parametrize(
+    ("unseen", "others", "made", "compared"),
+    [
+        ((32, 32), (128, 128), (100, 100), (64, 200)),
+        ((32, 32), (128, 128), (200, 200), (64, 256)),
+        ((30, 10), (120, 40), (80, 80), (40, 80 + 26)),
+        ((40, 2), (160, 8), (100, 100), (42, 100 + 5)),
+        ((3, 3), (12, 12), (20, 20), (6, 0)),
+    ],
+)
+def test_nothing_is_left_out_where_all_classes_have_room(unseen, others, made, compared) -> None:
+    """As many images as there are in the mix of the unseen cells, or as there are other real cells to match.
+
+    Six unseen cells are too few for numbers.
+    """
+    holdout = features(unseen, 0, "h")
+    found, warnings = compare(holdout, features(made, 2), joined(holdout, features(others, 1, "t")), CLASSES)
+    assert (found.n_real, found.n_fake if found.numbers else 0) == compared
     assert not warnings
 
 
-def test_more_images_than_real_cells_are_thinned_so_that_floors_have_equal_sizes() -> None:
-    found, _ = compare(HOLDOUT, features((900, 600), 2), REAL, CLASSES)
-    assert found.n_fake == 240 + 160
+@pytest.mark.parametrize(
+    ("unseen", "others", "made", "compared", "told"),
+    [
+        ((40, 2), (200, 6), (200, 200), (42, 120 + 6), "Only 126 of 400"),
+        ((20, 20), (60, 0), (60, 60), (20 + 10, 20 + 10), "Only 30 of 120"),
+        ((60, 40), (240, 160), (900, 600), (100, 240 + 160), "Only 400 of 1,500"),
+        ((160, 3), (640, 1), (500, 500), (160, 500), "Too few real cells of b"),
+        ((60, 1), (240, 0), (100, 100), (60, 100), "Too few real cells of b"),
+    ],
+)
+def test_few_real_cells_of_a_class_cost_few_images_and_are_told(unseen, others, made, compared, told) -> None:
+    """What the mix of unseen cells allows, what floors have room for, and what is left.
+
+    First: (200, 10), with room for 6 of b, so 6/10 of both. Second: half of b is for each side, so (60, 30),
+    with room for 10. Fourth: (500, 6), with room for 2, so (166, 2); without b (500, 0).
+    """
+    holdout = features(unseen, 0, "h")
+    found, warnings = compare(holdout, features(made, 2), joined(holdout, features(others, 1, "t")), CLASSES)
+    assert (found.n_real, found.n_fake) == compared
     assert found.numbers["frechet_distance"].floor is not None
+    assert [line[: len(told)] for line in warnings] == [told]
 
 
 def test_few_divisions_do_not_make_a_perfect_generator_less_varied(monkeypatch) -> None:

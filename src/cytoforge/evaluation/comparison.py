@@ -23,6 +23,12 @@ __all__ = ["K", "RULES", "FeatureSet", "check_comparable", "compare"]
 SMALLEST = 10
 """Fewer images on a side give no scores."""
 
+RARE = 2 * SMALLEST
+"""A class of fewer real cells, which can have no floor of its own, may be left out of overall numbers."""
+
+Counts = NDArray[np.int64]
+"""(C,) images of each class."""
+
 RULES = {
     "floors": (
         "Each floor is the same score for two sets of real cells that share no photo, with as many cells on "
@@ -37,7 +43,8 @@ RULES = {
     ),
     "mix": (
         "Overall numbers compare the classes that were generated. Synthetic images are thinned at random to "
-        "the holdout's mix of classes, unless that would lose more than half of what can be compared."
+        "the holdout's mix of classes, unless that would lose more than half of what can be compared. "
+        f"Classes of fewer than {RARE} real cells are left out where they would cost more than half of it."
     ),
     "collapse": (
         "Collapsed where pairwise distance or effective number of different images is below half of that of "
@@ -78,7 +85,7 @@ class FeatureSet:
         """The set of one class."""
         return self.part(np.flatnonzero(self.labels == label))
 
-    def counts(self, classes: int) -> NDArray[np.int64]:
+    def counts(self, classes: int) -> Counts:
         """(C,) images of each class."""
         return np.bincount(self.labels, minlength=classes)
 
@@ -150,42 +157,88 @@ def _sides(values: Floats, first: NDArray[np.int64], second: NDArray[np.int64]) 
 
 def _wanted(
     holdout: FeatureSet, fake: FeatureSet, real: FeatureSet, classes: Sequence[str]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], list[str]]:
+) -> tuple[Counts, Counts, list[str]]:
     """Images of each class to compare: holdout (C,), synthetic (C,), and warnings."""
     warnings = []
     first, second, every = (each.counts(len(classes)) for each in (holdout, fake, real))
     present = (first > 0) & (second > 0)
     if unseen := [classes[int(index)] for index in np.flatnonzero((second > 0) & (first == 0))]:
         warnings.append(f"No holdout cells of {', '.join(unseen)}: these images are in no comparison.")
-    first, second = np.where(present, first, 0), np.where(present, second, 0)
+    sizes = _sizes(np.where(present, first, 0), np.where(present, second, 0), every)
+    if left_out := [classes[int(index)] for index in np.flatnonzero(present & (sizes.second == 0))]:
+        warnings.append(
+            f"Too few real cells of {', '.join(left_out)}: these images are left out of the overall numbers."
+        )
+    if not sizes.matched:
+        warnings.append(
+            "Class shares of synthetic and holdout images differ, which raises overall distances."
+        )
+    if 2 * len(sizes) < len(fake):
+        warnings.append(
+            f"Only {len(sizes):,} of {len(fake):,} synthetic images are in the overall numbers: classes with "
+            "too few real cells, the holdout's mix of classes and floors of equal size exclude the others."
+        )
+    return sizes.first, sizes.second, warnings
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """Images of each class to compare.
+
+    Attributes:
+        first: (C,) of the holdout.
+        second: (C,) synthetic ones, which are counted as its length.
+        matched: both in the holdout's mix of classes.
+    """
+
+    first: Counts
+    second: Counts
+    matched: bool
+
+    def __len__(self) -> int:
+        return int(self.second.sum())
+
+
+def _sizes(first: Counts, second: Counts, every: Counts) -> _Sizes:
+    """With as few rare classes left out, the scarcest first, as keep half of what can be kept."""
+    rare = np.flatnonzero((first > 0) & (every < RARE))
+    rare = rare[np.argsort(every[rare] / first[rare], kind="stable")]
+    options = [_sizes_without(rare[:count], first, second, every) for count in range(len(rare) + 1)]
+    most = max(map(len, options))
+    return next(option for option in options if 2 * len(option) >= most)
+
+
+def _sizes_without(left_out: NDArray[np.int64], first: Counts, second: Counts, every: Counts) -> _Sizes:
+    """In the holdout's mix of classes, or in the mixes there are where that would lose more than half."""
+    first, second = first.copy(), second.copy()
+    first[left_out] = second[left_out] = 0
+    if (every - first < _shrunk(first, second)).any():
+        first = np.minimum(first, every // 2)
     fitting, matched = (_fitted(first, mix, every) for mix in (second, _shrunk(first, second)))
     if 2 * matched[1].sum() >= fitting[1].sum():
-        return *matched, warnings
-    warnings.append("Class shares of synthetic and holdout images differ, which raises overall distances.")
-    return *fitting, warnings
+        return _Sizes(*matched, True)
+    return _Sizes(*fitting, False)
 
 
-def _fitted(
-    first: NDArray[np.int64], second: NDArray[np.int64], every: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _fitted(first: Counts, second: Counts, every: Counts) -> tuple[Counts, Counts]:
     """Both sides so small that all real cells are enough for a floor of equal numbers."""
-    room = every - first
-    if (room >= second).all():
+    if (every - first >= second).all():
         return first, second
-    return np.minimum(first, every // 2), np.minimum(second, _shrunk(second, np.maximum(room, 0)))
+    first = np.minimum(first, every // 2)
+    return first, np.minimum(second, _shrunk(second, every - first))
 
 
-def _shrunk(mix: NDArray[np.int64], available: NDArray[np.int64]) -> NDArray[np.int64]:
+def _shrunk(mix: Counts, available: Counts) -> Counts:
     """The largest counts in the proportions of `mix` that `available` allows."""
     used = mix > 0
     if not used.any():
         return mix
     scale = float((available[used] / mix[used]).min())
-    counts: NDArray[np.int64] = np.minimum(available, np.floor(scale * mix + 1e-9).astype(np.int64))
+    counts: Counts = np.minimum(available, np.floor(scale * mix + 1e-9).astype(np.int64))
     return counts
 
 
-def _thin(images: FeatureSet, counts: NDArray[np.int64], rng: np.random.Generator) -> FeatureSet:
+def _thin(images: FeatureSet, counts: Counts, rng: np.random.Generator) -> FeatureSet:
     rows = [
         rng.permutation(np.flatnonzero(images.labels == label))[:count] for label, count in enumerate(counts)
     ]

@@ -70,8 +70,7 @@ class Comparison(Record):
         count: synthetic images there are.
         n_real: holdout cells compared.
         n_fake: synthetic images compared; fewer than `count` where classes were matched to the holdout's
-            mix or
-            floors of equal size need it.
+            mix, floors of equal size need it or a class has too few real cells.
         numbers: by name: frechet_distance, kernel_distance, precision, recall, density, coverage,
             pairwise_distance, effective_modes. Empty where there are too few images.
         collapse: None where there are too few images.
