@@ -6,7 +6,14 @@ import torch
 
 from cytoforge.core.errors import ConfigError, DataError
 from cytoforge.evaluation import features
-from cytoforge.evaluation.features import Extractor, extract, fair_extractor, open_extractor, symmetries
+from cytoforge.evaluation.features import (
+    Extractor,
+    extract,
+    extract_views,
+    fair_extractor,
+    open_extractor,
+    symmetries,
+)
 
 
 @pytest.fixture
@@ -110,6 +117,24 @@ def test_symmetries_are_eight_different_views() -> None:
     assert views.shape == (2, 8, 8, 8, 3)
     np.testing.assert_array_equal(views[:, 0], images(2))
     assert len({view.tobytes() for view in views[0]}) == 8
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_views_are_those_of_all_images_turned_at_once(counting, cached, tmp_path) -> None:
+    """Three come twice, and all turns of the last are one picture."""
+    extractor, calls = counting
+    cells = np.concatenate([images(21), images(3), np.zeros((1, 8, 8, 3), np.uint8)])
+    whole, pieces = (tmp_path / name if cached else None for name in ("whole", "pieces"))
+    for folder in filter(None, (whole, pieces)):
+        extract(cells[2:7], extractor, folder)
+    calls.clear()
+    expected = extract(symmetries(cells).reshape(-1, 8, 8, 3), extractor, whole)
+    batches = calls.copy()
+    calls.clear()
+    np.testing.assert_array_equal(extract_views(cells, extractor, pieces), expected.reshape(25, 8, 3))
+    assert calls == batches
+    assert sum(calls) == (21 * 8 - 5 + 1 if cached else 25 * 8)
+    assert extract_views(cells[:0], extractor, pieces).shape == (0, 8, 3)
 
 
 @pytest.mark.parametrize(

@@ -41,10 +41,15 @@ DEFAULT_EXTRACTOR = "efficientnet-lite0@128"
 SECOND_EXTRACTOR = "mobilenet-v2@128"
 """Judges what was trained against the first."""
 BATCH = 32
+_VIEWS = 8
+"""As many as `symmetries` gives."""
 _KINDS = (
     "efficientnet-lite0, mobilenet-v2, timm:NAME, onnx:PATH or torch-fidelity:inception, "
     "each with @SIZE or without"
 )
+
+_Read = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
+"""Images (n, H, W, 3) of rows (n,)."""
 
 
 @dataclass(frozen=True)
@@ -163,21 +168,34 @@ def extract(
     Raises:
         DataError: the images are not (N, H, W, 3) uint8.
     """
-    if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
-        raise DataError(f"expected images (N, H, W, 3) of uint8, got {images.shape} of {images.dtype}.")
-    if cache is None:
-        return _computed(images, np.arange(len(images)), extractor)
-    folder = cache / "features" / re.sub(r"[^\w.@-]+", "_", extractor.name)
-    keys = [pixel_hash(image) for image in images]
-    known = _read_shards(folder, extractor.dim, set(keys))
-    first = {key: index for index, key in reversed(list(enumerate(keys))) if key not in known}
-    missing = np.array(sorted(first.values()), dtype=np.int64)
-    if len(missing):
-        new = _computed(images, missing, extractor)
-        new_keys = [keys[index] for index in missing]
-        _write_shard(folder, new_keys, new)
-        known.update(zip(new_keys, new, strict=True))
-    return np.stack([known[key] for key in keys]).astype(np.float64) if keys else np.empty((0, extractor.dim))
+    _check_images(images)
+    return _extracted(lambda rows: np.asarray(images[rows]), len(images), extractor, cache)
+
+
+def extract_views(
+    images: NDArray[np.uint8], extractor: Extractor, cache: Path | None = None
+) -> NDArray[np.float64]:
+    """Features of the eight `symmetries` of many images; never more than a batch of them is in memory.
+
+    Args:
+        images: (N, S, S, 3) uint8, square.
+        extractor: what computes the features.
+        cache: as for `extract`.
+
+    Returns:
+        (N, 8, dim).
+
+    Raises:
+        DataError: the images are not (N, H, W, 3) uint8.
+    """
+    _check_images(images)
+
+    def turned(rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        own, places = np.unique(rows // _VIEWS, return_inverse=True)
+        return symmetries(images[own])[places, rows % _VIEWS]
+
+    features = _extracted(turned, _VIEWS * len(images), extractor, cache)
+    return features.reshape(len(images), _VIEWS, extractor.dim)
 
 
 def symmetries(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -197,6 +215,11 @@ def symmetries(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.stack(turned + [flipped[:, :, ::-1] for flipped in turned], axis=1)
 
 
+def _check_images(images: NDArray[np.uint8]) -> None:
+    if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
+        raise DataError(f"expected images (N, H, W, 3) of uint8, got {images.shape} of {images.dtype}.")
+
+
 def _resized(levels: Tensor, size: int) -> Tensor:
     if levels.shape[-2:] == (size, size):
         return levels
@@ -204,21 +227,40 @@ def _resized(levels: Tensor, size: int) -> Tensor:
     return resized.clamp(0, 255)
 
 
-def _computed(
-    images: NDArray[np.uint8], indices: NDArray[np.int64], extractor: Extractor
-) -> NDArray[np.float64]:
-    features = np.empty((len(indices), extractor.dim))
-    with progress("features", len(indices)) as advance:
-        for start in range(0, len(indices), BATCH):
-            part = indices[start : start + BATCH]
-            features[start : start + BATCH] = extractor(np.asarray(images[part]))
+def _extracted(read: _Read, count: int, extractor: Extractor, cache: Path | None) -> NDArray[np.float64]:
+    """Features (count, dim) of the images that `read` gives for rows below `count`; see `extract`."""
+    rows = np.arange(count)
+    if cache is None:
+        return _computed(read, rows, extractor).astype(np.float64)
+    folder = cache / "features" / re.sub(r"[^\w.@-]+", "_", extractor.name)
+    keys = [pixel_hash(image) for part in _batches(rows) for image in read(part)]
+    known = _read_shards(folder, extractor.dim, set(keys))
+    first = {key: index for index, key in reversed(list(enumerate(keys))) if key not in known}
+    missing = np.array(sorted(first.values()), dtype=np.int64)
+    if len(missing):
+        new = _computed(read, missing, extractor)
+        new_keys = [keys[index] for index in missing]
+        _write_shard(folder, new_keys, new)
+        known.update(zip(new_keys, new, strict=True))
+    return np.stack([known[key] for key in keys]).astype(np.float64) if keys else np.empty((0, extractor.dim))
+
+
+def _computed(read: _Read, rows: NDArray[np.int64], extractor: Extractor) -> NDArray[np.float32]:
+    features = np.empty((len(rows), extractor.dim), np.float32)
+    with progress("features", len(rows)) as advance:
+        for start, part in zip(range(0, len(rows), BATCH), _batches(rows), strict=True):
+            features[start : start + BATCH] = extractor(read(part))
             advance(len(part))
-    return features.astype(np.float32).astype(np.float64)
+    return features
 
 
-def _read_shards(folder: Path, dim: int, wanted: Set[str]) -> dict[str, NDArray[np.float64]]:
+def _batches(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    return [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
+
+
+def _read_shards(folder: Path, dim: int, wanted: Set[str]) -> dict[str, NDArray[np.float32]]:
     """The wanted rows of all intact pieces of the cache; those of a damaged one are computed again."""
-    known: dict[str, NDArray[np.float64]] = {}
+    known: dict[str, NDArray[np.float32]] = {}
     for index in sorted(folder.glob("*.json")):
         try:
             entry = json.loads(index.read_text(encoding="utf-8"))
@@ -236,10 +278,10 @@ def _read_shards(folder: Path, dim: int, wanted: Set[str]) -> dict[str, NDArray[
     return known
 
 
-def _write_shard(folder: Path, keys: list[str], features: NDArray[np.float64]) -> None:
+def _write_shard(folder: Path, keys: list[str], features: NDArray[np.float32]) -> None:
     """Add a piece, rows before index; a folder that cannot be written costs only the time saved next time."""
     buffer = io.BytesIO()
-    np.save(buffer, features.astype(np.float32), allow_pickle=False)
+    np.save(buffer, features, allow_pickle=False)
     content = buffer.getvalue()
     name = sha256_bytes("".join(keys).encode())[:24]
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +23,14 @@ from cytoforge.data.split import Split, check_split
 from cytoforge.data.transform import Preparation
 from cytoforge.evaluation.comparison import FeatureSet
 from cytoforge.evaluation.copies import Look
-from cytoforge.evaluation.features import Extractor, extract, symmetries
-from cytoforge.evaluation.memorisation import VIEWS, coarse_pattern
+from cytoforge.evaluation.distances import Floats
+from cytoforge.evaluation.features import Extractor, extract, extract_views, symmetries
+from cytoforge.evaluation.memorisation import coarse_pattern
 from cytoforge.methods.catalogue import METHODS
 from cytoforge.sampling.provenance import Header, Manifest, read_manifest
+
+_PIECE = 16
+"""Images whose coarse pattern is computed at a time."""
 
 
 @dataclass(frozen=True)
@@ -254,16 +259,24 @@ def looks_at(train: Images, holdout: Images, fake: Images, network: Extractor) -
     What it sees in real cells is cached; eight views of every synthetic image are hardly asked for again.
     """
     coarse = Look(
-        coarse_pattern(train.pixels),
-        coarse_pattern(symmetries(holdout.pixels)),
-        coarse_pattern(symmetries(fake.pixels)),
+        _in_pieces(coarse_pattern, train.pixels),
+        _in_pieces(_coarse_views, holdout.pixels),
+        _in_pieces(_coarse_views, fake.pixels),
     )
-    trained = extract(train.pixels, network, cache_directory())
-    return Look(trained, _views(holdout, network, cache_directory()), _views(fake, network, None)), coarse
+    cache = cache_directory()
+    features = Look(
+        extract(train.pixels, network, cache),
+        extract_views(holdout.pixels, network, cache),
+        extract_views(fake.pixels, network),
+    )
+    return features, coarse
 
 
-def _views(images: Images, network: Extractor, cache: Path | None) -> NDArray[np.float64]:
-    """Features of the eight symmetries: (N, 8, D)."""
-    count, side = images.pixels.shape[:2]
-    turned = symmetries(images.pixels).reshape(count * len(VIEWS), side, side, 3)
-    return extract(turned, network, cache).reshape(count, len(VIEWS), network.dim)
+def _coarse_views(pixels: NDArray[np.uint8]) -> Floats:
+    return coarse_pattern(symmetries(pixels))
+
+
+def _in_pieces(describe: Callable[[NDArray[np.uint8]], Floats], pixels: NDArray[np.uint8]) -> Floats:
+    """`describe` of images (N, S, S, 3), few at a time: it needs up to 76 times the memory of its images."""
+    starts = range(0, max(1, len(pixels)), _PIECE)
+    return np.concatenate([describe(pixels[start : start + _PIECE]) for start in starts])
