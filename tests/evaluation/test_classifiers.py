@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,49 @@ def test_an_interrupted_training_goes_on_as_if_nothing_had_been(
     monkeypatch.setattr(Loop, "step", step)
     resumed = fit(recipe, pictures(), LABELS, CLASSES, 0, tmp_path / "broken")
     np.testing.assert_array_equal(resumed.logits(pictures(1)), whole.logits(pictures(1)))
+
+
+@pytest.mark.parametrize(
+    ("changed", "what"),
+    [
+        ({"recipe": basic(steps=3)}, r"recipe\.steps: the run has 2, asked for 3"),
+        ({"images": pictures(1)}, r"images_sha256: the run has \w{64}, asked for \w{64}\n"),
+        ({"images": pictures()[:30], "labels": LABELS[:30]}, "cells: the run has 36, asked for 30"),
+        ({"labels": LABELS[::-1]}, "labels_sha256"),
+        ({"classes": ("a", "b", "x")}, r"classes: the run has \['a', 'b', 'c'\], asked for .*'x'\]"),
+        ({"seed": 1}, "seed: the run has 0, asked for 1"),
+    ],
+)
+def test_the_run_of_another_call_is_refused(tmp_path: Path, changed: dict[str, Any], what: str) -> None:
+    call: dict[str, Any] = {
+        "recipe": basic(steps=2), "images": pictures(), "labels": LABELS, "classes": CLASSES, "seed": 0,
+    }  # fmt: skip
+    first = fit(**call, folder=tmp_path / "run")
+    with pytest.raises(ConfigError, match=f"(?s){what}.*choose another folder"):
+        fit(**{**call, **changed}, folder=tmp_path / "run")
+    again = fit(**call, folder=tmp_path / "run")
+    np.testing.assert_array_equal(again.logits(pictures(1)), first.logits(pictures(1)))
+
+
+def test_a_run_that_started_from_another_classifier_is_refused(tmp_path: Path) -> None:
+    recipe = basic(steps=1)
+    start = fit(basic(steps=2), pictures(), LABELS, CLASSES, folder=tmp_path / "start")
+    first = fit(recipe, pictures(), LABELS, CLASSES, folder=tmp_path / "run", start=start)
+    read_back = open_classifier(tmp_path / "start")
+    again = fit(recipe, pictures(), LABELS, CLASSES, folder=tmp_path / "run", start=read_back)
+    np.testing.assert_array_equal(again.logits(pictures(1)), first.logits(pictures(1)))
+    for other in (None, first):
+        with pytest.raises(ConfigError, match="start_sha256"):
+            fit(recipe, pictures(), LABELS, CLASSES, folder=tmp_path / "run", start=other)
+
+
+def test_a_run_that_does_not_say_what_it_saw_is_refused(tmp_path: Path) -> None:
+    fit(basic(steps=1), pictures(), LABELS, CLASSES, folder=tmp_path / "run")
+    path = tmp_path / "run" / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({name: said for name, said in config.items() if not name.endswith("_sha256")}))
+    with pytest.raises(ConfigError, match=r"(?s)images_sha256: the run has None.*an earlier version"):
+        fit(basic(steps=1), pictures(), LABELS, CLASSES, folder=tmp_path / "run")
 
 
 def test_a_classifier_starts_from_another() -> None:

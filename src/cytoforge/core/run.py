@@ -28,6 +28,7 @@ SPLIT = "split.json"
 ANOTHER_OUT = "Choose another --out."
 """Advice of what cannot go on in a folder that holds something."""
 _RESUME = "Go on with the run in it with --resume, or choose another --run."
+_REPEAT = "Repeat the settings of its config.json, or choose another --run."
 _VOLATILE = ("versions", "threads", "format")
 """Parts of config.json in which a run that goes on may differ."""
 
@@ -84,12 +85,15 @@ class Run:
             )
         return cls(path, config)
 
-    def require_same(self, asked: Mapping[str, Any], kinds: Mapping[str, type[BaseModel]]) -> None:
+    def require_same(
+        self, asked: Mapping[str, Any], kinds: Mapping[str, type[BaseModel]], advice: str = _REPEAT
+    ) -> None:
         """Refuse to go on with other settings than the run was started with.
 
         Args:
             asked: what would be its configuration now; threads and versions may differ.
             kinds: records among its parts. A field that a run of an earlier version lacks has its default.
+            advice: sentence on what to do, as the caller's options allow; that of a run where not given.
 
         Raises:
             ConfigError: anything else does.
@@ -105,10 +109,7 @@ class Run:
             for name, before, now in _differences(key, stored[key], asked[key])
         ]
         if differences:
-            raise ConfigError(
-                f"{self.path} was started with other settings:{''.join(differences)}\n"
-                "Repeat the settings of its config.json, or choose another --run."
-            )
+            raise ConfigError(f"{self.path} was started with other settings:{''.join(differences)}\n{advice}")
 
     @property
     def split_path(self) -> Path:

@@ -25,12 +25,14 @@ from cytoforge.core.batch import Batch, DataShape, to_float, to_uint8
 from cytoforge.core.checkpoint import load_checkpoint, save_checkpoint
 from cytoforge.core.device import fastest_precision
 from cytoforge.core.errors import CheckpointError, ConfigError, DataError, TrainingError
+from cytoforge.core.files import sha256_bytes
+from cytoforge.core.png import pixel_hash
 from cytoforge.core.progress import progress
 from cytoforge.core.randomness import derive, image_seeds, normal
 from cytoforge.core.run import Run
 from cytoforge.core.settings import checked
 from cytoforge.data.augment import augment
-from cytoforge.evaluation.recipes import Recipe
+from cytoforge.evaluation.recipes import Recipe, weights_sha256
 from cytoforge.networks.efficientnet_lite import fold_batch_norm
 from cytoforge.networks.image_classifier import ImageClassifier, StandardisedLinear, over_views
 from cytoforge.tasks.classify import Classifier, ClassifierConfig, LinearHead, build_network
@@ -44,6 +46,12 @@ _BATCH = 16
 """Images at a time: few enough that feature maps stay in the processor's cache."""
 
 _SAME = 1e-3
+
+_OTHER_CALL = (
+    "Give the same recipe, images, labels, classes, seed and start, or choose another folder. A run that has "
+    "None for images and labels was made by an earlier version, which did not note them, or by cytoforge "
+    "classify train."
+)
 
 
 @dataclass(frozen=True)
@@ -115,12 +123,13 @@ def fit(
         labels: (N,) index of each image's class.
         classes: names; a class may be without images.
         seed: of weights, order and augmentation. The same call gives the same classifier.
-        folder: of a run that is kept, and gone on with where it was interrupted; None keeps nothing.
+        folder: of a run that is kept, and gone on with by the same call where it was interrupted; None keeps
+            nothing.
         start: trained classifier of the same architecture to start from (its head too where classes agree).
 
     Raises:
         DataError: images or labels are not as said.
-        ConfigError: recipe and data do not fit.
+        ConfigError: recipe and data do not fit, or `folder` holds the run of another call.
         TrainingError: NaN or divergence.
         KeyboardInterrupt: stopped by the user; saved where there is a folder.
     """
@@ -136,10 +145,8 @@ def fit(
     cells = Pictures(_resized(images, recipe.resolution), labels, tuple(classes))
     config = {"seed": seed, "classes": list(classes), "cells": len(labels)}
     if folder is not None:
-        run = Run.open(folder) if (folder / "config.json").is_file() else None
-        return fit_run(
-            recipe, cells, run or Run.create(folder, run_config(recipe, config)), seed, start=start
-        )
+        seen = {**config, **_seen(recipe, images, labels, start)}
+        return fit_run(recipe, cells, _begun(folder, recipe, seen), seed, start=start)
     with tempfile.TemporaryDirectory() as temporary:
         run = Run.create(Path(temporary) / "run", run_config(recipe, config))
         return fit_run(recipe, cells, run, seed, start=start, kept=False)
@@ -309,6 +316,36 @@ class _Features:
         return Batch(
             chosen, torch.from_numpy(self.labels[indices]), torch.from_numpy(np.asarray(seeds, np.int64))
         )
+
+
+def _seen(
+    recipe: Recipe, images: NDArray[np.uint8], labels: NDArray[np.int64], start: Fitted | None
+) -> dict[str, str | None]:
+    """What tells a call of `fit` from others, besides recipe, seed and classes, for config.json."""
+    return {
+        "images_sha256": sha256_bytes("".join(map(pixel_hash, images)).encode()),
+        "labels_sha256": sha256_bytes(np.asarray(labels, np.int64).tobytes()),
+        "start_sha256": None if start is None else _content(start),
+        **weights_sha256(recipe),
+    }
+
+
+def _content(fitted: Fitted) -> str:
+    """SHA-256 of a classifier's classes and weights."""
+    weights = fitted.network.state_dict()
+    lines = [f"{name}\t{sha256_bytes(value.numpy().tobytes())}" for name, value in sorted(weights.items())]
+    return sha256_bytes("\n".join([repr(fitted.classes), *lines]).encode())
+
+
+def _begun(folder: Path, recipe: Recipe, facts: dict[str, Any]) -> Run:
+    """The run in a folder, which is new or was begun with the same recipe and facts."""
+    config = run_config(recipe, facts)
+    if not (folder / "config.json").is_file():
+        return Run.create(folder, config)
+    run = Run.open(folder)
+    asked = {name: config[name] for name in ("method", "recipe", *facts)}
+    run.require_same(asked, {"recipe": Recipe}, _OTHER_CALL)
+    return run
 
 
 def _fit_head(
