@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from cytoforge.core.randomness import derive, image_seeds, normal, uniform
+from cytoforge.core.randomness import derive, image_seeds, normal, uniform, unsigned
 
 
 def test_numbers_of_an_image_do_not_depend_on_the_batch():
@@ -37,6 +37,13 @@ def test_image_seeds_are_distinct_and_depend_on_the_run():
 
 def test_derive_tells_types_and_order_apart():
     assert len({derive(1, "2"), derive("1", 2), derive("2", 1), derive(12), derive("12")}) == 5
+
+
+def test_only_negative_seeds_become_others():
+    assert [unsigned(seed) for seed in (0, 1, 2**40)] == [0, 1, 2**40]
+    others = [unsigned(-seed) for seed in range(1, 1000)]
+    assert len(set(others)) > 990
+    assert 0 <= min(others) <= max(others) < 2**31
 
 
 def test_numbers_stay_what_they_were():

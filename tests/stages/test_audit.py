@@ -106,6 +106,11 @@ def test_json_holds_what_the_report_needs(folder, tmp_path):
     assert content["facts"]["images"] == "12"
 
 
+def test_a_seed_may_be_negative(folder, tmp_path):
+    found = audit(folder, tmp_path / "out", extractor="none", seed=-1)
+    assert "sharpness shortcut" in by_check(found)
+
+
 def test_the_command_prints_and_exits_with_zero(folder, tmp_path, capsys):
     assert run(["audit", str(folder), "--out", str(tmp_path / "out"), "--extractor", "none"]) == 0
     assert "Every image can be read." in capsys.readouterr().out

@@ -185,6 +185,14 @@ def test_names_that_a_spreadsheet_would_run(tiny_cells: Path, tmp_path: Path) ->
     assert "<script>" not in (tmp_path / "out" / "classify.html").read_text()
 
 
+def test_a_seed_may_be_negative(tiny_cells: Path, tmp_path: Path) -> None:
+    settings = {**TINY, "steps": 2}
+    place = train(tiny_cells, tmp_path / "run", recipe="basic-cnn", settings=settings, seed=-1).path
+    assert open_classifier(place).classes == ("blue", "red")
+    judged = report(tiny_cells, tmp_path / "out", recipe="basic-cnn", settings=settings, folds=2, seed=-1)
+    assert judged.seed == -1
+
+
 def test_a_run_is_trained_and_opened(
     tiny_cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

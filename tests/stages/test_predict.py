@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -258,6 +259,11 @@ def test_workers_give_the_table_of_one_process(trained, calibrated, cells, tmp_p
         tables.append((tmp_path / name / "predictions.csv").read_bytes())
     assert tables[0] == tables[1]
     assert parts == [[64, 64, 32]] * 2, "two workers have something to do"
+
+
+def test_a_seed_of_a_calibration_may_be_negative(trained, tmp_path):
+    run = shutil.copytree(trained, tmp_path / "run")
+    assert calibrate(run, engine="torch", seed=-1).judged is not None
 
 
 def test_wrong_use_is_refused_in_words(trained, calibrated, cells, tmp_path, capsys):

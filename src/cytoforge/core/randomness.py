@@ -29,6 +29,16 @@ def derive(*parts: int | str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") & _MASK
 
 
+def unsigned(seed: int) -> int:
+    """The seed itself; in place of a negative one, which numpy and scikit-learn refuse, one of 31 bits.
+
+    Example:
+        >>> unsigned(7), unsigned(-1) == unsigned(-1), unsigned(-1) == unsigned(-2)
+        (7, True, False)
+    """
+    return seed if seed >= 0 else derive(seed) >> 32
+
+
 def image_seeds(seed: int, positions: NDArray[np.int64]) -> NDArray[np.int64]:
     """One seed for each position in the stream of training images.
 

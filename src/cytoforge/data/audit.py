@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from cytoforge.core.randomness import unsigned
 from cytoforge.data.checks import (
     class_sizes,
     contradictions,
@@ -53,7 +54,7 @@ def audit_cells(
         measurements: (N, M) of nucleus and cytoplasm by the data set's masks, or None; they sharpen the eye
             for wrong labels.
     """
-    cells = scan.cells
+    seed, cells = unsigned(seed), scan.cells
     roots = merged_groups(scan, repeats)
     findings = [
         unreadable(scan),

@@ -18,6 +18,7 @@ from cytoforge.core.errors import ConfigError, DataError
 from cytoforge.core.files import sha256_bytes, write_atomic, write_json
 from cytoforge.core.mask import NUCLEUS
 from cytoforge.core.progress import progress
+from cytoforge.core.randomness import unsigned
 from cytoforge.data.cache import CachedCells, open_cache
 from cytoforge.data.cells import CellSet, Part
 from cytoforge.data.folder import read_image
@@ -166,7 +167,7 @@ def _reference(features: NDArray[np.float32], labels: NDArray[np.int64]) -> byte
 def _framings(cells: CellSet, split: Split, seed: int) -> tuple[float, float, float] | None:
     """How much wider than their nucleus training pictures are: the quartiles."""
     trained = cells.select(split.names("train")).cells
-    chosen = np.random.default_rng(seed).permutation(len(trained))[:_FRAMED]
+    chosen = np.random.default_rng(unsigned(seed)).permutation(len(trained))[:_FRAMED]
     pictures = [read_image(trained[index]) for index in chosen]
     ratios = []
     for picture, mask in zip(pictures, unsupervised_masks(pictures), strict=True):

@@ -17,6 +17,7 @@ from cytoforge.core.errors import ConfigError
 from cytoforge.core.executors import Executor
 from cytoforge.core.files import write_atomic, write_json
 from cytoforge.core.jobs import Job, run_jobs
+from cytoforge.core.randomness import unsigned
 from cytoforge.core.run import SPLIT, Run, require_empty
 from cytoforge.core.settings import checked
 from cytoforge.core.table import csv_text
@@ -310,7 +311,7 @@ def _folds(
 
 def _watched(cells: CachedCells, seed: int) -> Pictures:
     """A few cells to look at while training."""
-    rows = np.sort(np.random.default_rng(seed).permutation(len(cells))[:WATCHED])
+    rows = np.sort(np.random.default_rng(unsigned(seed)).permutation(len(cells))[:WATCHED])
     return Pictures(cells.read(rows), cells.labels[rows], cells.shape.classes)
 
 
