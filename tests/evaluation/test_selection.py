@@ -5,7 +5,7 @@ import pytest
 
 from cytoforge.core.errors import DataError
 from cytoforge.evaluation.comparison import FeatureSet
-from cytoforge.evaluation.selection import FEWEST, class_rejections, region_rejections
+from cytoforge.evaluation.selection import FEWEST, NEIGHBOURS, class_rejections, region_rejections, remoteness
 
 
 def cells(count: int, seed: int, shift: float = 0.0, swap: bool = False) -> FeatureSet:
@@ -45,6 +45,18 @@ def test_region_is_calibrated_on_cells_of_other_photos() -> None:
     unseen = FeatureSet(centres[40:], np.zeros(40, np.int64), ("new",) * 40, "x@64", 64)
     assert region_rejections(train, unseen, 0.05).mean() < 0.3
     assert region_rejections(alone, unseen, 0.05).mean() > 0.9
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 6, 40])
+def test_remoteness_is_in_units_of_the_fifth_nearest_other_row(count: int) -> None:
+    """Whole numbers, some rows more than once: a row is the first of its own neighbours."""
+    real = np.random.default_rng(count).integers(0, 9, (count, 2)).astype(float)
+    real[count // 2 :: 7] = real[count // 2]
+    apart = np.sort(np.square(real[:, None] - real).sum(-1), axis=1)
+    radii = np.maximum(apart[:, min(NEIGHBOURS, count - 1)], np.finfo(float).tiny)
+    rows = real[:1] + 1
+    expected = (np.square(rows[:, None] - real).sum(-1) / radii).min(1)
+    np.testing.assert_array_equal(remoteness(real, rows), expected)
 
 
 def test_small_classes_lose_nothing() -> None:

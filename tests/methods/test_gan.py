@@ -232,6 +232,11 @@ def test_energy_is_the_error_of_an_image():
     assert (other - energies).abs().max() > 1e-6
 
 
+def test_weights_of_the_energy_keep_their_names():
+    names = {name for name in EnergyAutoencoder(64, 2, 4, 8, code=6).state_dict() if "encoder" in name}
+    assert names == {f"encoder.{layer}.{what}" for layer in (0, 2, 4, 6, 9) for what in ("weight", "bias")}
+
+
 def test_repelling_spreads_the_codes_of_generated_cells():
     method = make(EBGAN, EBGANConfig, code=8, repelling=1.0)
     optimizer = torch.optim.Adam(method.networks["generator"].parameters(), 1e-3)

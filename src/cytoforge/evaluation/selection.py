@@ -20,7 +20,7 @@ from cytoforge.core.errors import DataError
 from cytoforge.core.files import read_json
 from cytoforge.evaluation.classes import train_classifier
 from cytoforge.evaluation.comparison import FeatureSet
-from cytoforge.evaluation.distances import Floats, squared_distances
+from cytoforge.evaluation.distances import Floats, nearest_other, squared_distances
 from cytoforge.evaluation.features import network_of
 
 FOLDS = 5
@@ -188,9 +188,7 @@ def remoteness(real: Floats, rows: Floats) -> Floats:
 
 def _radii(real: Floats) -> Floats:
     k = min(NEIGHBOURS, len(real) - 1)
-    radii = np.empty(len(real))
-    for part, squared in squared_distances(real, real):
-        radii[part] = np.partition(squared, k, axis=1)[:, k]
+    radii = nearest_other(real, k) if k else np.zeros(len(real))
     return np.maximum(radii, np.finfo(float).tiny)
 
 

@@ -36,6 +36,15 @@ def widths(resolution: int, channels: int, most: int) -> list[int]:
     return [min(most, channels << (levels - level)) for level in range(levels + 1)]
 
 
+def narrowing(resolution: int, channels: int, most_channels: int) -> nn.Sequential:
+    """Strided convolutions from images (N, 3, R, R) down to `COARSEST` pixels; arguments as of the critic."""
+    sizes = [3, *reversed(widths(resolution // 2, channels, most_channels))]
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(sizes):
+        layers += [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+    return nn.Sequential(*layers)
+
+
 class ModulatedBlock(nn.Module):
     """3x3 convolution, pixel norm, then a scale and shift of each channel that the latent code sets.
 
@@ -149,7 +158,7 @@ class ConvolutionalCritic(nn.Module):
 
     def __init__(self, resolution: int, classes: int, channels: int = 32, most_channels: int = 256) -> None:
         super().__init__()
-        self.body = _narrowing(resolution, channels, most_channels)
+        self.body = narrowing(resolution, channels, most_channels)
         features = widths(resolution // 2, channels, most_channels)[0] * COARSEST**2
         self.score = nn.Linear(features, 1)
         self.embedding = nn.Embedding(classes, features)
@@ -186,7 +195,7 @@ class ConvolutionalEncoder(nn.Module):
 
     def __init__(self, resolution: int, latent: int, channels: int = 32, most_channels: int = 256) -> None:
         super().__init__()
-        self.body = _narrowing(resolution, channels, most_channels)
+        self.body = narrowing(resolution, channels, most_channels)
         features = widths(resolution // 2, channels, most_channels)[0] * COARSEST**2
         self.distribution = nn.Linear(features, 2 * latent)
         nn.init.normal_(self.distribution.weight, std=0.3 * features**-0.5)
@@ -231,15 +240,6 @@ class EncodedGenerator(nn.Module):
         coded, latent = noise.clone(), slice(self.generator.latent)
         coded[::2, latent] = mean + (log_variance / 2).exp() * noise[::2, latent]
         return self.generator(coded, labels), mean, log_variance
-
-
-def _narrowing(resolution: int, channels: int, most_channels: int) -> nn.Sequential:
-    """Strided convolutions from an image down to `COARSEST` pixels."""
-    sizes = [3, *reversed(widths(resolution // 2, channels, most_channels))]
-    layers: list[nn.Module] = []
-    for inputs, outputs in pairwise(sizes):
-        layers += [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
-    return nn.Sequential(*layers)
 
 
 def _at_side(pixels: Tensor, side: int) -> Tensor:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 from torch import Tensor, nn
 
-from cytoforge.networks.convolutional import COARSEST, ModulatedBlock, widths
+from cytoforge.networks.convolutional import COARSEST, ModulatedBlock, narrowing, widths
 
 
 class EnergyAutoencoder(nn.Module):
@@ -30,11 +28,9 @@ class EnergyAutoencoder(nn.Module):
         self, resolution: int, classes: int, channels: int = 32, most_channels: int = 256, code: int = 128
     ) -> None:
         super().__init__()
-        narrowing = [3, *reversed(widths(resolution // 2, channels, most_channels))]
-        layers: list[nn.Module] = []
-        for inputs, outputs in pairwise(narrowing):
-            layers += [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
-        self.encoder = nn.Sequential(*layers, nn.Flatten(), nn.Linear(narrowing[-1] * COARSEST**2, code))
+        layers = narrowing(resolution, channels, most_channels)
+        features = widths(resolution // 2, channels, most_channels)[0] * COARSEST**2
+        self.encoder = nn.Sequential(*layers, nn.Flatten(), nn.Linear(features, code))
         sizes = widths(resolution, channels, most_channels)
         self.embedding = nn.Embedding(classes, code)
         self.start = nn.Linear(code, sizes[0] * COARSEST**2)
