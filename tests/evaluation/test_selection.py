@@ -47,6 +47,15 @@ def test_region_is_calibrated_on_cells_of_other_photos() -> None:
     assert region_rejections(alone, unseen, 0.05).mean() > 0.9
 
 
+def test_a_region_that_one_photo_nearly_fills_is_refused_not_left_without_a_bound() -> None:
+    """Cells of the other photo are too few to say how far the first one's are from them."""
+    real = cells(40, 0)
+    flat = real.part(np.flatnonzero(real.labels == 0))
+    crowded = FeatureSet(flat.values, flat.labels, ("a",) * (len(flat) - 1) + ("b",), "x@64", 64)
+    with pytest.raises(DataError, match="use --rules class,copies"):
+        region_rejections(crowded, cells(10, 1).part(np.arange(0, 10, 2)), 0.05)
+
+
 @pytest.mark.parametrize("count", [1, 2, 5, 6, 40])
 def test_remoteness_is_in_units_of_the_fifth_nearest_other_row(count: int) -> None:
     """Whole numbers, some rows more than once: a row is the first of its own neighbours."""

@@ -7,6 +7,7 @@ rare.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -89,15 +90,23 @@ def obstacle(labels: NDArray[np.int64], groups: Sequence[str], classes: Sequence
         >>> obstacle(np.array([0] * 20 + [1] * 3), ["a", "b"] * 11 + ["b"], ("flat", "round"))
         >>> obstacle(np.array([0, 1]), ["a", "b"], ("flat", "round"))
         'fewer than 20 real cells of every class'
+        >>> obstacle(np.array([0] * 20 + [1] * 20), ["a"] * 19 + ["b", "c"] * 10 + ["d"], ("flat", "round"))
+        'all but 1 of the real cells of flat are of one photo'
     """
     counts = np.bincount(labels, minlength=len(classes))
     if (counts > 0).sum() < 2:
         return "real cells of fewer than two classes"
     if counts.max() < FEWEST:
         return f"fewer than {FEWEST} real cells of every class"
-    photos = [len(set(np.asarray(groups)[labels == label])) for label in range(len(classes))]
-    single = [name for name, count in zip(classes, photos, strict=True) if count == 1]
-    return f"the real cells of {', '.join(single)} are of one photo" if single else None
+    found = []
+    for label, name in enumerate(classes):
+        photos = Counter(np.asarray(groups)[labels == label].tolist())
+        others = counts[label] - max(photos.values(), default=0)
+        if len(photos) == 1:
+            found.append(f"the real cells of {name} are of one photo")
+        elif counts[label] >= FEWEST and others <= NEIGHBOURS:
+            found.append(f"all but {others} of the real cells of {name} are of one photo")
+    return "; ".join(found) or None
 
 
 def spared(labels: NDArray[np.int64], classes: Sequence[str]) -> list[str]:
@@ -148,7 +157,7 @@ def region_rejections(train: FeatureSet, fake: FeatureSet, share: float) -> NDAr
         (M,) whether each image is rejected.
 
     Raises:
-        DataError: the cells of a class are all of one photo.
+        DataError: the cells of a class are all, or all but `NEIGHBOURS`, of one photo.
     """
     rejected = np.zeros(len(fake), bool)
     for label in np.unique(fake.labels):
@@ -157,6 +166,11 @@ def region_rejections(train: FeatureSet, fake: FeatureSet, share: float) -> NDAr
             continue
         usual = np.empty(len(real))
         for kept, held in _folds(real):
+            if len(kept) <= NEIGHBOURS:
+                raise DataError(
+                    "nearly all real cells of a class are of one photo, so its region cannot be calibrated "
+                    "on cells of others; use --rules class,copies."
+                )
             usual[held] = remoteness(real.values[kept], real.values[held])
         rejected[rows] = remoteness(real.values, fake.values[rows]) > np.quantile(usual, 1 - share)
     return rejected
