@@ -133,6 +133,8 @@ def report(
 ) -> ClassifierReport:
     """The same classifier by random and by grouped folds; the same call goes on where it was interrupted.
 
+    Grouped folds come first: they say what to expect of a new photo.
+
     Args:
         data: folder of labelled cells.
         out: folder for classify.json, predictions.csv, classify.html, pictures and the finished folds.
@@ -174,7 +176,7 @@ def report(
         measured = measuring(chosen, measurements_beside(cells, out, chosen.masks), cached.names)
     groups = [parts.groups[name] for name in cached.names]
     other = None if against is None else read_other(against, _table(cached, groups, {}), folds, seed)
-    divisions = {name: _folds(name, cached.labels, groups, folds, seed) for name in ("random", "grouped")}
+    divisions = {name: _folds(name, cached.labels, groups, folds, seed) for name in ("grouped", "random")}
     jobs = [
         Job({**shared, "protocol": protocol, "fold": fold}) for protocol in divisions for fold in range(folds)
     ]
