@@ -39,10 +39,10 @@ def test_derive_tells_types_and_order_apart():
     assert len({derive(1, "2"), derive("1", 2), derive("2", 1), derive(12), derive("12")}) == 5
 
 
-def test_only_negative_seeds_become_others():
-    assert [unsigned(seed) for seed in (0, 1, 2**40)] == [0, 1, 2**40]
-    others = [unsigned(-seed) for seed in range(1, 1000)]
-    assert len(set(others)) > 990
+def test_only_negative_and_long_seeds_become_others():
+    assert [unsigned(seed) for seed in (0, 1, 2**31 - 1)] == [0, 1, 2**31 - 1]
+    others = [unsigned(seed) for seed in (*range(-999, 0), *range(2**31, 2**31 + 999), 2**40)]
+    assert len(set(others)) > 1990
     assert 0 <= min(others) <= max(others) < 2**31
 
 

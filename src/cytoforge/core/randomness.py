@@ -30,13 +30,13 @@ def derive(*parts: int | str) -> int:
 
 
 def unsigned(seed: int) -> int:
-    """The seed itself; in place of a negative one, which numpy and scikit-learn refuse, one of 31 bits.
+    """The seed itself; in place of a negative or long one, which scikit-learn refuses, one of 31 bits.
 
     Example:
         >>> unsigned(7), unsigned(-1) == unsigned(-1), unsigned(-1) == unsigned(-2)
         (7, True, False)
     """
-    return seed if seed >= 0 else derive(seed) >> 32
+    return seed if 0 <= seed < 2**31 else derive(seed) >> 32
 
 
 def image_seeds(seed: int, positions: NDArray[np.int64]) -> NDArray[np.int64]:
