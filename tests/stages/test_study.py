@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 import runpy
 import shlex
 import shutil
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -244,12 +247,40 @@ def test_a_large_effect_gets_its_verdict(
     assert abs(row["difference"]) > 0.8
 
 
-def test_processes_give_the_table_of_a_serial_study(finished: Path, tiny_cells: Path, tmp_path: Path) -> None:
+def test_processes_that_were_killed_give_the_table_of_a_serial_study(
+    finished: Path, tiny_cells: Path, tmp_path: Path
+) -> None:
     few = PLAN.model_copy(update={"real": (6,), "regimes": ("orig", "+prop")})
-    study(tiny_cells, tmp_path / "loky", few, group=PHOTO, executor="loky", workers=2)
-    content = read_json(tmp_path / "loky" / "study.json")
+    serial, loky = copied(finished, tmp_path), tmp_path / "loky"
+    kill_after_a_job(tiny_cells, loky, few)
+    assert not (loky / "study.json").exists()
+    study(tiny_cells, loky, few, group=PHOTO, executor="loky", workers=2)
+    study(tiny_cells, serial, few, group=PHOTO)
+    content = read_json(loky / "study.json")
     assert content["scores"] == scores_of(finished, few)
     assert content["remarks"] == []
+    for name in ("scores.csv", "comparisons.csv"):
+        assert (loky / name).read_bytes() == (serial / name).read_bytes()
+
+
+def kill_after_a_job(cells: Path, out: Path, plan: Plan) -> None:
+    """A study on two workers; it and they are killed as soon as a job is done."""
+    program = f"""
+from pathlib import Path
+from cytoforge.stages.study import study
+from cytoforge.stages.study_plan import Plan
+
+plan = Plan.model_validate_json({plan.model_dump_json()!r})
+study(Path({str(cells)!r}), Path({str(out)!r}), plan, group={PHOTO!r}, executor="loky", workers=2)
+"""
+    killed = subprocess.Popen([sys.executable, "-c", program], start_new_session=True)
+    try:
+        while killed.poll() is None and not any(out.glob("jobs/*/DONE")):
+            time.sleep(0.02)
+        assert killed.poll() is None
+    finally:
+        os.killpg(killed.pid, signal.SIGKILL)
+        killed.wait()
 
 
 def scores_of(finished: Path, plan: Plan) -> list[dict]:
