@@ -17,6 +17,7 @@ from cytoforge.data.folder import open_cells
 from cytoforge.data.split import split_cells
 from cytoforge.evaluation.trust import Calibration
 from cytoforge.stages import classify
+from cytoforge.stages.bench_predict import bench_run
 from cytoforge.stages.calibrate import calibrate
 from cytoforge.stages.explain import explain
 from cytoforge.stages.predict import predict
@@ -81,6 +82,13 @@ def test_calibration_is_kept_and_judged_on_groups_it_has_not_seen(trained, calib
         assert coverage.answered is not None
         assert coverage.answered.count == content.judged.cells
     assert (trained / "calibration" / "calibration.png").is_file()
+
+
+def test_the_whole_of_predict_says_what_timm_says(trained, calibrated, cells):
+    found = bench_run(trained, cells / "red", rounds=1, engine="torch")
+    assert (found.same, found.views, found.engine) == (1, 1, "torch")
+    assert found.difference < 1e-4
+    assert found.ratio == pytest.approx(found.ours / found.plain)
 
 
 def test_a_folder_becomes_a_table_a_file_and_a_picture(trained, calibrated, cells, tmp_path):
