@@ -41,9 +41,10 @@ PAGE = """# Speed
   torch-fidelity's are the two distances, precision and recall, torchmetrics' the two distances.
 """
 
-WHOLE = """* All of `classify predict`: from the command to the written files, with opening, sets, unknown kinds,
-  table and picture, by a calibrated classifier of {views} views on {threads} threads; timm's network is open
-  already and writes nothing. The same class in {same:.1%} of pictures, probabilities within {difference:.0e}.
+WHOLE = """* All of `classify predict`: from the command to the written files, with opening, sets, unknown
+  kinds, table and picture, by a calibrated classifier of {views} views on {threads} threads; timm's
+  network is open already and writes nothing. The same class in {same:.1%} of pictures, probabilities
+  within {difference:.0e}.
 """
 
 

@@ -12,7 +12,8 @@ from cytoforge.core.device import native_precision
 from cytoforge.evaluation.classifiers import fit
 from cytoforge.evaluation.recipes import RECIPES
 from cytoforge.experiments.catalogue import EXPERIMENTS
-from cytoforge.experiments.sipakmed_2024 import ENTRIES, NUMBERS, Budget, run, settings_of
+from cytoforge.experiments.scale import begun_with
+from cytoforge.experiments.sipakmed_2024 import ENTRIES, NUMBERS, Budget, machine, run, settings_of
 from cytoforge.networks.local_weights import weights_here
 from cytoforge.stages.classify import _recipe_of
 from cytoforge.stages.phantom import phantom
@@ -40,35 +41,40 @@ def test_every_classifier_of_the_source_is_there() -> None:
         assert RECIPES[name].head == "flatten"
 
 
-def test_missing_weights_become_random_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    where = "cytoforge.experiments.sipakmed_2024.weights_here"
-    monkeypatch.setattr(where, lambda architecture: False)
-    own = {**ENTRIES["vgg16"].settings, "precision": native_precision()}
-    assert settings_of(ENTRIES["vgg16"], "full") == {
+FLOAT32 = {"precision": "32-true", "weights": []}
+EVERYTHING = {"precision": "bf16-mixed", "weights": list(RECIPES)}
+
+
+def test_missing_weights_become_random_ones() -> None:
+    own = {**ENTRIES["vgg16"].settings, "precision": "bf16-mixed"}
+    assert settings_of(ENTRIES["vgg16"], "full", EVERYTHING) == own
+    assert settings_of(ENTRIES["vgg16"], "full", {**EVERYTHING, "weights": ["vgg19"]}) == {
         **own,
         **{"weights": "none", "mode": "scratch", "body_rate": 1.0},
     }
-    monkeypatch.setattr(where, lambda architecture: True)
-    assert settings_of(ENTRIES["vgg16"], "full") == own
     assert not weights_here("no such network")
 
 
-def test_every_classifier_takes_its_settings_at_both_scales(monkeypatch: pytest.MonkeyPatch) -> None:
-    for here in (True, False):
-        monkeypatch.setattr("cytoforge.experiments.sipakmed_2024.weights_here", lambda _, here=here: here)
+def test_another_machine_goes_on_with_what_the_first_offered(tmp_path: Path) -> None:
+    assert begun_with(tmp_path, FLOAT32) == FLOAT32
+    assert begun_with(tmp_path, EVERYTHING) == FLOAT32
+    here = machine()
+    assert here["precision"] == native_precision()
+    assert "lite0" in here["weights"]
+
+
+def test_every_classifier_takes_its_settings_at_both_scales() -> None:
+    for offered in (FLOAT32, EVERYTHING):
         for entry in ENTRIES.values():
             for scale in ("smoke", "full"):
-                _recipe_of(entry.recipe, settings_of(entry, scale))
+                _recipe_of(entry.recipe, settings_of(entry, scale, offered))
 
 
 @pytest.mark.parametrize(
     ("name", "body"), [("vgg16", 14_714_688), ("vgg19", 20_024_384), ("resnet50", 23_508_032)]
 )
-def test_a_large_network_takes_a_step_from_random_weights(
-    name: str, body: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("cytoforge.experiments.sipakmed_2024.weights_here", lambda _: False)
-    settings = settings_of(ENTRIES[name], "smoke")
+def test_a_large_network_takes_a_step_from_random_weights(name: str, body: int) -> None:
+    settings = settings_of(ENTRIES[name], "smoke", FLOAT32)
     recipe = _recipe_of(name, {**settings, "steps": 1, "batch": 5})
     images = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
     fitted = fit(recipe, images, np.arange(5), tuple("abcde"))

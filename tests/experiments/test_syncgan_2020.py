@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cytoforge.core.errors import DataError
+from cytoforge.core.errors import ConfigError, DataError
 from cytoforge.data.folder import open_cells
 from cytoforge.evaluation.classifiers import fit
 from cytoforge.experiments import syncgan_2020
@@ -70,6 +70,8 @@ def test_cells_without_masks_get_some_and_keep_their_groups(tiny_cells: Path, tm
     before = (folder / "masks.json").stat().st_mtime_ns
     assert two_sides(tiny_cells, tmp_path, 6) == folder
     assert (folder / "masks.json").stat().st_mtime_ns == before
+    with pytest.raises(ConfigError, match="choose another --out"):
+        two_sides(tiny_cells, tmp_path, 5)
     with pytest.raises(DataError, match="41 are needed"):
         draw_sides(open_cells(tiny_cells), 41, 0)
 

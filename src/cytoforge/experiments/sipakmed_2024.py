@@ -61,7 +61,7 @@ from cytoforge.evaluation.classifier_report import ClassifierReport
 from cytoforge.evaluation.measurements import MEASUREMENTS, Measured
 from cytoforge.evaluation.recipes import RECIPES
 from cytoforge.experiments.contest import PHANTOM, cells_for
-from cytoforge.experiments.scale import OneOrMore, Scale
+from cytoforge.experiments.scale import OneOrMore, Scale, begun_with
 from cytoforge.networks.local_weights import weights_here
 from cytoforge.report.classify import interval
 from cytoforge.report.plots import plain
@@ -290,27 +290,40 @@ def draw_accuracies(path: Path, found: Mapping[str, ClassifierReport]) -> None:
     figure.savefig(path, dpi=110)
 
 
-def settings_of(entry: Entry, scale: Scale) -> dict[str, Any]:
-    """The recipe's settings that differ from its defaults at a scale, and where weights are missing."""
+def machine() -> dict[str, Any]:
+    """What a machine offers: its number format, and which recipes' pretrained weights it has."""
+    here = [name for name, recipe in RECIPES.items() if weights_here(recipe.architecture)]
+    return {"precision": native_precision(), "weights": here}
+
+
+def settings_of(entry: Entry, scale: Scale, offered: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe's settings that differ from its defaults at a scale, and where weights are missing.
+
+    Args:
+        entry: the classifier.
+        scale: "smoke" or "full".
+        offered: as `machine` gives it.
+    """
     settings = dict(entry.settings)
     if entry.recipe not in RECIPES:
         return {**settings, **(_SMOKE[entry.recipe] if scale == "smoke" else {})}
     recipe = RECIPES[entry.recipe]
-    if recipe.mode != "scratch" and not weights_here(recipe.architecture):
+    if recipe.mode != "scratch" and entry.recipe not in offered["weights"]:
         settings |= {"weights": "none", "mode": "scratch", "body_rate": 1.0}
     if recipe.mode != "linear":
-        settings["precision"] = native_precision()
+        settings["precision"] = offered["precision"]
     return {**settings, **(_SMOKE_NETWORK if scale == "smoke" else {})}
 
 
 def _judge(name: str, judge: Callable[..., ClassifierReport], out: Path, scale: Scale) -> ClassifierReport:
     """One classifier by both protocols; all share split and measurements."""
     entry, place = ENTRIES[name], out / name.replace(" ", "-")
+    settings = settings_of(entry, scale, begun_with(out, machine()))
     place.mkdir(parents=True, exist_ok=True)
     for shared in ("split.json", "measurements-auto.csv"):
         if not (place / shared).is_file():
             shutil.copyfile(out / shared, place / shared)
-    return judge(place, recipe=entry.recipe, settings=settings_of(entry, scale))
+    return judge(place, recipe=entry.recipe, settings=settings)
 
 
 def _numbers(judged: ClassifierReport) -> dict[str, Any]:

@@ -42,7 +42,7 @@ from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
 from cytoforge.core.device import native_precision
-from cytoforge.core.errors import DataError
+from cytoforge.core.errors import ConfigError, DataError
 from cytoforge.core.executors import Executor
 from cytoforge.core.files import read_json, write_atomic, write_json
 from cytoforge.core.png import encode_png
@@ -52,7 +52,7 @@ from cytoforge.data.folder import open_cells, read_mask
 from cytoforge.data.layouts import SUMMARY
 from cytoforge.evaluation.utility import compare_paired
 from cytoforge.experiments.contest import cells_for
-from cytoforge.experiments.scale import Scale
+from cytoforge.experiments.scale import Scale, begun_with
 from cytoforge.report.study import table as study_table
 from cytoforge.stages.mask import mask as find_masks
 from cytoforge.stages.study import study
@@ -168,9 +168,9 @@ def run(
     """
     budget = BUDGETS[scale]
     folder = two_sides(cells_for(data, out, 13 if scale == "smoke" else 100, 48), out, budget.per_side)
+    machine = begun_with(out, {"precision": native_precision()})
     settings = {
-        name: {**own, "precision": native_precision()} if name in SOURCE else own
-        for name, own in budget.plan["settings"].items()
+        name: {**own, **machine} if name in SOURCE else own for name, own in budget.plan["settings"].items()
     }
     plan = Plan(
         generators=("syncgan",), control="gan", real=(budget.real,), ratios=(2.0,), regimes=REGIMES,
@@ -207,12 +207,15 @@ def two_sides(data: Path, out: Path, per_side: int, seed: int = 0) -> Path:
         seed: of the draw.
 
     Raises:
+        ConfigError: the folder holds another number of cells.
         DataError: a class is unknown, or too few cells are of one side.
     """
     cells = open_cells(data)
     chosen = draw_sides(cells, per_side, seed)
     plain, place = out / "cells-without-masks", out / "cells"
     if (place / SUMMARY).is_file() and "unfinished" not in read_json(place / SUMMARY):
+        if len(open_cells(place, "paired")) != 2 * per_side:
+            raise ConfigError(f"{place} holds other cells than are asked for; choose another --out.")
         return place
     masked = all(cell.mask is not None for _, cell in chosen)
     target = place if masked else plain
