@@ -120,13 +120,19 @@ def test_pooled_comparisons_see_smaller_effects() -> None:
 
 
 def cross_validated(
-    studies: int, photos: int, features: int = 3, shift: float = 1.0, alike: bool = False
+    studies: int,
+    photos: int,
+    features: int = 3,
+    shift: float = 1.0,
+    alike: bool = False,
+    real: int | None = None,
 ) -> np.ndarray:
     """(studies, 10) differences in accuracy of two nearest-centroid classifiers, of which none is better.
 
     Ten repeats are two divisions of all photos, four cells each, into five folds. Each classifier sees its
     own `features`, which tell the classes apart equally well; or, with `alike`, both see the same ones, and
-    noise of their own while they train.
+    noise of their own while they train. With `real` both learn from the cells of so many photos a class,
+    drawn anew in each fold.
     """
     rng = np.random.default_rng(0)
     of = np.arange(4 * photos) // 4
@@ -137,17 +143,30 @@ def cross_validated(
         cells += rng.normal(size=cells.shape)
         for division in range(2):
             test = rng.permutation(photos)[of] % 5 == np.arange(5)[:, None]
+            learned = ~test if real is None else fraction(~test, of, labels, real, rng)
             scores = []
             for number in range(2):
                 start = 0 if alike else number * features
                 seen = cells[:, start : start + features]
                 noise = rng.normal(size=(5, *seen.shape)) if alike else np.zeros((5, 1, 1))
-                own = np.stack([~test & (labels == label) for label in (0, 1)], 1)  # fold, class, cell
+                own = np.stack([learned & (labels == label) for label in (0, 1)], 1)  # fold, class, cell
                 centres = np.einsum("fcn,fnd->fcd", own, seen + noise) / own.sum(2)[..., None]
                 guess = ((seen[:, None] - centres[:, None]) ** 2).sum(3).argmin(2)
                 scores.append(((guess == labels) & test).sum(1) / test.sum(1))
             row[5 * division : 5 * division + 5] = scores[1] - scores[0]
     return rows
+
+
+def fraction(
+    train: np.ndarray, of: np.ndarray, labels: np.ndarray, real: int, rng: np.random.Generator
+) -> np.ndarray:
+    """The training cells (folds, N) of `real` photos of each class."""
+    kept = np.zeros_like(train)
+    for fold, inside in enumerate(train):
+        for label in (0, 1):
+            drawn = rng.permutation(np.unique(of[inside & (labels == label)]))[:real]
+            kept[fold] |= np.isin(of, drawn)
+    return kept
 
 
 def alarms(rows: np.ndarray, photos: int) -> int:
@@ -157,7 +176,9 @@ def alarms(rows: np.ndarray, photos: int) -> int:
 
 
 @pytest.mark.parametrize(
-    "ways", [{"alike": True}, {}, {"features": 20, "shift": 0.4}], ids=["one way twice", "strong", "weak"]
+    "ways",
+    [{"alike": True}, {}, {"features": 20, "shift": 0.4}, {"features": 20, "shift": 0.4, "real": 5}],
+    ids=["one way twice", "strong", "weak", "fraction"],
 )
 def test_false_positive_rate_of_real_cross_validation(ways: dict) -> None:
     """With fifty photos it is the level at most, by one division of them and by two."""

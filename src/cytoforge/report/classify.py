@@ -200,6 +200,7 @@ def _curves_figure(protocols: Sequence[Protocol]) -> Figure:
             row[1].set_title(f"{_title(protocol)}: accuracy on unseen cells while training")
         for panel in panels[1]:
             panel.set_xlabel("training images seen")
+        figure.suptitle("lines: mean of the folds; bands: from the lowest to the highest fold", fontsize=9)
     return figure
 
 
