@@ -93,6 +93,17 @@ def test_a_report_against_another_says_what_is_gained_cell_by_cell(
         report(tiny_cells, tmp_path / "new", **asked, against=tmp_path)
 
 
+def test_a_linear_layer_on_frozen_features_is_reported_without_curves(
+    tiny_cells: Path, tmp_path: Path
+) -> None:
+    settings = {"resolution": 32, "steps": 30, "copies": 1}
+    judged = report(tiny_cells, tmp_path / "linear", recipe="linear", settings=settings, folds=2)
+    assert judged.grouped.scores.accuracy.value > 0.9, "red and blue squares"
+    assert judged.grouped.curves == ()
+    assert not (tmp_path / "linear" / "curves.png").exists()
+    assert "accuracy while training" not in (tmp_path / "linear" / "classify.html").read_text()
+
+
 def test_another_file_of_weights_under_one_name_is_another_job(tiny_cells: Path, tmp_path: Path) -> None:
     weights = tmp_path / "weights.safetensors"
     asked = {"resolution": 32, "steps": 1, "batch": 4, "views": 1, "weights": str(weights)}

@@ -224,7 +224,8 @@ def fold_job(parameters: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         folder: of the job.
 
     Returns:
-        "rows" of the tested cells, their "logits", "seconds" of training, "curve", number of "parameters".
+        "rows" of the tested cells, their "logits", "seconds" of training, "curve" (of networks; empty for
+        linear layers, which take no logged steps), number of "parameters".
     """
     asked, where = parameters["recipe"], "recipe of the job"
     recipe = checked(MeasurementRecipe, asked, where) if "kind" in asked else checked(Recipe, asked, where)
@@ -374,7 +375,9 @@ def _protocol(
         accuracies=tuple(float(right[fold.test].mean()) for fold in folds),
         sibling=with_sibling(folds, groups),
         seconds=tuple(result["seconds"] for result in results),
-        curves=tuple(Curve.model_validate(result["curve"]) for result in results if "curve" in result),
+        curves=tuple(
+            Curve.model_validate(result["curve"]) for result in results if result.get("curve", {}).get("seen")
+        ),
         searches=tuple(
             FoldSearch(chosen=result["chosen"], inner_accuracy=result["inner_accuracy"])
             for result in results
