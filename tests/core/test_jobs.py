@@ -62,7 +62,7 @@ def test_results_of_other_versions_are_read_and_told(
     assert mixture(places) is None
     assert capsys.readouterr().err == ""
     note = json.loads((places[0] / DONE).read_text())
-    older = {**note, "versions": {**note["versions"], "torch": "2.9.0"}}
+    older = {**note, "device": "NVIDIA H100", "versions": {**note["versions"], "torch": "2.9.0"}}
     (places[0] / DONE).write_text(json.dumps(older))
     oldest = {name: note[name] for name in ("result_sha256", "started", "minutes", "host", "process")}
     (places[1] / DONE).write_text(
@@ -71,7 +71,7 @@ def test_results_of_other_versions_are_read_and_told(
     assert run_jobs(square, jobs, tmp_path, title="squares") == before
     told = mixture(places)
     assert told is not None
-    assert ", torch 2.9.0, threads 1" in told
+    assert ", torch 2.9.0, NVIDIA H100, threads 1" in told
     assert "1 with versions that were not recorded" in told
     assert f"warning: squares: {told}" in capsys.readouterr().err
     assert set(_times(tmp_path, "finished").values()) == {1}

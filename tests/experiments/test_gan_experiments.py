@@ -1,12 +1,13 @@
 """The experiments' own arithmetic; the experiments as a whole run with the slow tests."""
 
 import json
-from dataclasses import replace
+import shutil
 
 import numpy as np
 import pytest
 import torch
 
+from cytoforge.core.errors import DataError
 from cytoforge.core.png import decode_png
 from cytoforge.core.run import Run
 from cytoforge.data.split import Split
@@ -15,7 +16,6 @@ from cytoforge.experiments import contest, gan_failures, gan_families
 from cytoforge.experiments.contest import (
     Budget,
     Contestant,
-    _as_many,
     _fewer,
     compete,
     draw_cells,
@@ -46,19 +46,31 @@ def test_training_and_held_cells_are_apart(cells):
     assert floor(cells, BUDGET.model_copy(update={"drawn": 100}))["recall"] > 0.5
 
 
-def test_the_floor_has_as_many_cells_as_are_drawn_by_whole_photos(cells):
+def test_the_floor_has_as_many_cells_as_are_drawn(cells, monkeypatch):
+    clouds = []
+    measured = contest.precision_recall_density_coverage
+
+    def measuring(real, other, k):
+        clouds.append(other)
+        return measured(real, other, k)
+
+    monkeypatch.setattr(contest, "precision_recall_density_coverage", measuring)
     count = len(cells.train)
-    photos = [f"{label} {index // 3}" for index, label in enumerate(cells.train_labels)]
-    of_three = replace(cells, photos=(photos, cells.photos[1]))
-    chosen = _as_many(of_three, BUDGET.model_copy(update={"drawn": 7}))
-    assert len(set(chosen)) == 14
-    for label in range(2):
-        own = [photos[index] for index in chosen if cells.train_labels[index] == label]
-        assert len(own) == 7
-        assert sum(own.count(name) < photos.count(name) for name in set(own)) <= 1
-    assert sorted(_as_many(of_three, BUDGET.model_copy(update={"drawn": count}))) == list(range(count))
     few, all_of_them = (floor(cells, BUDGET.model_copy(update={"drawn": drawn})) for drawn in (4, count))
+    assert [len(cloud) for cloud in clouds] == [2 * 4, count]
     assert few["coverage"] < all_of_them["coverage"]
+
+
+def test_a_contest_goes_on_with_the_parts_that_it_began_with(tiny_cells, tmp_path):
+    folder = tmp_path / "cells"
+    shutil.copytree(tiny_cells, folder)
+    before = open_cells_of(folder, tmp_path, BUDGET, EYE)
+    again = open_cells_of(folder, tmp_path, BUDGET.model_copy(update={"seed": 5}), EYE)
+    assert np.array_equal(before.held, again.held)
+    first = next(folder.rglob("*.png"))
+    shutil.copy(first, first.with_name("new.png"))
+    with pytest.raises(DataError, match=r"1 new .*new\.png"):
+        open_cells_of(folder, tmp_path, BUDGET, EYE)
 
 
 def test_few_cells_to_train_on(tiny_cells, tmp_path):

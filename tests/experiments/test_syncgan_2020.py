@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,16 @@ def test_cells_without_masks_get_some_and_keep_their_groups(tiny_cells: Path, tm
         two_sides(tiny_cells, tmp_path, 5)
     with pytest.raises(DataError, match="41 are needed"):
         draw_sides(open_cells(tiny_cells), 41, 0)
+
+
+def test_pictures_that_cannot_be_opened_are_passed_over(tiny_cells: Path, tmp_path: Path) -> None:
+    cells = tmp_path / "cells of mine"
+    shutil.copytree(tiny_cells, cells)
+    taken = [cell for _, cell in draw_sides(open_cells(cells), 3, 0)]
+    taken[1].path.write_bytes(taken[1].path.read_bytes()[:60])
+    folder = two_sides(cells, tmp_path, 3)
+    assert len(open_cells(folder, "paired")) == 6
+    assert two_sides(cells, tmp_path, 3) == folder
 
 
 def test_an_interrupted_search_for_masks_begins_again(

@@ -29,13 +29,15 @@ from cytoforge.data.split import Split
 from cytoforge.evaluation.ledger import Shown
 from cytoforge.evaluation.regimes import QUESTIONS, REGIMES
 from cytoforge.exports.checklist import read_study
-from cytoforge.report.study import visible
+from cytoforge.report.study import _curves, visible
+from cytoforge.sampling.provenance import read_manifest, write_manifest
 from cytoforge.stages import study_jobs
 from cytoforge.stages.export import export
 from cytoforge.stages.phantom import phantom
 from cytoforge.stages.split import split as split_folder
 from cytoforge.stages.study import study
 from cytoforge.stages.study_plan import Plan, check_masks, check_plan, classifier_recipe, cost, regime_recipe
+from cytoforge.stages.study_remarks import remarks
 from cytoforge.stages.study_results import pairs_of
 from cytoforge.training.loop import Loop
 
@@ -148,15 +150,19 @@ def test_another_machine_goes_on_with_the_number_format_and_the_presets_of_the_f
 ) -> None:
     out = copied(finished, tmp_path)
     before = read_json(out / "plan.json")
-    began = before["precision"], before["presets"]
+    began = before["precision"], before["presets"], before["choosers"]
     assert set(began[1].values()) == {"cpu"}
+    assert began[2] == {"cvae": "efficientnet-lite0@128"}
     other = "32-true" if began[0] == "bf16-mixed" else "bf16-mixed"
     monkeypatch.setattr(cytoforge.stages.study, "native_precision", lambda: other)
     monkeypatch.setattr(cytoforge.stages.study, "usual_preset", lambda name, gpu: "default")
+    monkeypatch.setattr(cytoforge.stages.study, "choosers_of", lambda plan: {"cvae": "mobilenet-v2@128"})
     monkeypatch.setattr(study_jobs, "train", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(study_jobs, "generate", lambda *_, **__: pytest.fail("drawn again"))
     content = study(tiny_cells, out, PLAN.model_copy(update={"real": (6,)}), group=PHOTO)
     after = read_json(out / "plan.json")
-    assert (content["plans_before"], after["precision"], after["presets"]) == (1, *began)
+    found = content["plans_before"], after["precision"], after["presets"], after["choosers"]
+    assert found == (1, *began)
 
 
 def stopped_at(call: int, work: Callable[..., object], stop: Callable[[], None]) -> Callable[..., object]:
@@ -201,6 +207,22 @@ def test_interrupted_and_resumed_gives_the_same_scores(
     assert not (out / "study.json").exists()
     study(tiny_cells, out, few, group=PHOTO)
     assert read_json(out / "study.json")["scores"] == scores_of(finished, few)
+
+
+def test_half_a_set_of_other_versions_is_drawn_again(
+    finished: Path, tiny_cells: Path, tmp_path: Path
+) -> None:
+    out = copied(finished, tmp_path)
+    manifest = min(out.glob("jobs/*/set/manifest.jsonl"))
+    before = {path.name: path.read_bytes() for path in manifest.parent.rglob("*.png")}
+    written = read_manifest(manifest.parent)
+    header = written.header.model_copy(update={"versions": {"python": "3.12.4", "torch": "2.9.0"}})
+    write_manifest(manifest.parent, replace(written, header=header))
+    folder = manifest.parents[1]
+    place = study_jobs.Place(str(tiny_cells), str(out), group=PHOTO)
+    result = study_jobs.draw_set(read_json(folder / "parameters.json"), folder, place)
+    assert result["images"] == len(read_manifest(manifest.parent).images) > 0
+    assert {path.name: path.read_bytes() for path in manifest.parent.rglob("*.png")} == before
 
 
 def test_an_interruption_does_not_make_drawing_cheaper(
@@ -632,6 +654,36 @@ def test_a_changed_plan_is_remembered(finished: Path, tiny_cells: Path, tmp_path
     assert "plan was changed 1 time" in (out / "report.html").read_text()
 
 
+def test_a_plan_that_is_refused_was_no_plan(tiny_cells: Path, tmp_path: Path) -> None:
+    plan = PLAN.model_copy(update={"folds": 60, "repeats": 2})
+    with pytest.raises(DataError, match="folds"):
+        study(tiny_cells, tmp_path / "out", plan, group=PHOTO)
+    assert not (tmp_path / "out" / "plan.json").exists()
+
+
+def test_what_stopped_early_and_what_its_opponent_selected_is_told(finished: Path) -> None:
+    content = read_json(finished / "study.json")
+    content["generators"][0] |= {"stopped": ["collapsed after 20 images"], "chosen_by_opponent": "lite0"}
+    told = remarks(content)
+    assert any("stopped early" in line and line.endswith("collapsed after 20 images") for line in told)
+    assert any("selected by lite0, the network that it was trained against" in line for line in told)
+
+
+def test_the_legend_names_every_regime_in_a_colour_of_its_own(finished: Path) -> None:
+    content = read_json(finished / "study.json")
+    regimes = list(REGIMES)
+    content["plan"]["regimes"] = regimes
+    row = content["regimes"][0]
+    content["regimes"] = [
+        {**row, "regime": name, "generator": "control" if REGIMES[name].control else "cvae"}
+        for name in regimes
+    ]
+    figure = _curves(content)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == regimes
+    lines = [line for panel in figure.axes for line in panel.get_lines() if line.get_marker() == "o"]
+    assert len({line.get_color() for line in lines}) == len(lines) == len(regimes)
+
+
 def test_a_generator_without_cells_is_left_out(
     tiny_cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -764,6 +816,8 @@ def test_cost_of_a_plan() -> None:
         ({"real": (2,), "ratios": (0.2,)}, "no cell"),
         ({"settings": {"basic-cnn": {"strength": 0.2}}}, "study's to choose"),
         ({"settings": {"cvae": {"resolution": 128}}}, "--resolution"),
+        ({"generators": ("diffusion",), "resolution": 52, "settings": {}}, "resolution"),
+        ({"generators": ("diffusion",), "settings": {"diffusion": {"freeze": True}}}, "new weights"),
     ],
 )
 def test_plans_that_make_no_sense_are_refused(changes: dict, message: str) -> None:

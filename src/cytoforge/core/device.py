@@ -71,8 +71,9 @@ def computing_threads(count: int) -> Iterator[None]:
 
 
 def surroundings() -> dict[str, Any]:
-    """Threads and versions that a run is computed with, for its configuration."""
+    """Device, threads and versions that a run is computed with, for its configuration."""
     return {
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "threads": torch.get_num_threads(),
         "versions": {
             "cytoforge": version("cytoforge"),

@@ -141,18 +141,21 @@ def mixture(places: Iterable[Path]) -> str | None:
         return None
     counts = "; ".join(f"{count} with {text}" for text, count in sorted(found.items()))
     return (
-        f"results of other versions or threads are mixed: {counts}. Remove the folders of the jobs that "
-        "should be done again."
+        f"results of other versions, devices or threads are mixed: {counts}. Remove the folders of the jobs "
+        "that should be done again."
     )
 
 
 def _computed_with(place: Path) -> str:
-    """Versions and threads in the words of a job's DONE; the first versions of cytoforge wrote none."""
+    """Versions, device and threads in the words of a job's DONE; early versions of cytoforge wrote none."""
     note = read_json(place / DONE)
     if "versions" not in note:
         return "versions that were not recorded"
     versions = note["versions"]
-    return f"cytoforge {versions['cytoforge']}, torch {versions['torch']}, threads {note['threads']}"
+    device = note.get("device", "cpu")
+    return (
+        f"cytoforge {versions['cytoforge']}, torch {versions['torch']}, {device}, threads {note['threads']}"
+    )
 
 
 def perform(work: Work, place: Path, threads: int) -> CytoforgeError | RuntimeError | None:

@@ -29,7 +29,7 @@ ANOTHER_OUT = "Choose another --out."
 """Advice of what cannot go on in a folder that holds something."""
 _RESUME = "Go on with the run in it with --resume, or choose another --run."
 _REPEAT = "Repeat the settings of its config.json, or choose another --run."
-_VOLATILE = ("versions", "threads", "format")
+_VOLATILE = ("versions", "device", "threads", "format")
 """Parts of config.json in which a run that goes on may differ."""
 
 

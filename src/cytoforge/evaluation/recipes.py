@@ -45,6 +45,10 @@ class Recipe(ClassifierConfig):
         """How pictures become the network's input."""
         return Preparation(resolution=self.resolution, fit=self.fit)
 
+    def unmeasured(self) -> Recipe:
+        """The recipe with a number format that no clock decides, for trainings that are compared."""
+        return self.model_copy(update={"precision": "32-true"}) if self.precision == "auto" else self
+
 
 RECIPES: dict[str, Recipe] = {
     "linear": Recipe(

@@ -19,9 +19,8 @@ from cytoforge.core.device import native_precision
 from cytoforge.core.errors import CheckpointError, TrainingError
 from cytoforge.core.files import read_json, write_atomic, write_json
 from cytoforge.core.png import encode_png
-from cytoforge.core.randomness import derive
 from cytoforge.core.record import Record
-from cytoforge.core.run import Run
+from cytoforge.core.run import SPLIT, Run
 from cytoforge.data.cache import open_cache
 from cytoforge.data.folder import open_cells
 from cytoforge.data.split import Split
@@ -30,12 +29,13 @@ from cytoforge.evaluation.diversity import class_distances, diversity, precision
 from cytoforge.evaluation.features import Extractor, extract
 from cytoforge.evaluation.fidelity import kernel_distance
 from cytoforge.evaluation.memorisation import Photos, nearer_to_train
+from cytoforge.evaluation.regimes import draw_cells as draw_real
 from cytoforge.experiments.scale import Scale
 from cytoforge.sampling.generator import open_generator
 from cytoforge.sampling.pictures import labelled_rows
 from cytoforge.sampling.seeds import default_seeds
 from cytoforge.stages.phantom import phantom
-from cytoforge.stages.split import split as split_folder
+from cytoforge.stages.split import split_once
 from cytoforge.stages.train import train
 
 Numbers = dict[str, float]
@@ -141,18 +141,20 @@ def open_cells_of(
 
     Args:
         folder: of the cells.
-        out: where split.json goes.
+        out: where split.json goes, which later calls go by.
         budget: gives resolution and seed.
         extractor: what the numbers are measured with.
-        few: cells of each class to train on, the others of the training part are put into the test part;
-            None takes all.
+        few: cells of each class to train on, the others of the training part are left out; None takes all.
+
+    Raises:
+        DataError: the cells are not those of the split.json that is there.
     """
-    opened = open_cells(folder)
-    division = split_folder(opened, seed=budget.seed)
+    opened, path = open_cells(folder), out / SPLIT
+    division = split_once(opened, path, budget.seed)
     if few is not None:
         division = _fewer(division, few, {cell.name: cell.label for cell in opened.cells})
-    path = out / ("split.json" if few is None else f"split-{few}.json")
-    division.save(path)
+        path = out / f"split-{few}.json"
+        division.save(path)
     cached = open_cache(opened, Preparation(resolution=budget.resolution))
     train_cells = cached.select(division.names("train"))
     held = cached.select((*division.names("val"), *division.names("test")))
@@ -232,7 +234,10 @@ def floor(cells: Cells, budget: Budget) -> Numbers:
     Recall and coverage grow with the number of images, so there are `budget.drawn` of each class here too,
     or all where a class has fewer.
     """
-    real = cells.train_features[_as_many(cells, budget)]
+    rows = np.arange(len(cells.train_labels))
+    real = cells.train_features[
+        draw_real(rows, cells.train_labels, cells.photos[0], budget.drawn, budget.seed)
+    ]
     k = min(5, len(cells.held_features) - 1, len(real) - 1)
     cloud = precision_recall_density_coverage(cells.held_features, real, k)
     return {
@@ -400,12 +405,3 @@ def _fewer(division: Split, few: int, labels: Mapping[str, str]) -> Split:
     spared = division.parts.keys() - parts.keys()
     left_out = (*division.left_out, *sorted(spared))
     return division.model_copy(update={"parts": parts, "left_out": left_out})
-
-
-def _as_many(cells: Cells, budget: Budget) -> NDArray[np.int64]:
-    """Training cells (n,), `budget.drawn` of each class; photos at random, whole but for the last."""
-    rng = np.random.default_rng(derive(budget.seed, "floor"))
-    photos, own = np.unique([str(photo) for photo in cells.photos[0]], return_inverse=True)
-    order = np.argsort(rng.permutation(len(photos))[own], kind="stable")
-    labels = cells.train_labels[order]
-    return np.concatenate([order[labels == label][: budget.drawn] for label in range(len(cells.classes))])

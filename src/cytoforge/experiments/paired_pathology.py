@@ -59,7 +59,7 @@ from cytoforge.core.files import write_atomic, write_json
 from cytoforge.core.png import decode_png, encode_png
 from cytoforge.core.randomness import derive
 from cytoforge.core.record import Record
-from cytoforge.core.run import Run
+from cytoforge.core.run import SPLIT, Run
 from cytoforge.data.cache import CachedCells, mask_channels, open_cache
 from cytoforge.data.folder import open_cells
 from cytoforge.data.transform import Preparation
@@ -70,7 +70,7 @@ from cytoforge.experiments.contest import Numbers, cells_for, mean_of, table
 from cytoforge.experiments.scale import Scale
 from cytoforge.methods.pix2pix import Pix2Pix, Pix2PixConfig
 from cytoforge.sampling.pictures import labelled_rows, painted_masks
-from cytoforge.stages.split import split as split_folder
+from cytoforge.stages.split import split_once
 from cytoforge.training.loop import Loop, LoopConfig, Until
 
 
@@ -192,7 +192,7 @@ def run(data: Path | None, out: Path, scale: Scale, budget: Budget | None = None
         What result.json holds.
     """
     budget = budget or BUDGETS[scale]
-    place = _place(cells_for(data, out, budget.per_class, 96), budget)
+    place = _place(cells_for(data, out, budget.per_class, 96), out / SPLIT, budget)
     repeats: dict[str, list[Numbers]] = {name: [] for name in CONTESTANTS}
     curves: dict[str, list[Curve]] = {name: [] for name in CONTESTANTS}
     sequences, many = {}, {}
@@ -381,9 +381,9 @@ def one_mask_diversity(images: NDArray[np.uint8], place: Place) -> dict[str, flo
     }
 
 
-def _place(folder: Path, budget: Budget) -> Place:
+def _place(folder: Path, split: Path, budget: Budget) -> Place:
     opened = open_cells(folder)
-    division = split_folder(opened, seed=0)
+    division = split_once(opened, split)
     cached = open_cache(opened, Preparation(resolution=budget.resolution))
     train = cached.select(division.names("train")).with_masks()
     test = cached.select((*division.names("val"), *division.names("test"))).with_masks()

@@ -52,6 +52,7 @@ from cytoforge.core.executors import Executor
 from cytoforge.core.files import write_atomic, write_json
 from cytoforge.core.png import encode_png
 from cytoforge.core.record import Record
+from cytoforge.core.run import SPLIT
 from cytoforge.data.cache import open_cache
 from cytoforge.data.cells import CellSet
 from cytoforge.data.folder import open_cells
@@ -68,7 +69,7 @@ from cytoforge.report.plots import plain
 from cytoforge.sampling.pictures import labelled_rows
 from cytoforge.stages.classify import report
 from cytoforge.stages.measured_folds import measurements_beside
-from cytoforge.stages.split import split as split_folder
+from cytoforge.stages.split import split_once
 
 
 @dataclass(frozen=True)
@@ -189,8 +190,7 @@ def run(
     budget = budget or BUDGETS[scale]
     folder = cells_for(data, out, *PHANTOM[scale])
     cells = open_cells(folder)
-    if not (out / "split.json").is_file():
-        split_folder(cells, out)
+    split_once(cells, out / SPLIT)
     measured = measurements_beside(cells, out, "auto")
     explore(out, cells, measured)
     judge = partial(report, folder, folds=budget.folds, executor=executor, workers=workers)

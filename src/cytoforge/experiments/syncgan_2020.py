@@ -34,6 +34,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,6 +50,7 @@ from cytoforge.core.png import encode_png
 from cytoforge.core.randomness import derive
 from cytoforge.data.cells import Cell, CellSet
 from cytoforge.data.folder import open_cells, read_mask
+from cytoforge.data.images import decode
 from cytoforge.data.layouts import SUMMARY
 from cytoforge.evaluation.utility import compare_paired
 from cytoforge.experiments.contest import cells_for
@@ -239,6 +241,8 @@ def two_sides(data: Path, out: Path, per_side: int, seed: int = 0) -> Path:
 def draw_sides(cells: CellSet, per_side: int, seed: int) -> list[tuple[str, Cell]]:
     """`per_side` cells of each side in random order, class by class in turn while there are some.
 
+    Pictures that cannot be opened are passed over.
+
     Raises:
         DataError: a class is unknown, or too few cells are of one side.
     """
@@ -251,11 +255,20 @@ def draw_sides(cells: CellSet, per_side: int, seed: int) -> list[tuple[str, Cell
             own = [cell for cell in cells.cells if cell.label == name and cell.row is None]
             piles.append([own[index] for index in rng.permutation(len(own))])
         order = [(turn, pile) for pile, each in enumerate(piles) for turn in range(len(each))]
-        taken = [piles[pile][turn] for turn, pile in sorted(order)[:per_side]]
+        usable = (cell for turn, pile in sorted(order) if _opens(cell := piles[pile][turn]))
+        taken = list(islice(usable, per_side))
         if len(taken) < per_side:
             raise DataError(f"{cells.root} has {len(taken)} {side} cells, {per_side} are needed; add images.")
         drawn += [(side, cell) for cell in taken]
     return drawn
+
+
+def _opens(cell: Cell) -> bool:
+    try:
+        decode(cell.path)
+    except DataError:
+        return False
+    return True
 
 
 def sides_of(classes: tuple[str, ...]) -> dict[str, str]:

@@ -22,7 +22,8 @@ from cytoforge.report.plots import EOSIN, HEMATOXYLIN, PLOT_STYLE, SOFT, address
 _GOOD, _BAD = "#2f7a58", "#b23a48"
 _VERDICT = {"helps": _GOOD, "hurts": _BAD, "no evidence": SOFT}
 TONES = {"helps": "good", "hurts": "bad", "no evidence": "note"}
-_COLOURS = (SOFT, HEMATOXYLIN, EOSIN, _GOOD, "#946a12", "#3f7ea6", "#7d7d2a", "#9a5fb0", _BAD, "#222222")
+_COLOURS = (SOFT, HEMATOXYLIN, EOSIN, _GOOD, "#946a12", "#3f7ea6", "#7d7d2a", "#9a5fb0", _BAD, "#222222",
+            "#2aa198", "#d08770", "#8c564b", "#a3be8c")  # fmt: skip
 
 Row = Mapping[str, Any]
 
@@ -341,8 +342,13 @@ def _curves(content: Mapping[str, Any]) -> Figure:
     panels[0][0].set_ylim(top=min(1.0, panels[0][0].get_ylim()[1]))
     for panel in panels[-1]:
         panel.set_xlabel("real cells of each class")
-    handles, labels = panels[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", fontsize=8)
+    known = {
+        label: handle
+        for panel in panels.flat
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
+    }
+    shown = [regime for regime in plan["regimes"] if regime in known]
+    figure.legend([known[regime] for regime in shown], shown, loc="outside right upper", fontsize=8)
     return figure
 
 

@@ -161,6 +161,12 @@ def _source(run: Run, masks: Path | None, edges: Path | None) -> Conditions | No
     return None if edges is None else open_edges(edges, classes, preparation)
 
 
+def drawing_versions() -> dict[str, str]:
+    """Package -> version of everything that the bits of an image depend on."""
+    packages = ("cytoforge", "torch", "numpy", "pillow")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
 def _header(
     run: Run,
     out: Path,
@@ -171,7 +177,6 @@ def _header(
     device: str,
     source: Conditions | None,
 ) -> Header:
-    packages = ("cytoforge", "torch", "numpy", "pillow")
     classes = tuple(run.config["classes"])
     given = {} if source is None else {source.kind: source.sha256}
     return Header(
@@ -186,7 +191,7 @@ def _header(
         folders=class_folders(classes),
         run=place_of(run.path, out),
         split_sha256=run.config.get("split_sha256"),
-        versions={"python": platform.python_version(), **{name: version(name) for name in packages}},
+        versions=drawing_versions(),
         threads=torch.get_num_threads(),
         device=device,
         masks_sha256=given.get("masks"),

@@ -27,7 +27,6 @@ from cytoforge.data.folder import open_cells
 from cytoforge.data.folds import Fold, grouped_folds, random_folds
 from cytoforge.data.split import (
     Split,
-    check_groups_and_masks,
     check_same_split,
     check_split,
     require_trainable,
@@ -47,6 +46,7 @@ from cytoforge.report.classify import build_classify
 from cytoforge.stages.measured_folds import measured_fold, measurements_beside, measuring
 from cytoforge.stages.other_report import read_other
 from cytoforge.stages.split import split as split_folder
+from cytoforge.stages.split import split_once
 
 WATCHED = 250
 """Unseen cells that are looked at while training, for the curves."""
@@ -154,11 +154,7 @@ def report(
     """
     chosen = _recipe_of(recipe, dict(settings or {}))
     cells = open_cells(data, layout, group)
-    known = out / SPLIT
-    parts = _parts(cells, known if known.is_file() else None, seed)
-    check_groups_and_masks(parts, cells)
-    out.mkdir(parents=True, exist_ok=True)
-    parts.save(known)
+    parts = split_once(cells, out / SPLIT, seed)
     shared: dict[str, Any] = {
         "kind": "classify",
         "data": str(data.resolve()),
@@ -284,8 +280,7 @@ def _recipe_of(name: str, settings: dict[str, Any]) -> Recipe | MeasurementRecip
     """The recipe of all folds. The number format is not measured: it would differ between workers."""
     if name in MEASUREMENT_RECIPES:
         return measurement_recipe_of(name, settings)
-    recipe = recipe_of(name, settings)
-    return recipe.model_copy(update={"precision": "32-true"}) if recipe.precision == "auto" else recipe
+    return recipe_of(name, settings).unmeasured()
 
 
 def _open(cells: CellSet, recipe: Recipe | MeasurementRecipe) -> CachedCells:

@@ -8,7 +8,7 @@ from pathlib import Path
 from cytoforge.data.cells import CellSet
 from cytoforge.data.folder import open_cells
 from cytoforge.data.scan import NOT_SEARCHED, repeats_of, scan_cells
-from cytoforge.data.split import Split, split_cells
+from cytoforge.data.split import Split, check_groups_and_masks, check_split, split_cells
 
 
 def split(
@@ -47,3 +47,24 @@ def split(
     if out is not None:
         divided.save(out if out.suffix == ".json" else out / "split.json")
     return divided
+
+
+def split_once(cells: CellSet, path: Path, seed: int = 0) -> Split:
+    """The division in a file, where an earlier call has left it; else a new one, written there.
+
+    So what is gone on with has the parts that it was begun with.
+
+    Args:
+        cells: to divide.
+        path: of the file.
+        seed: of a new division.
+
+    Raises:
+        DataError: the cells, their labels, groups or masks are others than when the file was made.
+    """
+    if not path.is_file():
+        return split(cells, path, seed=seed)
+    division = Split.load(path)
+    check_split(division, cells)
+    check_groups_and_masks(division, cells)
+    return division

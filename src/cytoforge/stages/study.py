@@ -30,13 +30,12 @@ from cytoforge.core.png import encode_png
 from cytoforge.core.progress import progress
 from cytoforge.core.table import csv_text
 from cytoforge.data.folder import open_cells
-from cytoforge.data.split import Split, check_groups_and_masks, check_split
 from cytoforge.evaluation.ledger import Shown, check_unseen
 from cytoforge.evaluation.regimes import questions_of
 from cytoforge.evaluation.utility import rule
 from cytoforge.report.study import build_study
 from cytoforge.sampling.pictures import labelled_rows
-from cytoforge.stages.split import split as split_folder
+from cytoforge.stages.split import split_once
 from cytoforge.stages.study_jobs import (
     GROUPS,
     Material,
@@ -55,6 +54,7 @@ from cytoforge.stages.study_plan import (
     Trial,
     check_masks,
     check_plan,
+    choosers_of,
     generator_jobs,
     methods,
     selection_obstacles,
@@ -101,7 +101,7 @@ def study(
     """
     check_plan(plan)
     place = Place(str(data.resolve()), str(out.resolve()), layout, group)
-    precision, presets = _begin(place, plan)
+    precision, presets, choosers = _begin(place, plan)
     material = open_material(place, plan.resolution)
 
     def run(work: Any, jobs: Sequence[Job], title: str) -> dict[str, Result]:
@@ -113,7 +113,7 @@ def study(
     _remove_followers(place.jobs)
     generators = generator_jobs(plan, material, precision, presets)
     trained = run(train_generator, list(generators.values()), "generators")
-    sets = set_jobs(plan, material, place, generators)
+    sets = set_jobs(plan, material, place, generators, choosers)
     drawn = run(draw_set, list(sets.values()), "synthetic sets")
     usable = {key: job for key, job in sets.items() if not drawn[job.key]["failed"]}
     obstacles = selection_obstacles(plan, material, place)
@@ -140,22 +140,17 @@ def _remove_followers(jobs: Path) -> None:
                 shutil.rmtree(folder)
 
 
-def _begin(place: Place, plan: Plan) -> tuple[str, dict[str, str]]:
+def _begin(place: Place, plan: Plan) -> tuple[str, dict[str, str], dict[str, str]]:
     """Find the groups once, and write the plan before anything is trained.
 
-    Number format and presets of generators, which it gives back, are those of the machine where the study
-    began: others would be another training.
+    Number format and presets of generators and the networks that select, which it gives back, are those of
+    the machine where the study began: others would be another study.
     """
     out, path = Path(place.out), Path(place.out) / GROUPS
     cells = open_cells(Path(place.data), place.layout, place.group)
     check_masks(plan, cells)
-    if path.is_file():
-        division = Split.load(path)
-        check_split(division, cells)
-        check_groups_and_masks(division, cells)
-    else:
-        division = split_folder(cells)
-        division.save(path)
+    division = split_once(cells, path)
+    outer_fold(place, plan.resolution, plan.folds, plan.seed, 0)  # refused before it is called the plan
     content: dict[str, Any] = {
         "plan": plan.model_dump(mode="json"),
         "rule": rule(plan.level),
@@ -163,18 +158,20 @@ def _begin(place: Place, plan: Plan) -> tuple[str, dict[str, str]]:
         "groups_sha256": division.sha256,
         "precision": native_precision(),
         "presets": {name: usual_preset(name, torch.cuda.is_available()) for name in methods(plan)},
+        "choosers": choosers_of(plan),
         "earlier": [],
     }
     if (out / "plan.json").is_file():
         before = read_json(out / "plan.json")
         earlier = before.pop("earlier", [])
         content["precision"] = before.get("precision", content["precision"])
-        kept = before.get("presets", {})
-        content["presets"] = {name: kept.get(name, usual) for name, usual in content["presets"].items()}
+        for what in ("presets", "choosers"):
+            kept = before.get(what, {})
+            content[what] = {name: kept.get(name, usual) for name, usual in content[what].items()}
         now = {key: content[key] for key in before}
         content["earlier"] = earlier if before == now else [*earlier, before]
     write_json(out / "plan.json", content)
-    return content["precision"], content["presets"]
+    return content["precision"], content["presets"], content["choosers"]
 
 
 def _ledger(

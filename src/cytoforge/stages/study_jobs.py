@@ -7,6 +7,7 @@ training read, not what its split says.
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -36,7 +37,9 @@ from cytoforge.evaluation.recipes import Recipe
 from cytoforge.evaluation.regimes import Regime, draw_cells, draw_synthetic
 from cytoforge.evaluation.selection import class_rejections, obstacle, region_rejections
 from cytoforge.sampling.conditions import needs_masks, write_masks
+from cytoforge.sampling.generate import drawing_versions
 from cytoforge.sampling.provenance import read_manifest
+from cytoforge.sampling.sealed import MANIFEST
 from cytoforge.stages.compared import read_set
 from cytoforge.stages.generate import generate
 from cytoforge.stages.train import train, usual_preset
@@ -240,6 +243,7 @@ def draw_set(parameters: Parameters, folder: Path, place: Place) -> dict[str, An
         if needs_masks(run):
             masks = folder / "given"
             write_masks(open_cells(Path(place.data), place.layout, place.group), trained, masks, wanted)
+        _remove_other_versions(folder / "set")
         generate(run.path, folder / "set", per_class=wanted, checkpoint="newest", masks=masks)
     except CheckpointError as error:
         return {"failed": str(error), "images": 0, "kept": 0, "emptied": [], "seconds": 0.0, "selecting": 0.0}
@@ -262,6 +266,12 @@ def draw_set(parameters: Parameters, folder: Path, place: Place) -> dict[str, An
         "seconds": drawing,
         "selecting": time.monotonic() - start,
     }
+
+
+def _remove_other_versions(drawn: Path) -> None:
+    """Remove half a set that other versions drew before an interruption: its images go with no others."""
+    if (drawn / MANIFEST).is_file() and read_manifest(drawn).header.versions != drawing_versions():
+        shutil.rmtree(drawn)
 
 
 def judge_regime(parameters: Parameters, folder: Path, place: Place) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, FiniteFloat
 
 from cytoforge.core.batch import DataShape
 from cytoforge.core.errors import ConfigError
@@ -32,8 +32,8 @@ from cytoforge.evaluation.regimes import (
 from cytoforge.evaluation.utility import LEVEL
 from cytoforge.stages.study_jobs import Material, Place, obstacle_to_selection, outer_fold, real_rows
 from cytoforge.stages.train import Plan as Training
+from cytoforge.stages.train import new_method, shape_of, usual_preset
 from cytoforge.stages.train import plan as plan_training
-from cytoforge.stages.train import shape_of, usual_preset
 from cytoforge.tasks.classify import build_network
 
 MINUTES = 5.0
@@ -76,12 +76,12 @@ class Plan(Record):
     control: str | None = None
     classifiers: tuple[str, ...] = ("linear",)
     real: tuple[int | None, ...] = (20, 50, 100)
-    ratios: tuple[float, ...] = (2.0,)
+    ratios: tuple[FiniteFloat, ...] = (2.0,)
     regimes: tuple[str, ...] = DEFAULT_REGIMES
     repeats: int = Field(5, ge=2)
     folds: int = Field(5, ge=2)
     resolution: int = Field(64, ge=16)
-    minutes: float | None = Field(None, gt=0)
+    minutes: float | None = Field(None, gt=0, allow_inf_nan=False)
     images: int | None = Field(None, ge=1)
     traditional: Policy = TRADITIONAL
     score: Score = "balanced_accuracy"
@@ -131,10 +131,14 @@ def check_plan(plan: Plan) -> None:
     for name in methods(plan):
         if "resolution" in plan.settings.get(name, {}):
             raise ConfigError(f"{name}.resolution: all generators of a study draw at its --resolution.")
-        if _training(plan, name).method.translates() or name == "text-to-image":
+        chosen = training_of(plan, name)
+        if chosen.method.translates() or name == "text-to-image":
             raise ConfigError(
                 f"{name} cannot draw cells from training cells alone; choose another generator."
             )
+        if (reason := chosen.method.needs_start(chosen.settings)) is not None:
+            raise ConfigError(f"{name}: {reason}, and generators of a study begin from new weights.")
+        new_method(chosen, ("one", "other"))
     unknown = sorted(plan.settings.keys() - {*methods(plan), *plan.classifiers})
     if unknown:
         raise ConfigError(
@@ -163,7 +167,7 @@ def check_masks(plan: Plan, cells: CellSet) -> None:
         ConfigError: there is such a generator.
     """
     for name in methods(plan) if draws(plan) else ():
-        shape_of(_training(plan, name), cells)
+        shape_of(training_of(plan, name), cells)
 
 
 def draws(plan: Plan) -> bool:
@@ -171,7 +175,8 @@ def draws(plan: Plan) -> bool:
     return any(regime.synthetic for regime in regimes_of(plan.regimes, plan.control is not None).values())
 
 
-def _training(plan: Plan, generator: str) -> Training:
+def training_of(plan: Plan, generator: str) -> Training:
+    """Method and settings of a generator."""
     return plan_training(generator, None, {"resolution": plan.resolution, **plan.settings.get(generator, {})})
 
 
@@ -188,8 +193,7 @@ def classifier_recipe(plan: Plan, name: str) -> Recipe:
         raise ConfigError(
             f"{name}.{taken[0]} is the study's to choose (regimes, --traditional); leave it out."
         )
-    recipe = recipe_of(name, {**settings, "views": 1})
-    return recipe.model_copy(update={"precision": "32-true"}) if recipe.precision == "auto" else recipe
+    return recipe_of(name, {**settings, "views": 1}).unmeasured()
 
 
 def regime_recipe(recipe: Recipe, regime: Regime, traditional: str) -> Recipe:
@@ -272,11 +276,14 @@ def generator_jobs(
 
 
 def set_jobs(
-    plan: Plan, material: Material, place: Place, generators: Mapping[tuple[Any, ...], Job]
+    plan: Plan,
+    material: Material,
+    place: Place,
+    generators: Mapping[tuple[Any, ...], Job],
+    choosers: Mapping[str, str],
 ) -> dict[tuple[Any, ...], Job]:
-    """(repeat, real, method) -> drawing as many cells as any regime can use."""
-    select = any(REGIMES[name].selected for name in plan.regimes)
-    choosers = {name: chooser(plan, name) for name in methods(plan)} if select else {}
+    """(repeat, real, method) -> drawing as many cells as any regime can use; see `choosers_of`."""
+    select = bool(choosers)
     jobs = {}
     for (repeat, real, name), job in generators.items():
         most = int(np.bincount(material.labels[training_cells(plan, material, place, repeat, real)]).max())
@@ -294,11 +301,17 @@ def set_jobs(
     return jobs
 
 
-def chooser(plan: Plan, generator: str) -> str:
-    """Name of the network that selection sees a generator's cells by."""
+def choosers_of(plan: Plan) -> dict[str, str]:
+    """Method -> name of the network that selection sees its cells by; none where no regime selects."""
+    if not any(REGIMES[name].selected for name in plan.regimes):
+        return {}
+    return {name: _chooser(plan, name) for name in methods(plan)}
+
+
+def _chooser(plan: Plan, generator: str) -> str:
     if plan.extractor is not None:
         return plan.extractor
-    chosen = _training(plan, generator)
+    chosen = training_of(plan, generator)
     return fair_extractor(chosen.method.opponent(chosen.settings)).name
 
 

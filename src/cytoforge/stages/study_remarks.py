@@ -20,6 +20,8 @@ def remarks(content: Row) -> list[str]:
     return [
         *_divided_again(content["plan"], content["data"]["groups"]),
         *_without_cells(content["generators"]),
+        *_stopped(content["generators"]),
+        *_chosen_by_opponent(content["generators"]),
         *_failures(content["failed"]),
         *_selections(content),
         *_not_averaged(content.get("answers", ())),
@@ -47,6 +49,28 @@ def _without_cells(generators: Sequence[Row]) -> list[str]:
         f"repeats: {row['failed'][0]}"
         for row in generators
         if row["failed"]
+    ]
+
+
+def _stopped(generators: Sequence[Row]) -> list[str]:
+    """Trainings that an alarm ended; what they gave until then is compared."""
+    return [
+        f"{_amount(row['real_per_class'])}, {row['generator']}: {len(row['stopped'])} of all trainings "
+        f"stopped early, and what they had learned is compared all the same: {row['stopped'][0]}"
+        for row in generators
+        if row["stopped"]
+    ]
+
+
+def _chosen_by_opponent(generators: Sequence[Row]) -> list[str]:
+    """Selection by the network that the generator was trained against."""
+    found = {
+        row["generator"]: row["chosen_by_opponent"] for row in generators if row.get("chosen_by_opponent")
+    }
+    return [
+        f"{name}: its cells were selected by {network}, the network that it was trained against, which "
+        "hardly sees their faults."
+        for name, network in found.items()
     ]
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from cytoforge.core.files import read_json
 from cytoforge.core.jobs import Job, mixture
+from cytoforge.evaluation.features import network_of
 from cytoforge.evaluation.regimes import REGIMES, Question, Regime, judge_of, questions_of
 from cytoforge.evaluation.selection import FEWEST, spared
 from cytoforge.evaluation.utility import (
@@ -24,7 +25,14 @@ from cytoforge.evaluation.utility import (
     verdict,
 )
 from cytoforge.stages.study_jobs import Material, Place
-from cytoforge.stages.study_plan import Plan, Trial, classifier_recipe, methods, training_cells
+from cytoforge.stages.study_plan import (
+    Plan,
+    Trial,
+    classifier_recipe,
+    methods,
+    training_cells,
+    training_of,
+)
 from cytoforge.stages.study_remarks import remarks
 
 FORMAT = 1
@@ -407,11 +415,20 @@ def _generators(plan: Plan, done: Done) -> list[dict[str, Any]]:
                         "failed": [each["failed"] for each in drawn if each["failed"]],
                         "emptied": sorted({name for each in drawn for name in each["emptied"]}),
                         "kept": float(np.mean(kept)) if kept else None,
+                        "chosen_by_opponent": _chosen_by_opponent(plan, done, name),
                         "gan_train": _gan_train(plan, done, name, real),
                         "gan_test": _gan_test(plan, done, set(keys), real),
                     }
                 )
     return rows
+
+
+def _chosen_by_opponent(plan: Plan, done: Done, name: str) -> str | None:
+    """The network that both selected a generator's cells and was what it was trained against, if one was."""
+    training = training_of(plan, name)
+    opponent = training.method.opponent(training.settings)
+    choosers = {job.parameters["extractor"] for at, job in done.sets.items() if at[2] == name} - {None}
+    return opponent if opponent in map(network_of, choosers) else None
 
 
 def _gan_train(plan: Plan, done: Done, name: str, real: int | None) -> dict[str, float]:

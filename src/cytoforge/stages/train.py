@@ -237,8 +237,22 @@ def shape_of(chosen: Plan, cells: CellSet) -> DataShape:
             f"{chosen.method.name} needs cells with masks, and {cells.root} has none of class {min(bare)!r}. "
             f"Make some with: cytoforge mask {cells.root} --out DIR, then train on DIR."
         )
+    return _shape(chosen, cells.classes)
+
+
+def _shape(chosen: Plan, classes: tuple[str, ...]) -> DataShape:
     channels = len(MASK_CHANNELS) if _uses_masks(chosen) else 0
-    return DataShape(chosen.preparation.resolution, cells.classes, channels)
+    return DataShape(chosen.preparation.resolution, classes, channels)
+
+
+def new_method(chosen: Plan, classes: tuple[str, ...]) -> Method:
+    """The method with new weights of no use, for what can be learned from them; draws no random number.
+
+    Raises:
+        ConfigError: its networks cannot have the settings or the resolution.
+    """
+    with torch.random.fork_rng(devices=[]):
+        return chosen.method(chosen.settings, _shape(chosen, classes))
 
 
 def _resolved(loop: LoopConfig, run: Path) -> LoopConfig:
@@ -317,11 +331,7 @@ def _load(model: Method, chosen: Plan, classes: tuple[str, ...], base: _Base) ->
     """Start `model` from the base's best weights."""
     run = Run.open(base.path)
     tensors = load_checkpoint(run.checkpoints, "best").tensors
-    shape = DataShape(
-        chosen.preparation.resolution, (*classes, "one more"), len(MASK_CHANNELS) * _uses_masks(chosen)
-    )
-    with torch.random.fork_rng(devices=[]):
-        larger = chosen.method(chosen.settings, shape)
+    larger = new_method(chosen, (*classes, "one more"))
     warm_start(
         model.networks, larger.networks, starting_tensors(model, tensors), run.config["classes"], classes
     )
