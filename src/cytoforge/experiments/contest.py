@@ -234,10 +234,8 @@ def floor(cells: Cells, budget: Budget) -> Numbers:
     Recall and coverage grow with the number of images, so there are `budget.drawn` of each class here too,
     or all where a class has fewer.
     """
-    rows = np.arange(len(cells.train_labels))
-    real = cells.train_features[
-        draw_real(rows, cells.train_labels, cells.photos[0], budget.drawn, budget.seed)
-    ]
+    rows, photos = np.arange(len(cells.train_labels)), [str(photo) for photo in cells.photos[0]]
+    real = cells.train_features[draw_real(rows, cells.train_labels, photos, budget.drawn, budget.seed)]
     k = min(5, len(cells.held_features) - 1, len(real) - 1)
     cloud = precision_recall_density_coverage(cells.held_features, real, k)
     return {

@@ -428,7 +428,7 @@ def _chosen_by_opponent(plan: Plan, done: Done, name: str) -> str | None:
     training = training_of(plan, name)
     opponent = training.method.opponent(training.settings)
     choosers = {job.parameters["extractor"] for at, job in done.sets.items() if at[2] == name} - {None}
-    return opponent if opponent in map(network_of, choosers) else None
+    return opponent if opponent in {network_of(name) for name in choosers} else None
 
 
 def _gan_train(plan: Plan, done: Done, name: str, real: int | None) -> dict[str, float]:
