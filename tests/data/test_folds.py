@@ -23,6 +23,37 @@ def test_every_cell_is_tested_once_and_no_group_is_on_both_sides(seed: int, coun
         assert not {groups[row] for row in fold.train} & {groups[row] for row in fold.test}
 
 
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**40))
+def test_every_class_is_in_every_training_part(seed: int) -> None:
+    """Few groups of several classes: one division may put all groups of a class into one fold."""
+    rng = np.random.default_rng(seed)
+    groups = np.repeat(np.arange(5), rng.integers(1, 9, 5))
+    labels = rng.integers(0, 3, len(groups))
+    try:
+        folds = grouped_folds(labels, groups.astype(str).tolist(), 2, seed)
+    except DataError:
+        return
+    for fold in folds:
+        assert set(labels[fold.train]) == set(labels)
+
+
+def test_groups_that_no_division_can_part_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    class Together:
+        def __init__(self, *_: object, **__: object) -> None:
+            calls.append(1)
+
+        def split(self, *_: object) -> list[tuple[np.ndarray, np.ndarray]]:
+            return [(np.array([0]), np.array([1, 2])), (np.array([1, 2]), np.array([0]))]
+
+    monkeypatch.setattr("cytoforge.data.folds.StratifiedGroupKFold", Together)
+    with pytest.raises(DataError, match="fall into one of them"):
+        grouped_folds(np.array([0, 1, 1, 0]), ["a", "b", "c", "d"], 2)
+    assert len(calls) == 20
+
+
 def test_a_seed_decides() -> None:
     labels, groups = np.arange(40) % 2, [str(index // 2) for index in range(40)]
     first, again, other = (grouped_folds(labels, groups, 5, seed) for seed in (0, 0, 1))

@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from cytoforge.core.errors import CheckpointError, ConfigError, DataError, TrainingError
 from cytoforge.core.run import Run
 from cytoforge.evaluation.classifiers import fit, open_classifier
 from cytoforge.evaluation.recipes import RECIPES, Recipe, recipe_of
+from cytoforge.networks.backbones import Backbone
 from cytoforge.networks.efficientnet_lite import efficientnet_lite0
 from cytoforge.training.loop import Loop
 
@@ -54,6 +56,17 @@ def test_a_recipe_learns_and_is_read_back(name: str, settings: dict[str, Any], t
     if name == "basic-cnn":
         same = fit(recipe, pictures(), LABELS, CLASSES, 1)
         np.testing.assert_array_equal(same.logits(unseen), fitted.logits(unseen))
+
+
+def test_a_linear_classifier_keeps_the_weights_that_it_was_trained_on(tmp_path: Path) -> None:
+    weights = tmp_path / "weights.safetensors"
+    body: Any = Backbone("resnet18", 2, 32, "none").body
+    safetensors.torch.save_file(body.state_dict(), weights)
+    recipe = recipe_of("timm:resnet18", {**LINEAR, "mode": "linear", "weights": str(weights)})
+    fitted = fit(recipe, pictures(), LABELS, CLASSES, 1, tmp_path / "run")
+    weights.unlink()
+    again = open_classifier(tmp_path / "run")
+    np.testing.assert_array_equal(again.logits(pictures(seed=1)), fitted.logits(pictures(seed=1)))
 
 
 def test_steps_do_not_depend_on_the_number_of_images(monkeypatch: pytest.MonkeyPatch) -> None:

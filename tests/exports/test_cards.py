@@ -124,6 +124,28 @@ def test_the_checklists_say_what_is_known_and_leave_the_rest_open(run, opened, m
     assert {item.section[:6] for item in generative.items} == {f"Part {part}" for part in range(1, 7)}
 
 
+def test_the_checklists_tell_selection_and_warnings(run, opened, metrics) -> None:
+    told = {
+        "rules": ["copies"], "extractor": "mobilenet-v2@128", "kept": 6, "images": 9,
+        "kept_manifest_sha256": opened.sha256,
+    }  # fmt: skip
+    warned = metrics.model_copy(update={"warnings": ("Few cells of a class.",)})
+    assert "one seed each; not selected;" in filled(Known(opened, run, warned), "3.4")
+    selection = opened.folder.resolve().parent / "selection.json"
+    write_json(selection, told)
+    try:
+        assert "6 of 9 images kept by the rules copies" in filled(Known(opened, run, warned), "3.4")
+    finally:
+        selection.unlink()
+    assert filled(Known(opened, run, warned), "6.5").endswith("Few cells of a class.")
+    assert filled(Known(opened, run, warned), "5.3") == "to be filled in"
+
+
+def filled(known: Known, number: str) -> str:
+    """The answer to an item of the checklist for generative models."""
+    return next(item.answer for item in fill(known)[1].items if item.number == number)
+
+
 @pytest.mark.parametrize(
     ("groups", "words"),
     [

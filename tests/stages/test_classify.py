@@ -93,6 +93,16 @@ def test_a_report_against_another_says_what_is_gained_cell_by_cell(
         report(tiny_cells, tmp_path / "new", **asked, against=tmp_path)
 
 
+def test_without_photos_nothing_is_said_of_siblings(tiny_cells: Path, tmp_path: Path) -> None:
+    judged = report(tiny_cells, tmp_path / "out", recipe="basic-cnn", settings=TINY, folds=2)
+    assert judged.ungrouped
+    assert "leak inflation" not in sentence(judged)
+    assert "No photo, slide or patient is known" in sentence(judged)
+    page = (tmp_path / "out" / "classify.html").read_text()
+    assert "is not seen to flatter" not in page
+    assert "what to expect of a new photo, cannot be said" in page
+
+
 def test_a_linear_layer_on_frozen_features_is_reported_without_curves(
     tiny_cells: Path, tmp_path: Path
 ) -> None:

@@ -15,10 +15,11 @@ from cytoforge.core.errors import CheckpointError, ConfigError, DataError
 from cytoforge.core.jobs import run_jobs
 from cytoforge.data.folder import open_cells
 from cytoforge.data.split import split_cells
+from cytoforge.data.transform import Preparation
 from cytoforge.evaluation.trust import Calibration
 from cytoforge.stages import classify
 from cytoforge.stages.bench_predict import bench_run
-from cytoforge.stages.calibrate import calibrate
+from cytoforge.stages.calibrate import _framings, calibrate
 from cytoforge.stages.explain import explain
 from cytoforge.stages.predict import predict
 
@@ -221,6 +222,33 @@ def test_explanations_show_heat_and_neighbours(trained, calibrated, cells, tmp_p
     content = json.loads((tmp_path / "explanation.json").read_text())
     assert content["sanity"]["10000"] == found.sanity[10_000].model_dump()
     assert content["follows_weights"] == (found.sanity[10_000].mean < 0.7)
+
+
+def test_broken_pictures_do_not_count_among_those_that_are_explained(trained, calibrated, cells, tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"a{number}.png").write_bytes(b"half")
+    for name in ("000_0.png", "000_1.png", "000_2.png"):
+        shutil.copy(cells / "red" / name, folder / name.replace("000", "b"))
+    found = explain(trained, folder, tmp_path / "out", most=2, coverage=0.8)
+    assert [cell["image"] for cell in found.cells] == ["b_0.png", "b_1.png"]
+
+
+@pytest.mark.parametrize(("fit", "side"), [("crop", 40), ("pad", 90), ("stretch", 60)])
+def test_the_framing_is_that_of_the_square_that_the_network_saw(tmp_path, fit, side):
+    rng = np.random.default_rng(0)
+    for number in range(4):
+        picture = np.full((40, 90, 3), 235, np.uint8) - rng.integers(0, 8, (40, 90, 3), np.uint8)
+        picture[8:32, 25:65] = (200, 205, 220)
+        picture[15:25, 40:50] = (60, 30, 90)
+        (tmp_path / "cells" / f"{number % 2}").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(tmp_path / "cells" / f"{number % 2}" / f"{number}.png")
+    cells = open_cells(tmp_path / "cells")
+    divided = split_cells(cells, (1.0, 0.0, 0.0))
+    found = _framings(cells, divided, Preparation(resolution=32, fit=fit), 0)
+    assert found is not None
+    assert found[1] == pytest.approx(side / 10, rel=0.2)
 
 
 def test_pictures_of_one_name_are_told_apart_and_no_local_folder_is_told(trained, calibrated, tmp_path):

@@ -120,6 +120,7 @@ def report(
         "leak_inflation": judged.leak,
         "against": judged.against,
         "faults": judged.faults,
+        "ungrouped": judged.ungrouped,
     }
     lines = [sentence(judged)]
     if judged.against is not None:

@@ -12,6 +12,9 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from cytoforge.core.errors import DataError
 from cytoforge.core.randomness import derive
 
+_TRIES = 20
+"""Divisions that are tried until every class is in every training part; nearly always the first is."""
+
 
 @dataclass(frozen=True)
 class Fold:
@@ -39,13 +42,21 @@ def grouped_folds(
         seed: another seed divides in another way.
 
     Raises:
-        DataError: a class has fewer groups than there are folds.
+        DataError: a class has fewer groups than there are folds, or all groups of a class fall together.
     """
     names = np.asarray(groups)
     fewest = min((len(np.unique(names[labels == label])) for label in np.unique(labels)), default=0)
     _require(count, fewest, "groups")
-    folds = StratifiedGroupKFold(count, shuffle=True, random_state=derive(seed, "folds") % 2**32)
-    return [Fold(train, test) for train, test in folds.split(labels, labels, names)]
+    for turn in range(_TRIES):
+        state = derive(seed, "folds", *([turn] if turn else [])) % 2**32
+        dealt = StratifiedGroupKFold(count, shuffle=True, random_state=state).split(labels, labels, names)
+        folds = [Fold(train, test) for train, test in dealt]
+        if all(len(np.unique(labels[fold.train])) == len(np.unique(labels)) for fold in folds):
+            return folds
+    raise DataError(
+        f"{count} folds cannot be made: all groups of one class fall into one of them, for these groups hold "
+        "other classes too. Choose more folds or another --seed, or add images."
+    )
 
 
 def random_folds(labels: NDArray[np.int64], count: int = 5, seed: int = 0) -> list[Fold]:

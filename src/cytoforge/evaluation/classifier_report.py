@@ -114,6 +114,7 @@ class ClassifierReport(Record):
         against: the classifier it was compared with, if any.
         measuring: of classifiers on measurements, else None.
         faults: path below the folder and reason of each file that is in no figure.
+        ungrouped: whether no photo is known, so that both divisions are of single cells.
     """
 
     format: Literal[1] = 1
@@ -134,3 +135,4 @@ class ClassifierReport(Record):
     against: Against | None = None
     measuring: Measuring | None = None
     faults: tuple[tuple[str, str], ...] = ()
+    ungrouped: bool = False

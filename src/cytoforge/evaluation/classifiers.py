@@ -214,14 +214,9 @@ def open_classifier(run: Run | Path, checkpoint: str = "best") -> Fitted:
     recipe = checked(Recipe, opened.config["recipe"], f"{opened.path}/config.json")
     classes = tuple(opened.config["classes"])
     kept = load_checkpoint(opened.checkpoints, checkpoint)
-    tensors = kept.tensors
-    if recipe.mode == "linear":
-        network = build_network(_settings(recipe), DataShape(recipe.resolution, classes))
-        load_modules(tensors, "average", {"head": network.head})
-    else:
-        untrained = recipe.model_copy(update={"weights": "none"})
-        network = build_network(_settings(untrained), DataShape(recipe.resolution, classes))
-        load_modules(tensors, "average", {"classifier": network})
+    untrained = recipe.model_copy(update={"weights": "none"})
+    network = build_network(_settings(untrained), DataShape(recipe.resolution, classes))
+    load_modules(kept.tensors, "average", {"classifier": network})
     return Fitted(recipe, classes, _ready(network), kept.sha256)
 
 
@@ -240,18 +235,20 @@ def run_config(recipe: Recipe, facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def loop_config(recipe: Recipe) -> LoopConfig:
-    """The loop's settings of a recipe."""
+    """The loop's settings of a recipe; a linear layer learns from features: float32, not turned."""
+    linear = recipe.mode == "linear"
+    precision = "32-true" if linear else recipe.precision
     often = max(recipe.batch, recipe.images // 10)
     return LoopConfig(
         batch=recipe.batch,
         balanced=recipe.balanced,
-        symmetry=recipe.symmetry,
+        symmetry="" if linear else recipe.symmetry,
         average_half_life=recipe.average_half_life,
         log_every=max(recipe.batch, recipe.images // 50),
         measure_every=often,
         measure_images=2,
         save_every=often,
-        precision=fastest_precision() if recipe.precision == "auto" else recipe.precision,
+        precision=fastest_precision() if precision == "auto" else precision,
     )
 
 
@@ -359,13 +356,12 @@ def _fit_head(
     network.head.requires_grad_(True)
     features = _Features(values, cells.labels, DataShape(1, cells.shape.classes))
     learner = LinearHead(_settings(recipe), features.shape, network.head)
-    config = loop_config(recipe).model_copy(update={"symmetry": "", "precision": "32-true"})
-    loop = Loop(learner, features, config, run, seed, _fabric())
+    loop = Loop(learner, features, loop_config(recipe), run, seed, _fabric())
     _take_steps(loop, recipe)
     network.head.load_state_dict(loop.average.networks["head"].state_dict())
     network.requires_grad_(False)
     if kept:
-        tensors = pack(loop.modules, loop.average.networks, loop.optimizers)
+        tensors = pack({}, {"classifier": network}, {})
         save_checkpoint(run.checkpoints, tensors, {"seen": loop.seen, "steps": loop.steps, "score": None})
 
 

@@ -202,7 +202,7 @@ def run(
         "cells": len(cells),
         "groups": next(iter(found.values())).groups,
         "counts": {name: sum(cell.label == name for cell in cells.cells) for name in cells.classes},
-        "from_given_masks": measured.sources.count("given") / len(measured.sources),
+        "from_given_masks": measured.from_given_masks,
         "source": asdict(NUMBERS),
         "entries": {name: _numbers(judged) for name, judged in found.items()},
     }

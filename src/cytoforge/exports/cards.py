@@ -165,7 +165,7 @@ def classifier_card(run: Run, scores: ClassifierScores, how_to_use: str = "") ->
 ## What it is
 {_facts(run)}
 | classes | {_listed(config["classes"])} |
-| probabilities | {"not calibrated" if scores.calibration is None else "calibrated, see calibration.json"} |
+| probabilities | {_calibrated(scores)} |
 
 ## How to use
 {use}
@@ -266,9 +266,14 @@ def _facts(run: Run) -> str:
 | versions | {_listed([f"{name} {number}" for name, number in config.get("versions", {}).items()])} |"""
 
 
+def _calibrated(scores: ClassifierScores) -> str:
+    found = scores.calibration
+    return "not calibrated" if found is None else f"of logits divided by {found.temperature:.4f} (calibrated)"
+
+
 def _settings(run: Run) -> str:
     shown = {
-        **run.config.get("settings", {}),
+        **run.config.get("recipe", run.config.get("settings", {})),
         **run.config.get("loop", {}),
         **run.config.get("preparation", {}),
     }

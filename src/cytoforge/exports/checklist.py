@@ -26,6 +26,7 @@ from cytoforge.evaluation.classifiers import METHOD
 from cytoforge.evaluation.metrics import Metrics
 from cytoforge.evaluation.recipes import effective
 from cytoforge.evaluation.regimes import QUESTIONS, REGIMES
+from cytoforge.evaluation.selection import selection_of
 from cytoforge.evaluation.verdicts import copying
 from cytoforge.exports import classifier_scores
 from cytoforge.exports.cards import LIMITS, NOT_FOR, TO_FILL, safe
@@ -150,6 +151,9 @@ def known_answers(known: Known) -> dict[str, tuple[str, str]]:
         answers |= {name: (text, "manifest.jsonl") for name, text in _set_answers(known.opened).items()}
     if known.metrics is not None:
         answers |= {name: (text, "metrics.json") for name, text in _metric_answers(known.metrics).items()}
+        if known.metrics.warnings:
+            told = [answers["limitations"][0]] if "limitations" in answers else []
+            answers["limitations"] = (" ".join([*told, *known.metrics.warnings]), "metrics.json")
     if known.scores is not None:
         answers |= classifier_scores.answers(known.scores)
     if known.study is not None:
@@ -160,6 +164,7 @@ def known_answers(known: Known) -> dict[str, tuple[str, str]]:
 def _run_answers(run: Run, newest: bool) -> dict[str, str]:
     config = run.config
     loop, preparation = config.get("loop", {}), config.get("preparation", {})
+    settings = effective(config.get("recipe", config.get("settings", {})))
     answers = {
         "method": f"Deep learning: {config['method']} for cell images ({len(config['classes'])} classes).",
         "limitations": _limitations(config),
@@ -167,7 +172,7 @@ def _run_answers(run: Run, newest: bool) -> dict[str, str]:
             f'Cells made square by "{preparation.get("fit")}" and resized with antialiasing to '
             f"{preparation.get('resolution')} px, RGB; denoising strength {preparation.get('denoise')}."
         ),
-        "model": f"{config['method']}. Settings: {_listing(effective(config.get('settings', {})))}.",
+        "model": f"{config['method']}. Settings: {_listing(settings)}.",
         "software": _listing(config.get("versions", {})),
         "initialisation": _initialisation(config),
         "training": ". ".join(filter(None, [_listing(loop), _course(run)])),
@@ -261,11 +266,19 @@ def _disjoint(split: Mapping[str, Any]) -> str:
 
 
 def _set_answers(opened: SyntheticSet) -> dict[str, str]:
-    header = opened.header
+    header, chosen = opened.header, selection_of(opened.folder, opened.sha256)
+    given = {"masks": header.masks_sha256, "edges": header.edges_sha256}
+    conditions = [f"{name} given, SHA-256 {sha256}" for name, sha256 in given.items() if sha256 is not None]
+    kept = (
+        "not selected"
+        if chosen is None
+        else f"{chosen.kept} of {chosen.images} images kept by the rules {', '.join(chosen.rules)}"
+    )
     return {
         "synthetic_set": (
             f"{len(opened.images)} images by {header.method}, truncation {header.truncation:g}, one seed "
-            f"each; network SHA-256 {header.checkpoint_sha256}, manifest SHA-256 {opened.sha256}."
+            f"each; {'; '.join([*conditions, kept])}; network SHA-256 {header.checkpoint_sha256}, manifest "
+            f"SHA-256 {opened.sha256}."
         ),
         "marking": (
             'Every image file carries the text "Synthetic=true", class, seed and generator; '
@@ -292,7 +305,6 @@ def _metric_answers(metrics: Metrics) -> dict[str, str]:
         "performance": scores,
         "baseline": "Real cells against other real cells in equal numbers, beside every score.",
         "verdicts": " ".join(f"{verdict.headline} {verdict.because}" for verdict in metrics.verdicts),
-        "warnings": " ".join(metrics.warnings),
     }
     if metrics.copies is not None:
         copies, verdict = metrics.copies, copying(metrics.copies)

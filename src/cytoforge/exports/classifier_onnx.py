@@ -36,7 +36,7 @@ class _Levels(nn.Module):
 def write_classifier(run: Run, out: Path, checkpoint: str = "best") -> list[Path]:
     """Write `classifier.onnx`, `export.json` with the measured parity, and a model card.
 
-    The parity gate compares ONNX Runtime with torch, and both with what the classifier itself gives.
+    The parity gate compares ONNX Runtime with torch.
 
     Raises:
         CheckpointError: `run` holds no usable classifier, its calibration is broken or of other weights, or
@@ -107,10 +107,11 @@ def _usage(fitted: Fitted, temperature: float | None) -> str:
     divided = "logits" if temperature is None else f"logits / {temperature:.4f}"
     return f"""```python
 import numpy, onnxruntime
-from PIL import Image
+from PIL import Image, ImageOps
 
 session = onnxruntime.InferenceSession("{FILE}")
-picture = Image.open("cell.png").convert("RGB"){_SQUARE[fitted.recipe.fit]}
+picture = ImageOps.exif_transpose(Image.open("cell.png"))  # of 8 bits a channel, nothing transparent
+picture = picture.convert("RGB"){_SQUARE[fitted.recipe.fit]}
 picture = picture.resize(({side}, {side}), Image.Resampling.BICUBIC)
 images = numpy.asarray(picture, numpy.float32).transpose(2, 0, 1)[None]  # (1, 3, {side}, {side}) in 0..255
 logits = session.run(None, {{"images": images}})[0]

@@ -184,6 +184,11 @@ def _tested(found: Calibration) -> str:
 
 
 def _protocol(report: ClassifierReport) -> str:
+    if report.ungrouped:
+        return (
+            f"Its recipe trained anew in {report.folds} folds on {report.cells} cells, each tested once. No "
+            "photo, slide or patient is known, so cells of one photo may lie on both sides."
+        )
     return (
         f"Its recipe trained anew in {report.folds} folds on {report.cells} cells of {report.groups} groups, "
         "each cell tested once and no group on both sides."

@@ -97,7 +97,15 @@ def interval(estimate: Estimate) -> str:
 
 
 def sentence(judged: ClassifierReport) -> str:
-    """The result in one sentence, and one more where so few groups make its intervals too short."""
+    """The result in one sentence, and another where its intervals are too short or no photo is known."""
+    if judged.ungrouped:
+        return (
+            f"{judged.recipe} names {interval(judged.random.scores.accuracy)} of {judged.cells} cells "
+            f"rightly when cells are divided at random ({judged.folds} folds). No photo, slide or patient is "
+            "known, so what siblings give away, and what to expect of a new photo, cannot be said: what is "
+            "called photos kept together divides single cells in another way. --group says where a file's "
+            "name tells it."
+        )
     few = (
         f" Intervals over {judged.groups} groups are too short; read them as hints."
         if judged.groups < FEW_GROUPS

@@ -218,11 +218,16 @@ def address(content: bytes, kind: str) -> str:
 
 
 def plain(label: str) -> str:
-    r"""A class name as plain text for matplotlib, which would read formulas between dollar signs.
+    r"""A class name as plain text for matplotlib.
+
+    It would read formulas between dollar signs, and leave out of a legend what begins with an underscore.
 
     Example:
         >>> plain("a$b")
         'a\\$b'
+        >>> plain("_a")
+        '\u200b_a'
     """
     short = label if len(label) <= 32 else f"{label[:31]}…"
-    return short.replace("$", r"\$")
+    shown = f"\u200b{short}" if short.startswith("_") else short
+    return shown.replace("$", r"\$")

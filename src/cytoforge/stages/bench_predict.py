@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from cytoforge.core.device import computing_threads
 from cytoforge.core.errors import DataError
-from cytoforge.data.augment import square_views
 from cytoforge.data.images import decode
 from cytoforge.data.phantom.folder import write_phantom
 from cytoforge.data.transform import Preparation, prepare
@@ -24,6 +23,7 @@ from cytoforge.evaluation.classifiers import Fitted
 from cytoforge.evaluation.distances import Floats
 from cytoforge.evaluation.recipes import RECIPES
 from cytoforge.networks.backbones import Backbone
+from cytoforge.networks.image_classifier import over_views
 from cytoforge.stages.bench import alternate
 from cytoforge.stages.engines import Engine, fast_classifier
 from cytoforge.stages.pictures import pictures_in, prepared
@@ -192,8 +192,4 @@ def _eager(fitted: Fitted, files: list[Path], preparation: Preparation) -> NDArr
     images = np.stack([prepare(decode(path), preparation) for path in files])
     levels = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous().float() / 127.5 - 1
     with torch.inference_mode():
-        logits = torch.zeros(len(files), len(fitted.classes))
-        views = square_views(levels)[: fitted.recipe.views]
-        for view in views:
-            logits += fitted.network(view.contiguous())
-    return (logits / len(views)).numpy()
+        return over_views(lambda view: fitted.network(view.contiguous()), levels, fitted.recipe.views).numpy()

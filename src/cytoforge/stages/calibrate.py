@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Final, cast
 
 import numpy as np
 import safetensors
@@ -22,7 +22,8 @@ from cytoforge.core.randomness import unsigned
 from cytoforge.data.cache import CachedCells, open_cache
 from cytoforge.data.cells import CellSet, Part
 from cytoforge.data.folder import read_image
-from cytoforge.data.split import Split, check_split
+from cytoforge.data.split import UNGROUPED, Split, check_split
+from cytoforge.data.transform import Preparation
 from cytoforge.evaluation.calibration import abstention
 from cytoforge.evaluation.conformal import Score
 from cytoforge.evaluation.novelty import Kind, learn_known
@@ -37,6 +38,17 @@ from cytoforge.stages.trusted import FOLDER, NAMES, REFERENCE, Trusted, open_pla
 _PICTURE = "calibration.png"
 _CHUNK = 256
 _FRAMED = 60
+_SIDE: Final[dict[str, Callable[[Sequence[int]], float]]] = {
+    "crop": min,
+    "pad": max,
+    "stretch": lambda sides: float(np.sqrt(sides[0] * sides[1])),
+}
+"""Side of the square that a picture becomes, in pixels of the picture; of a stretched one by its area."""
+_WITHOUT_GROUPS = (
+    "No photo, slide or patient is known: each cell counted as one of its own, so sets and false alarms are "
+    "promised for other cells of the same photos only; for a new photo nothing is promised. Not for "
+    "diagnosis."
+)
 
 
 def calibrate(
@@ -98,12 +110,14 @@ def calibrate(
         false_alarm=false_alarm,
     )
     folder = trusted.run.path / FOLDER
-    write_atomic(folder / REFERENCE, reference)
-    write_json(folder / NAMES, {"names": names, "sha256": found.reference_sha256})
     others = _held(trusted, cached, split, judged_on) if split.names(judged_on) else None
     judged = None if others is None else judge(found, known, others, judged_on, seed)
-    framings = _framings(cells, split, seed)
+    framings = _framings(cells, split, trusted.preparation, seed)
     found = found.model_copy(update={"judged": judged, "framings": framings})
+    if UNGROUPED in split.warnings:
+        found = found.model_copy(update={"caveat": _WITHOUT_GROUPS})
+    write_atomic(folder / REFERENCE, reference)
+    write_json(folder / NAMES, {"names": names, "sha256": found.reference_sha256})
     write_json(trusted.run.path / CALIBRATION, found.model_dump(mode="json"))
     if judged is not None and others is not None:
         own = answer(found, known, others.logits, others.features, coverages[0])
@@ -164,8 +178,10 @@ def _reference(features: NDArray[np.float32], labels: NDArray[np.int64]) -> byte
     return cast(bytes, safetensors.torch.save(tensors))
 
 
-def _framings(cells: CellSet, split: Split, seed: int) -> tuple[float, float, float] | None:
-    """How much wider than their nucleus training pictures are: the quartiles."""
+def _framings(
+    cells: CellSet, split: Split, preparation: Preparation, seed: int
+) -> tuple[float, float, float] | None:
+    """How much wider than their nucleus training pictures are once they are square: the quartiles."""
     trained = cells.select(split.names("train")).cells
     chosen = np.random.default_rng(unsigned(seed)).permutation(len(trained))[:_FRAMED]
     pictures = [read_image(trained[index]) for index in chosen]
@@ -173,7 +189,7 @@ def _framings(cells: CellSet, split: Split, seed: int) -> tuple[float, float, fl
     for picture, mask in zip(pictures, unsupervised_masks(pictures), strict=True):
         sizes = np.bincount(components(mask == NUCLEUS).ravel())[1:]
         if len(sizes):
-            ratios.append(min(picture.shape[:2]) / np.sqrt(sizes.max()))
+            ratios.append(_SIDE[preparation.fit](picture.shape[:2]) / np.sqrt(sizes.max()))
     if not ratios:
         return None
     low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])

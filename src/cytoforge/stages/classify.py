@@ -26,6 +26,7 @@ from cytoforge.data.cells import CellSet
 from cytoforge.data.folder import open_cells
 from cytoforge.data.folds import Fold, grouped_folds, random_folds
 from cytoforge.data.split import (
+    UNGROUPED,
     Split,
     check_same_split,
     check_split,
@@ -204,6 +205,7 @@ def report(
         against=None if other is None else other.against(right, seed),
         measuring=measured,
         faults=_left_out(cells, cached),
+        ungrouped=UNGROUPED in parts.warnings,
         published=_published(cells),
     )
     write_json(out / "classify.json", judged.model_dump(mode="json"))

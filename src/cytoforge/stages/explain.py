@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,19 @@ class Explanation:
     faults: dict[str, str]
 
 
+def _first(
+    batches: Iterable[tuple[list[Path], NDArray[np.uint8]]], most: int
+) -> list[tuple[list[Path], NDArray[np.uint8]]]:
+    """As many pictures as are wanted, of those that can be used."""
+    taken, count = [], 0
+    for paths, images in batches:
+        taken.append((paths[: most - count], images[: most - count]))
+        count += len(taken[-1][0])
+        if count == most:
+            break
+    return taken
+
+
 def explain(
     run: Path,
     source: Path,
@@ -89,10 +102,10 @@ def explain(
     if most < 1:
         raise ConfigError(f"--most: expected 1 or more, got {most}.")
     text = teaching(meanings)
-    paths = pictures_in(source, out)[:most]
+    paths = pictures_in(source, out)
     trusted = open_trusted(run, checkpoint, "torch")
     broken: dict[str, str] = {}
-    batches = list(prepared(paths, trusted.preparation, broken))
+    batches = _first(prepared(paths, trusted.preparation, broken), most)
     root = source if source.is_dir() else source.parent
     faults = named_faults(broken, root)
     if not batches:

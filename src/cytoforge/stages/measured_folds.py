@@ -62,7 +62,7 @@ def measured_fold(
 
     Returns:
         "rows" of the tested cells, their "logits", "seconds", "parameters", what was "chosen" and with which
-        "inner_accuracy", and "from_given_masks", the share of cells whose masks the data set itself gives.
+        and "inner_accuracy".
     """
     values = measured.rows(names)
     own = [groups[row] for row in fold.train]
@@ -76,7 +76,6 @@ def measured_fold(
         "parameters": fitted.parameters,
         "chosen": fitted.chosen,
         "inner_accuracy": fitted.inner_accuracy,
-        "from_given_masks": measured.from_given_masks,
     }
 
 
