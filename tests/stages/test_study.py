@@ -269,6 +269,7 @@ def test_a_large_effect_gets_its_verdict(
     assert abs(row["difference"]) > 0.8
 
 
+@pytest.mark.slow
 def test_processes_that_were_killed_give_the_table_of_a_serial_study(
     finished: Path, tiny_cells: Path, tmp_path: Path
 ) -> None:
