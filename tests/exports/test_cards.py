@@ -130,7 +130,7 @@ def test_the_checklists_tell_selection_and_warnings(run, opened, metrics) -> Non
         "kept_manifest_sha256": opened.sha256,
     }  # fmt: skip
     warned = metrics.model_copy(update={"warnings": ("Few cells of a class.",)})
-    assert "one seed each; not selected;" in filled(Known(opened, run, warned), "3.4")
+    assert "one seed each; no selection known;" in filled(Known(opened, run, warned), "3.4")
     selection = opened.folder.resolve().parent / "selection.json"
     write_json(selection, told)
     try:

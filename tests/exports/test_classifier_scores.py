@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from cytoforge.evaluation.recipes import RECIPES
 from cytoforge.evaluation.trust import Calibration, Held, calibrate, judge
 from cytoforge.exports.cards import LIMITS, TO_FILL
 from cytoforge.exports.checklist import Known, fill, known_answers
-from cytoforge.exports.classifier_scores import read_scores
+from cytoforge.exports.classifier_scores import read_scores, table
 from cytoforge.stages.export import export
 
 hub = pytest.importorskip("huggingface_hub")
@@ -104,6 +105,18 @@ def test_the_checklist_answers_from_both(trained, calibration) -> None:
     alone = known_answers(Known(run=run, scores=read_scores(run)))
     assert alone["performance"][1] == "calibration.json"
     assert "failures" not in alone
+
+
+def test_of_cells_without_photos_no_leak_is_quoted(trained) -> None:
+    run = Run.open(trained / "run")
+    scores = read_scores(run, trained / "report" / "classify.json")
+    assert scores.report is not None
+    alone = replace(scores, report=scores.report.model_copy(update={"ungrouped": True}))
+    for known, quoted in ((scores, True), (alone, False)):
+        said = known_answers(Known(run=run, scores=known))
+        assert ("Random folds would say" in said["performance"][0]) == quoted
+        assert ("leak inflation" in table(known)) == quoted
+    assert "cells of one photo may lie on both sides" in table(alone)
 
 
 @pytest.mark.parametrize(

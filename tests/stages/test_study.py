@@ -35,7 +35,7 @@ from cytoforge.stages import study_jobs
 from cytoforge.stages.export import export
 from cytoforge.stages.phantom import phantom
 from cytoforge.stages.split import split as split_folder
-from cytoforge.stages.study import study
+from cytoforge.stages.study import _begin, study
 from cytoforge.stages.study_plan import Plan, check_masks, check_plan, classifier_recipe, cost, regime_recipe
 from cytoforge.stages.study_remarks import remarks
 from cytoforge.stages.study_results import pairs_of
@@ -163,6 +163,16 @@ def test_another_machine_goes_on_with_the_number_format_and_the_presets_of_the_f
     after = read_json(out / "plan.json")
     found = content["plans_before"], after["precision"], after["presets"], after["choosers"]
     assert found == (1, *began)
+
+
+def test_a_plan_that_asks_for_another_network_to_select_gets_it(
+    finished: Path, tiny_cells: Path, tmp_path: Path
+) -> None:
+    out = copied(finished, tmp_path)
+    place = study_jobs.Place(str(tiny_cells), str(out), group=PHOTO)
+    asked = PLAN.model_copy(update={"extractor": "mobilenet-v2"})
+    assert _begin(place, asked)[2] == {"cvae": "mobilenet-v2"}
+    assert _begin(place, PLAN)[2] == {"cvae": "efficientnet-lite0@128"}
 
 
 def stopped_at(call: int, work: Callable[..., object], stop: Callable[[], None]) -> Callable[..., object]:

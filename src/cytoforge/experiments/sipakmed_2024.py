@@ -194,7 +194,11 @@ def run(
     measured = measurements_beside(cells, out, "auto")
     explore(out, cells, measured)
     judge = partial(report, folder, folds=budget.folds, executor=executor, workers=workers)
-    found = {name: _judge(name, judge, out, scale) for name in budget.classifiers}
+    offered = begun_with(out, machine())
+    found = {
+        name: _judge(name, judge, out, settings_of(ENTRIES[name], scale, offered))
+        for name in budget.classifiers
+    }
     result = {
         "experiment": "sipakmed-2024",
         "scale": scale,
@@ -315,15 +319,16 @@ def settings_of(entry: Entry, scale: Scale, offered: Mapping[str, Any]) -> dict[
     return {**settings, **(_SMOKE_NETWORK if scale == "smoke" else {})}
 
 
-def _judge(name: str, judge: Callable[..., ClassifierReport], out: Path, scale: Scale) -> ClassifierReport:
+def _judge(
+    name: str, judge: Callable[..., ClassifierReport], out: Path, settings: Mapping[str, Any]
+) -> ClassifierReport:
     """One classifier by both protocols; all share split and measurements."""
-    entry, place = ENTRIES[name], out / name.replace(" ", "-")
-    settings = settings_of(entry, scale, begun_with(out, machine()))
+    place = out / name.replace(" ", "-")
     place.mkdir(parents=True, exist_ok=True)
     for shared in ("split.json", "measurements-auto.csv"):
         if not (place / shared).is_file():
             shutil.copyfile(out / shared, place / shared)
-    return judge(place, recipe=entry.recipe, settings=settings)
+    return judge(place, recipe=ENTRIES[name].recipe, settings=settings)
 
 
 def _numbers(judged: ClassifierReport) -> dict[str, Any]:

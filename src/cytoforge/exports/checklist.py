@@ -152,8 +152,9 @@ def known_answers(known: Known) -> dict[str, tuple[str, str]]:
     if known.metrics is not None:
         answers |= {name: (text, "metrics.json") for name, text in _metric_answers(known.metrics).items()}
         if known.metrics.warnings:
-            told = [answers["limitations"][0]] if "limitations" in answers else []
-            answers["limitations"] = (" ".join([*told, *known.metrics.warnings]), "metrics.json")
+            warned = (" ".join(known.metrics.warnings), "metrics.json")
+            before = [answers["limitations"]] if "limitations" in answers else []
+            answers["limitations"] = classifier_scores.together([*before, warned])
     if known.scores is not None:
         answers |= classifier_scores.answers(known.scores)
     if known.study is not None:
@@ -270,7 +271,7 @@ def _set_answers(opened: SyntheticSet) -> dict[str, str]:
     given = {"masks": header.masks_sha256, "edges": header.edges_sha256}
     conditions = [f"{name} given, SHA-256 {sha256}" for name, sha256 in given.items() if sha256 is not None]
     kept = (
-        "not selected"
+        "no selection known"
         if chosen is None
         else f"{chosen.kept} of {chosen.images} images kept by the rules {', '.join(chosen.rules)}"
     )

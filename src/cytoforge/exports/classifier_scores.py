@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,10 +67,18 @@ def answers(scores: ClassifierScores) -> dict[str, tuple[str, str]]:
     if scores.calibration is not None:
         for fact, text in _calibration_answers(scores.calibration).items():
             found.setdefault(fact, []).append((text, CALIBRATION))
-    return {
-        fact: (" ".join(text for text, _ in parts), ", ".join(file for _, file in parts))
-        for fact, parts in found.items()
-    }
+    return {fact: together(parts) for fact, parts in found.items()}
+
+
+def together(parts: Sequence[tuple[str, str]]) -> tuple[str, str]:
+    """Answers to one fact and the files that they come from, as one.
+
+    Example:
+        >>> together([("It is small.", "config.json"), ("It is blurred.", "metrics.json")])
+        ('It is small. It is blurred.', 'config.json, metrics.json')
+    """
+    texts, sources = zip(*parts, strict=True)
+    return " ".join(texts), ", ".join(sources)
 
 
 def table(scores: ClassifierScores) -> str:
@@ -97,8 +106,9 @@ def table(scores: ClassifierScores) -> str:
             "balanced accuracy": best.balanced_accuracy,
             "macro F1": best.macro_f1,
             "macro AUC": best.macro_auc,
-            "leak inflation (accuracy by random folds less this)": scores.report.leak,
         }
+        if not scores.report.ungrouped:
+            named["leak inflation (accuracy by random folds less this)"] = scores.report.leak
         rows = {name: _estimate(value) for name, value in named.items()}
         parts.append(f"{_protocol(scores.report)} From {REPORT}:\n\n{_markdown(rows)}")
     return "\n\n".join(parts)
@@ -162,14 +172,16 @@ def _calibration_answers(found: Calibration) -> dict[str, str]:
 def _report_answers(report: ClassifierReport) -> dict[str, str]:
     best = report.grouped.scores
     recalls = ", ".join(f"{name} {_estimate(own.recall)}" for name, own in best.classes.items())
+    how = "folds of single cells" if report.ungrouped else "grouped folds"
+    leak = "" if report.ungrouped else f" Random folds would say {_estimate(report.leak)} more accuracy."
     return {
         "metrics": "Accuracy, balanced accuracy, macro F1 and AUC; recall of each class.",
         "statistics": f"{_percent(best.level)} intervals by bootstrap over groups, classifiers held fixed.",
         "internal_test": _protocol(report),
         "performance": (
-            f"Its kind by grouped folds: accuracy {_estimate(best.accuracy)}, balanced accuracy "
+            f"Its kind by {how}: accuracy {_estimate(best.accuracy)}, balanced accuracy "
             f"{_estimate(best.balanced_accuracy)}, macro F1 {_estimate(best.macro_f1)}, macro AUC "
-            f"{_estimate(best.macro_auc)}. Random folds would say {_estimate(report.leak)} more accuracy."
+            f"{_estimate(best.macro_auc)}.{leak}"
         ),
         "failures": f"Recall by class: {recalls}.",
     }

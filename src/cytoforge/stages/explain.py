@@ -58,19 +58,6 @@ class Explanation:
     faults: dict[str, str]
 
 
-def _first(
-    batches: Iterable[tuple[list[Path], NDArray[np.uint8]]], most: int
-) -> list[tuple[list[Path], NDArray[np.uint8]]]:
-    """As many pictures as are wanted, of those that can be used."""
-    taken, count = [], 0
-    for paths, images in batches:
-        taken.append((paths[: most - count], images[: most - count]))
-        count += len(taken[-1][0])
-        if count == most:
-            break
-    return taken
-
-
 def explain(
     run: Path,
     source: Path,
@@ -149,6 +136,19 @@ def explain(
         },
     )
     return Explanation(out, cells, sanity, faults)
+
+
+def _first(
+    batches: Iterable[tuple[list[Path], NDArray[np.uint8]]], most: int
+) -> list[tuple[list[Path], NDArray[np.uint8]]]:
+    """As many pictures as are wanted, of those that can be used."""
+    taken, count = [], 0
+    for paths, images in batches:
+        taken.append((paths[: most - count], images[: most - count]))
+        count += len(taken[-1][0])
+        if count == most:
+            break
+    return taken
 
 
 def _neighbours(

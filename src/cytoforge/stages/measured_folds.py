@@ -62,7 +62,7 @@ def measured_fold(
 
     Returns:
         "rows" of the tested cells, their "logits", "seconds", "parameters", what was "chosen" and with which
-        and "inner_accuracy".
+        "inner_accuracy".
     """
     values = measured.rows(names)
     own = [groups[row] for row in fold.train]

@@ -165,13 +165,25 @@ def _begin(place: Place, plan: Plan) -> tuple[str, dict[str, str], dict[str, str
         before = read_json(out / "plan.json")
         earlier = before.pop("earlier", [])
         content["precision"] = before.get("precision", content["precision"])
-        for what in ("presets", "choosers"):
-            kept = before.get(what, {})
-            content[what] = {name: kept.get(name, usual) for name, usual in content[what].items()}
+        kept = before.get("presets", {})
+        content["presets"] = {name: kept.get(name, usual) for name, usual in content["presets"].items()}
+        content["choosers"] = _kept_choosers(content["choosers"], before, plan)
         now = {key: content[key] for key in before}
         content["earlier"] = earlier if before == now else [*earlier, before]
     write_json(out / "plan.json", content)
     return content["precision"], content["presets"], content["choosers"]
+
+
+def _kept_choosers(here: Mapping[str, str], before: Mapping[str, Any], plan: Plan) -> dict[str, str]:
+    """The networks that selected so far, but for what the plan now asks otherwise."""
+    kept, asked = before.get("choosers", {}), before["plan"]
+    same = asked["extractor"] == plan.extractor
+    return {
+        name: kept.get(name, usual)
+        if same and asked["settings"].get(name) == plan.settings.get(name)
+        else usual
+        for name, usual in here.items()
+    }
 
 
 def _ledger(
