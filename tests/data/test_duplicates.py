@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from cytoforge.data.duplicates import SIZE, SYMMETRIES, find_repeats, register, turn
+from cytoforge.core.symmetry import turn
+from cytoforge.data.duplicates import SIZE, find_repeats, register
 from cytoforge.data.folder import open_cells
 from cytoforge.data.scan import repeats_of, scan_cells
 
@@ -146,11 +147,6 @@ def test_registration_recovers_a_known_motion():
     score, motion = register(grey[None, 6:54, 6:54], grey[None, 4:52, 7:55])
     assert score[0] > 0.99
     np.testing.assert_allclose(motion[0], [-1, 2, 0, 0, 0, 0], atol=0.1)
-
-
-def test_the_eight_symmetries_differ_and_undo():
-    image = np.arange(9).reshape(1, 3, 3)
-    assert len({turn(image, k).tobytes() for k in range(8)}) == len(SYMMETRIES) == 8
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from cytoforge.core.errors import ConfigError, DataError
+from cytoforge.core.symmetry import symmetries
 from cytoforge.evaluation import features
 from cytoforge.evaluation.features import (
     Extractor,
@@ -12,7 +13,6 @@ from cytoforge.evaluation.features import (
     extract_views,
     fair_extractor,
     open_extractor,
-    symmetries,
 )
 
 
@@ -110,13 +110,6 @@ def test_unwritable_cache_still_gives_features(counting, tmp_path) -> None:
     blocker = tmp_path / "file"
     blocker.write_text("not a folder")
     assert extract(images(2), counting[0], blocker).shape == (2, 3)
-
-
-def test_symmetries_are_eight_different_views() -> None:
-    views = symmetries(images(2))
-    assert views.shape == (2, 8, 8, 8, 3)
-    np.testing.assert_array_equal(views[:, 0], images(2))
-    assert len({view.tobytes() for view in views[0]}) == 8
 
 
 @pytest.mark.parametrize("cached", [True, False])

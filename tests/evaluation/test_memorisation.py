@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from cytoforge.core.errors import DataError
+from cytoforge.core.symmetry import symmetries
 from cytoforge.evaluation.comparison import FeatureSet
 from cytoforge.evaluation.copies import Look, judge, search
 from cytoforge.evaluation.diversity import precision_recall_density_coverage
-from cytoforge.evaluation.features import symmetries
 from cytoforge.evaluation.fidelity import frechet_distance
 from cytoforge.evaluation.memorisation import (
     CopyScores,
@@ -313,7 +313,7 @@ def test_flipped_turned_and_noisy_copies_are_found_in_coarse_pictures() -> None:
     assert 20 <= copies.flagged <= 25
     assert {closest.file for closest in copies.closest[:20]} == set(names[:20])
     assert all(closest.train == f"t{closest.seed}" for closest in copies.closest[:20])
-    assert {closest.view for closest in copies.closest[:20]} == {"turned 90 degrees and mirrored"}
+    assert {closest.view for closest in copies.closest[:20]} == {"turned 90° and mirrored"}
     assert copies.classes["a"].flagged == copies.flagged
 
 

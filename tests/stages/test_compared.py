@@ -9,8 +9,9 @@ import pytest
 
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.run import Run
+from cytoforge.core.symmetry import symmetries
 from cytoforge.evaluation.comparison import FeatureSet
-from cytoforge.evaluation.features import Extractor, extract, symmetries
+from cytoforge.evaluation.features import Extractor, extract
 from cytoforge.evaluation.memorisation import coarse_pattern
 from cytoforge.sampling.provenance import Header
 from cytoforge.stages.compared import Images, find_split, looks_at, run_of

@@ -123,7 +123,7 @@ def augment_masks(
 
 
 def square_views(images: Tensor) -> list[Tensor]:
-    """The eight flips and quarter turns of square images (N, C, R, R), the unchanged one first."""
+    """Square images (N, C, R, R) under the eight symmetries, in the order of `core.symmetry.SYMMETRIES`."""
     turned = [torch.rot90(images, turns, (2, 3)) for turns in range(4)]
     return turned + [view.flip(3) for view in turned]
 

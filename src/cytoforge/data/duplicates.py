@@ -24,6 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from cytoforge.core.symmetry import SYMMETRIES, turn
+
 Kind = Literal["exact", "near", "recurring"]
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
@@ -32,10 +34,6 @@ SIZE: Final = 96
 """Side of the thumbnails in pixels."""
 FALSE_ALARMS: Final = 0.005
 """Share of cells that may be flagged wrongly."""
-SYMMETRIES: Final = (
-    "as it is", "mirrored", "turned 90°", "turned 90° and mirrored",
-    "turned 180°", "turned 180° and mirrored", "turned 270°", "turned 270° and mirrored",
-)  # fmt: skip
 
 _COARSE: Final = 24
 _MIDDLE: Final = 48
@@ -61,7 +59,7 @@ class Repeat:
         first: name of one picture.
         second: name of the other, later in the order of names.
         kind: exact (same pixels), near (an altered copy in the same frame), recurring (cropped anew).
-        symmetry: how the second is turned against the first, one of `SYMMETRIES`.
+        symmetry: how the second is turned against the first, one of `core.symmetry.SYMMETRIES`.
         form: correlation of the registered pictures at 48 px, band-passed, 0..1.
         detail: the same for structures of 1 to 3 pixels at 96 px.
     """
@@ -138,17 +136,6 @@ def find_repeats(
     return Repeats((*exact, *found), threshold, rate)
 
 
-def turn(images: NDArray[np.generic], symmetry: int) -> NDArray[np.generic]:
-    """Pictures (N, S, S, ...) under one of the eight symmetries of the square.
-
-    Example:
-        >>> turn(np.array([[[1, 2], [3, 4]]]), 1).tolist()
-        [[[2, 1], [4, 3]]]
-    """
-    turned = np.rot90(images, symmetry // 2, axes=(1, 2))
-    return turned[:, :, ::-1] if symmetry % 2 else turned
-
-
 def _exact(hashes: Sequence[str]) -> list[tuple[int, int]]:
     first: dict[str, int] = {}
     pairs = []
@@ -165,7 +152,7 @@ def _upright(
 ) -> tuple[_Candidates, float, float]:
     """Repeats in the same orientation, the threshold for them and its rate of false alarms."""
     found = _registered(pyramid, 0, _SHIFT)
-    null = _registered(pyramid, 1, _SHIFT)
+    null = _registered(pyramid, SYMMETRIES.index("mirrored"), _SHIFT)
     null = null.keep((labels[null.first] == labels[null.second]) & ~_is_copy(null))
     threshold, rate = _calibrate(null, len(labels))
     return found.keep(_is_same_cell(found, threshold) | _is_copy(found)), threshold, rate

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cytoforge.core.symmetry import SYMMETRIES
 from cytoforge.evaluation.comparison import FeatureSet
 from cytoforge.evaluation.distances import Floats
 from cytoforge.evaluation.memorisation import (
     NEIGHBOURS,
     SURE,
-    VIEWS,
     CopyScores,
     CopyTest,
     Neighbours,
@@ -211,7 +211,7 @@ def _closest(
             train=train[int(found.match[index])],
             score=float(found.scores.fake[index]),
             p_value=float(test.p_values[index]),
-            view=VIEWS[int(found.view[index])],
+            view=SYMMETRIES[int(found.view[index])],
             flagged=bool(test.flagged[index]),
         )
         for index in map(int, order)

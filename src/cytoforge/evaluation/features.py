@@ -27,6 +27,7 @@ from cytoforge.core.files import sha256_bytes, sha256_file, write_atomic, write_
 from cytoforge.core.onnx_session import open_session
 from cytoforge.core.png import pixel_hash
 from cytoforge.core.progress import progress
+from cytoforge.core.symmetry import SYMMETRIES, symmetries
 from cytoforge.networks.efficientnet_lite import (
     EFFICIENTNET_LITE0_WIDTH,
     efficientnet_lite0,
@@ -41,8 +42,7 @@ DEFAULT_EXTRACTOR = "efficientnet-lite0@128"
 SECOND_EXTRACTOR = "mobilenet-v2@128"
 """Judges what was trained against the first."""
 BATCH = 32
-_VIEWS = 8
-"""As many as `symmetries` gives."""
+_VIEWS = len(SYMMETRIES)
 _KINDS = (
     "efficientnet-lite0, mobilenet-v2, timm:NAME, onnx:PATH or torch-fidelity:inception, "
     "each with @SIZE or without"
@@ -196,23 +196,6 @@ def extract_views(
 
     features = _extracted(turned, _VIEWS * len(images), extractor, cache)
     return features.reshape(len(images), _VIEWS, extractor.dim)
-
-
-def symmetries(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The eight flips and quarter turns of each image.
-
-    Args:
-        images: (N, S, S, 3) uint8, square.
-
-    Returns:
-        (N, 8, S, S, 3); the first of the eight is the image itself, the last four are mirrored.
-
-    Example:
-        >>> symmetries(np.arange(12, dtype=np.uint8).reshape(1, 2, 2, 3))[0, :, 0, 0, 0].tolist()
-        [0, 3, 9, 6, 3, 9, 6, 0]
-    """
-    turned = [np.rot90(images, turns, axes=(1, 2)) for turns in range(4)]
-    return np.stack(turned + [flipped[:, :, ::-1] for flipped in turned], axis=1)
 
 
 def _check_images(images: NDArray[np.uint8]) -> None:

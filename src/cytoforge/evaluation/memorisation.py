@@ -27,17 +27,6 @@ NEIGHBOURS = 5
 SURE = 0.01
 """Both p-values of a whole set must be below this to speak of copies."""
 
-VIEWS = (
-    "as it is",
-    "turned 90 degrees",
-    "turned 180 degrees",
-    "turned 270 degrees",
-    "mirrored",
-    "turned 90 degrees and mirrored",
-    "turned 180 degrees and mirrored",
-    "turned 270 degrees and mirrored",
-)
-
 
 @dataclass(frozen=True)
 class Neighbours:

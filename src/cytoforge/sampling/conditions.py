@@ -20,6 +20,7 @@ from cytoforge.core.errors import ConfigError, DataError
 from cytoforge.core.files import sha256_bytes, sha256_file, write_atomic
 from cytoforge.core.png import encode_png
 from cytoforge.core.run import Run
+from cytoforge.core.symmetry import SYMMETRIES, turn
 from cytoforge.data.cache import mask_channels
 from cytoforge.data.cells import Cell, CellSet
 from cytoforge.data.folder import open_cells, read_image, read_known_mask, read_mask_file
@@ -130,17 +131,16 @@ def write_masks(cells: CellSet, names: Collection[str], root: Path, per_class: i
         cells: a data set; cells on whose masks no method trains (none, unreadable, unknown) are passed over.
         names: of the cells.
         root: folder to write; what is there already is written again.
-        per_class: as many as are wanted of each class. Where there are fewer, all are written again turned by
-            quarters, mirrored, and mirrored and turned, at most eight times in all. All masks of one view
-            come before those of the next.
+        per_class: as many as are wanted of each class. Where there are fewer, all are written again under
+            the other `SYMMETRIES`, so at most eight times in all. All masks of one view come before those of
+            the next.
     """
     for label, folder in class_folders(cells.classes).items():
         own = [cell for cell in cells.cells if cell.name in names and cell.label == label]
         masks = [(cell.name, mask) for cell in own if (mask := _usable_mask(cell)) is not None]
-        views = min(8, ceil(per_class / max(1, len(masks))))
+        views = min(len(SYMMETRIES), ceil(per_class / max(1, len(masks))))
         for view, (number, (name, mask)) in product(range(views), enumerate(masks)):
-            turned = np.rot90(mask if view < 4 else mask[:, ::-1], view % 4)
-            content = encode_png(turned, {"Mask": name})
+            content = encode_png(turn(mask[None], view)[0], {"Mask": name})
             write_atomic(root / "masks" / folder / f"{view}-{number:06d}.png", content)
 
 

@@ -16,6 +16,7 @@ from cytoforge.core.errors import ConfigError, DataError
 from cytoforge.core.files import sha256_bytes
 from cytoforge.core.png import decode_png
 from cytoforge.core.run import Run
+from cytoforge.core.symmetry import symmetries
 from cytoforge.data.cache import CachedCells, cache_directory, open_cache
 from cytoforge.data.cells import Part
 from cytoforge.data.folder import open_cells
@@ -24,7 +25,7 @@ from cytoforge.data.transform import Preparation
 from cytoforge.evaluation.comparison import FeatureSet
 from cytoforge.evaluation.copies import Look
 from cytoforge.evaluation.distances import Floats
-from cytoforge.evaluation.features import Extractor, extract, extract_views, symmetries
+from cytoforge.evaluation.features import Extractor, extract, extract_views
 from cytoforge.evaluation.memorisation import coarse_pattern
 from cytoforge.methods.catalogue import METHODS
 from cytoforge.sampling.provenance import Header, Manifest, read_manifest

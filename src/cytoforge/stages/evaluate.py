@@ -12,6 +12,7 @@ import numpy as np
 
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.files import sha256_file
+from cytoforge.core.symmetry import SYMMETRIES, turn
 from cytoforge.evaluation.classes import confusion, same_mix, shares_recognised, train_classifier
 from cytoforge.evaluation.comparison import RULES, FeatureSet, K, compare
 from cytoforge.evaluation.copies import CLOSEST, EXTRACTOR, FEWEST, Search, judge, search
@@ -21,9 +22,7 @@ from cytoforge.evaluation.features import (
     another_extractor,
     fair_extractor,
     open_extractor,
-    symmetries,
 )
-from cytoforge.evaluation.memorisation import VIEWS
 from cytoforge.evaluation.metrics import ClassCorrectness, Comparison, Copies, Counts, Metrics
 from cytoforge.evaluation.morphometry import RULES as MORPHOMETRY_RULES
 from cytoforge.evaluation.selection import Selection, selection_of
@@ -283,11 +282,11 @@ def _pairs(fake: Images, train: Images, copies: Copies) -> list[Pair]:
     made, trained = ({name: index for index, name in enumerate(images.names)} for images in (fake, train))
     pairs = []
     for closest in copies.closest[:CLOSEST]:
-        turned = symmetries(fake.pixels[made[closest.file]][None])[0, VIEWS.index(closest.view)]
+        upright = fake.pixels[made[closest.file]]
         ratio = closest.score / copies.threshold if copies.threshold > 0 else 1.0
         pairs.append(
             Pair(
-                synthetic=turned,
+                synthetic=turn(upright[None], SYMMETRIES.index(closest.view))[0],
                 nearest=train.pixels[trained[closest.train]],
                 label=closest.label,
                 seed=closest.seed,
