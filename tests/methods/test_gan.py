@@ -11,6 +11,7 @@ from cytoforge.core.checkpoint import load_checkpoint
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.run import Run
 from cytoforge.losses.adversarial import FAMILIES
+from cytoforge.methods.adversarial import soft_targets
 from cytoforge.methods.cgan import CGAN, CGANConfig, DenseCGAN
 from cytoforge.methods.ebgan import EBGAN, EBGANConfig
 from cytoforge.methods.gan import GAN, GANConfig
@@ -143,6 +144,12 @@ def test_soft_labels_keep_the_discriminator_from_being_sure():
     assert float(smooth) == float(
         make(loss="non-saturating", label_smoothing=0.1)._told_apart(scores, batch())
     )
+
+
+def test_an_images_real_and_generated_label_are_exchanged_together():
+    real, fake = (soft_targets(batch(), truth, 0.0, 0.4) for truth in (True, False))
+    assert 0 < float(real.mean()) < 1
+    assert torch.equal(real + fake, torch.ones(len(real)))
 
 
 def test_soft_labels_need_a_loss_with_labels():

@@ -12,8 +12,9 @@ from torch.optim import Optimizer
 from cytoforge.core.batch import Batch, DataShape
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.method import Method, MethodConfig
-from cytoforge.core.randomness import normal
+from cytoforge.core.randomness import normal, uniform
 from cytoforge.data.augment import Policy, augment
+from cytoforge.losses.adversarial import soft_labels
 from cytoforge.methods.optimizers import adam_for_each
 
 SIDES = (32, 64, 128, 256)
@@ -75,6 +76,19 @@ class Adversarial(Method):
 
     def _augment(self, images: Tensor, batch: Batch, stream: str) -> Tensor:
         return augment(images, self.config.augment, batch.seeds, stream)
+
+
+def soft_targets(batch: Batch, real: bool, smoothing: float, flips: float) -> Tensor:
+    """Labels (N,) in [0, 1] that a discriminator of a batch's real or generated images is to answer.
+
+    An image's real and its generated label are exchanged together, as in SynCGAN. What `smoothing` and the share
+    `flips` do, `losses.adversarial.soft_labels` says.
+    """
+    amount, chance = (
+        uniform(batch.seeds, (), stream).to(batch.images.device)
+        for stream in (f"smoothing of {'real' if real else 'fake'}", "flips")
+    )
+    return soft_labels(real, amount, chance, smoothing, flips)
 
 
 def check_side(method: str, shape: DataShape) -> None:

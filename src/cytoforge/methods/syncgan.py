@@ -16,10 +16,11 @@ from torch.optim import Adam, Optimizer
 from cytoforge.core.batch import Batch, DataShape
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.method import Method, MethodConfig, Turn
-from cytoforge.core.randomness import normal, uniform
+from cytoforge.core.randomness import normal
 from cytoforge.data.augment import Policy, augment
-from cytoforge.losses.adversarial import cross_entropy_to, non_saturating_generator, soft_labels
+from cytoforge.losses.adversarial import cross_entropy_to, non_saturating_generator
 from cytoforge.losses.penalty import zero_centred_penalty
+from cytoforge.methods.adversarial import soft_targets
 from cytoforge.methods.painting import Painter, PaintingConfig, check_norm, image_scores
 from cytoforge.networks.convolutional import ConvolutionalCritic, ConvolutionalGenerator
 from cytoforge.networks.mask_gan import PerClass, WithPlanes
@@ -217,13 +218,8 @@ class SynCGAN(Method):
         return scores
 
     def _cross_entropy(self, scores: Tensor, batch: Batch, real: bool) -> Tensor:
-        """Against soft, sometimes exchanged labels; an image's real and fake label are exchanged together."""
-        config = self.config
-        smoothing, flips = (
-            uniform(batch.seeds, (), stream).to(scores.device)
-            for stream in (f"smoothing of {'real' if real else 'fake'}", "flips")
-        )
-        labels = soft_labels(real, smoothing, flips, config.label_smoothing, config.label_flips)
+        """Against soft, sometimes exchanged labels."""
+        labels = soft_targets(batch, real, self.config.label_smoothing, self.config.label_flips)
         return cross_entropy_to(scores, labels.reshape(-1, *[1] * (scores.ndim - 1)).expand_as(scores))
 
     def _seen(self, pictures: Tensor, batch: Batch, stream: str) -> Tensor:

@@ -14,9 +14,9 @@ from cytoforge.core.batch import Batch, DataShape
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.method import MethodConfig, Turn
 from cytoforge.core.randomness import uniform
-from cytoforge.losses.adversarial import FAMILIES, TARGETED, soft_labels
+from cytoforge.losses.adversarial import FAMILIES, TARGETED
 from cytoforge.losses.penalty import clip_weights
-from cytoforge.methods.adversarial import Adversarial, AdversarialConfig
+from cytoforge.methods.adversarial import Adversarial, AdversarialConfig, soft_targets
 from cytoforge.methods.penalised import PenaltyConfig, penalties
 from cytoforge.networks.spectral import spectrally_normalised
 
@@ -114,11 +114,7 @@ class TwoPlayers(Adversarial):
             return FAMILIES[config.loss][0](real, fake)
         parts = []
         for truth, judged in ((True, real), (False, fake)):
-            smoothing, flips = (
-                uniform(batch.seeds, (), f"{name} {truth}").to(judged.device)
-                for name in ("smoothing", "flips")
-            )
-            labels = soft_labels(truth, smoothing, flips, config.label_smoothing, config.label_flips)
+            labels = soft_targets(batch, truth, config.label_smoothing, config.label_flips)
             parts.append(TARGETED[config.loss](judged, labels))
         return torch.stack(parts).sum()
 
