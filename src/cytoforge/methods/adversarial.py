@@ -81,8 +81,8 @@ class Adversarial(Method):
 def soft_targets(batch: Batch, real: bool, smoothing: float, flips: float) -> Tensor:
     """Labels (N,) in [0, 1] that a discriminator of a batch's real or generated images is to answer.
 
-    An image's real and its generated label are exchanged together, as in SynCGAN. What `smoothing` and the share
-    `flips` do, `losses.adversarial.soft_labels` says.
+    An image's real and its generated label are exchanged together, as in SynCGAN. What `smoothing` and the
+    share `flips` do, `losses.adversarial.soft_labels` says.
     """
     amount, chance = (
         uniform(batch.seeds, (), stream).to(batch.images.device)
