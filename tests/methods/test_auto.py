@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from cytoforge.core.batch import Batch, DataShape
@@ -45,7 +46,7 @@ def test_weights_to_start_from_may_ship():
 
 
 def test_half_of_a_batch_is_rebuilt_and_the_rest_drawn_from_noise():
-    method = make(Auto)
+    method = make(Auto, sampling_noise=1.0)
     images = torch.rand(5, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
     labels, seeds = torch.tensor([0, 1, 0, 1, 0]), torch.arange(5)
     drawn, (mean, log_variance) = method._drawn(Batch(images, labels, seeds), "generator")
@@ -55,6 +56,26 @@ def test_half_of_a_batch_is_rebuilt_and_the_rest_drawn_from_noise():
     from_noise = method.sample(method._noise(Batch(images, labels, seeds), "generator"), labels)
     torch.testing.assert_close(drawn[1::2], from_noise[1::2])
     torch.testing.assert_close(others[1::2], from_noise[1::2])
+
+
+def test_cells_are_drawn_from_longer_noise_than_training_shows():
+    method, plain = make(Auto, sampling_noise=1.5), make(Auto, sampling_noise=1.0)
+    noise, labels = method.noise(torch.arange(4)), torch.arange(4) % 2
+    assert not torch.equal(method.sample(noise, labels), plain.sample(noise, labels))
+    assert torch.equal(method.sample(noise, labels), plain.sample(1.5 * noise, labels))
+
+
+@pytest.mark.parametrize("reconstruction", [0.0, 3.0])
+def test_training_never_sees_the_longer_noise(reconstruction):
+    images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    batch = Batch(images, torch.arange(4) % 2, torch.arange(4))
+    one, other = (
+        [float(loss.detach()) for turn in method.turns() for loss in turn.losses(batch).values()]
+        for method in (
+            make(Auto, reconstruction=reconstruction, sampling_noise=factor) for factor in (1.0, 3.0)
+        )
+    )
+    assert one == other
 
 
 def test_training_brings_what_is_rebuilt_closer_to_its_cell():

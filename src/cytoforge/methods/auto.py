@@ -53,6 +53,10 @@ class AutoConfig(WGANGPConfig):
         "color,translation,cutout", description="differentiable augmentation before the pretrained network"
     )
 
+    sampling_noise: float = Field(
+        1.4, gt=0, le=4, description="factor on the noise when cells are drawn; while training it is 1"
+    )
+
 
 class Auto(Adversarial):
     """A Wasserstein critic of pixels keeps cells varied, a discriminator on frozen features makes them real.
@@ -62,6 +66,10 @@ class Auto(Adversarial):
     the sum of both losses, and rebuilds half of the training cells from codes that an encoder gives them:
     critics alone let it leave out kinds of cells, and repeat the outlines it has. All other cells it draws
     from noise, as in sampling.
+
+    Cells are drawn from longer noise than training shows (`sampling_noise`), the opposite of truncation: with
+    the noise of training they are less varied than real ones. It was chosen on validation cells, see
+    docs/results/auto-search.md.
 
     Numbers by EfficientNet-Lite0 flatter this method: judge it by another extractor (mobilenet-v2).
 
@@ -101,6 +109,10 @@ class Auto(Adversarial):
         assert isinstance(config, AutoConfig)
         return "efficientnet-lite0" if config.features else None
 
+    def sample(self, noise: Tensor, labels: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Images (N, 3, H, W) from noise (N, noise_length), standard normal, and labels (N,)."""
+        return super().sample(noise * self.config.sampling_noise, labels)
+
     def turns(self) -> tuple[Turn, ...]:
         """Both critics move in every step, the generator after `critic_steps` of them."""
         critics = [Turn("critic", self.critic_losses)]
@@ -137,9 +149,10 @@ class Auto(Adversarial):
 
     def _drawn(self, batch: Batch, stream: str) -> tuple[Tensor, Codes | None]:
         """Images (N, 3, H, W) of the batch's classes, every other one rebuilt, and the codes of those."""
+        noise = self._noise(batch, stream)
         if not self._rebuilds:
-            return self.generated(batch, stream), None
-        noise, given = self._noise(batch, stream), batch.images[_REBUILT]
+            return super().sample(noise, batch.labels), None
+        given = batch.images[_REBUILT]
         images, mean, log_variance = self.networks["generator"](noise, batch.labels, given)
         return images, (mean, log_variance)
 
