@@ -24,7 +24,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -201,35 +201,48 @@ def _train(name: str, data: Path, place: Path, budget: Budget) -> dict[str, floa
 
 
 def _scores(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, float]:
-    """The columns of one method from both judges' metrics; all but the first distance are the second's."""
-    overall = second["overall"]
-    copies = second["copies"]
-    return {
-        "KID": first["overall"]["kernel_distance"]["value"],
-        "KID 2": overall["kernel_distance"]["value"],
-        **{name: overall[name]["value"] for name in ("precision", "recall", "coverage")},
-        "class": second["class_correctness"]["accuracy"],
-        "copies": copies["flagged"] / copies["checked"],
-    }
+    """The columns of one method from both judges' metrics, without those that too few cells leave empty.
+
+    All but the first distance are from the second judge's.
+    """
+    classes, copies = second["class_correctness"], second["copies"]
+    found = _compared(first, second, "value")
+    if classes is not None:
+        found["class"] = classes["accuracy"]
+    if copies is not None:
+        found["copies"] = copies["flagged"] / copies["checked"]
+    return found
 
 
 def _floors(place: Path) -> dict[str, float]:
     """The same columns for real cells against real cells, from any method's metrics."""
     first, second = (read_json(place / judge / "metrics.json") for judge in JUDGES)
-    overall = second["overall"]
-    return {
-        "KID": first["overall"]["kernel_distance"]["floor"],
-        "KID 2": overall["kernel_distance"]["floor"],
-        **{key: overall[key]["floor"] for key in ("precision", "recall", "coverage")},
-        "class": second["class_correctness"]["holdout_accuracy"],
-        "copies": second["copies"]["false_alarm_rate"],
+    classes, copies = second["class_correctness"], second["copies"]
+    found = _compared(first, second, "floor")
+    if classes is not None and classes["holdout_accuracy"] is not None:
+        found["class"] = classes["holdout_accuracy"]
+    if copies is not None:
+        found["copies"] = copies["false_alarm_rate"]
+    return found
+
+
+def _compared(
+    first: Mapping[str, Any], second: Mapping[str, Any], end: Literal["value", "floor"]
+) -> dict[str, float]:
+    """The columns that compare features, without those that too few images leave empty."""
+    places = {
+        "KID": (first, "kernel_distance"),
+        "KID 2": (second, "kernel_distance"),
+        **{name: (second, name) for name in ("precision", "recall", "coverage")},
     }
+    found = {column: metrics["overall"].get(name, {}).get(end) for column, (metrics, name) in places.items()}
+    return {column: number for column, number in found.items() if number is not None}
 
 
 def page(
     numbers: Mapping[str, Mapping[str, float]], stopped: Mapping[str, str], floors: Mapping[str, float]
 ) -> str:
-    """The table in Markdown, best by the second judge first, real cells at the top.
+    """The table in Markdown, best by the second judge first, real cells at the top, unknown numbers empty.
 
     Example:
         >>> print(page({"gan": {"KID 2": 0.3}, "auto": {"KID 2": 0.1}}, {"cgan": "NaN"}, {"KID 2": 0.01}))
@@ -240,7 +253,7 @@ def page(
         | gan |  | 0.300 |  |  |  |  |  |  |  |
         | cgan | stopped: NaN |
     """
-    ranked = sorted(numbers.items(), key=lambda entry: entry[1]["KID 2"])
+    ranked = sorted(numbers.items(), key=lambda entry: entry[1].get("KID 2", np.inf))
     lines = [f"| | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 1) + "|"]
     for name, found in [("*real cells*", floors), *ranked]:
         values = [f"{found[column]:.3f}" if column in found else "" for column in COLUMNS]
