@@ -34,6 +34,7 @@ from cytoforge.sampling.provenance import Manifest
 from cytoforge.sampling.sealed import MANIFEST
 from cytoforge.stages.compared import (
     Images,
+    flattery,
     joined,
     looks_at,
     open_with_real,
@@ -157,14 +158,7 @@ def evaluate(
 
 def _partial(network: Extractor, opponent: str | None, chosen: Selection | None) -> list[str]:
     """Warnings where training or `select` used what measures here."""
-    another = another_extractor(network.network, opponent, None if chosen is None else chosen.network)
-    advice = f"Judge by another one: --extractor {another}."
-    lines = []
-    if network.network == opponent:
-        lines.append(
-            f"The generator was trained against {opponent}, the network that measures here: distances and "
-            f"shares flatter it. {advice}"
-        )
+    lines = flattery(network, opponent, chooser=None if chosen is None else chosen.network)
     if chosen is None:
         return lines
     share = f"{chosen.kept} of {chosen.images} were kept"
@@ -174,9 +168,11 @@ def _partial(network: Extractor, opponent: str | None, chosen: Selection | None)
             "little about the generator: evaluate the set as it was before."
         )
     if network.network == chosen.network:
+        another = another_extractor(network.network, opponent)
         lines.append(
             f"These images were chosen by the features of {chosen.network} ({share}), which measure here: "
-            f"distances and the share whose class is recognised flatter them. {advice}"
+            f"distances and the share whose class is recognised flatter them. Judge by another one: "
+            f"--extractor {another}."
         )
     return lines
 
