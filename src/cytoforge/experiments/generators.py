@@ -7,7 +7,8 @@ What is equal, and what is not:
 * Each method has its settings for short trainings on a CPU (preset `cpu`, or `source` where the method is a
   source's to the letter). None was tuned on the held-back cells.
 * EfficientNet-Lite0 judges beside MobileNetV2, since `auto`, `cvae` and `cvae-source` train against the
-  first. Where the two disagree, believe the second.
+  first. Where the two disagree, believe the second. Copies alone are searched by EfficientNet-Lite0 at 64 px
+  and in coarse 8 x 8 pictures, whoever judges.
 * Each training is a process of its own, so that its peak of memory is its own. All have one number format,
   bfloat16 where the machine has instructions for it: none measures what is faster while others are at work.
 * Source 000's system is `wgan-gp`. It states 256 px and no measurement, so there is nothing to match; penalty
@@ -203,7 +204,7 @@ def _train(name: str, data: Path, place: Path, budget: Budget) -> dict[str, floa
 def _scores(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, float]:
     """The columns of one method from both judges' metrics, without those that too few cells leave empty.
 
-    All but the first distance are from the second judge's.
+    All but the first distance are from the second judge's; copies are searched in one way for both.
     """
     classes, copies = second["class_correctness"], second["copies"]
     found = _compared(first, second, "value")

@@ -21,6 +21,7 @@ from cytoforge.evaluation.features import (
     Extractor,
     another_extractor,
     fair_extractor,
+    network_of,
     open_extractor,
 )
 from cytoforge.evaluation.metrics import ClassCorrectness, Comparison, Copies, Counts, Metrics
@@ -139,7 +140,7 @@ def evaluate(
         rules={**RULES, **VERDICT_RULES, "copies": COPY_RULE, **(MORPHOMETRY_RULES if measured else {})},
         seconds=clock.seconds,
     )
-    partial = _partial(network, opponent, chosen)
+    partial = [*_partial(network, opponent, chosen), *_searched_by_opponent(opponent, copies)]
     lines = {"verdicts": verdicts(metrics), "warnings": (*partial, *notes, *warnings(metrics, alpha))}
     metrics = metrics.model_copy(update=lines)
     metrics.save(out / "metrics.json")
@@ -175,6 +176,16 @@ def _partial(network: Extractor, opponent: str | None, chosen: Selection | None)
             f"--extractor {another}."
         )
     return lines
+
+
+def _searched_by_opponent(opponent: str | None, copies: Copies | None) -> list[str]:
+    """A warning where copies were searched by the network that training used, whichever measures here."""
+    if copies is None or opponent != network_of(EXTRACTOR):
+        return []
+    return [
+        f"Copies were searched by {EXTRACTOR}, a network that the generator was trained against, and in "
+        "coarse 8 x 8 pictures, whichever network measures the rest: finding none says less."
+    ]
 
 
 def _per_class(
