@@ -4,7 +4,7 @@ import pytest
 
 from cytoforge.core.device import native_precision
 from cytoforge.core.errors import ConfigError
-from cytoforge.core.files import read_json
+from cytoforge.core.files import read_json, write_json
 from cytoforge.core.png import decode_png
 from cytoforge.core.run import Run
 from cytoforge.data.split import Split
@@ -57,6 +57,36 @@ def test_all_train_in_one_number_format(tmp_path, tiny_cells, monkeypatch, setti
     generators.run(tiny_cells, tmp_path / "out", "smoke", Budget(settings=settings))
     for name in ("wgan-gp", "gan"):
         assert f"--set=precision={precision}" in (tmp_path / "out" / name / "train.log").read_text().split()
+
+
+def measured(distance, floor, **more):
+    """The part of metrics.json that the table is made of."""
+    names = ("kernel_distance", "precision", "recall", "coverage")
+    overall = {name: {"value": distance, "floor": floor} for name in names}
+    return {"overall": overall, "class_correctness": None, "copies": None, **more}
+
+
+def test_what_few_cells_or_one_class_leave_unknown_is_an_empty_column(tmp_path):
+    """No classes to recognise, no copy test, then no floors, no numbers."""
+    for judge in generators.JUDGES:
+        write_json(tmp_path / judge / "metrics.json", measured(0.3, 0.1))
+    scores = generators._scores(measured(0.2, 0.1), measured(0.3, None))
+    assert scores == {"KID": 0.2, "KID 2": 0.3, "precision": 0.3, "recall": 0.3, "coverage": 0.3}
+    floors = generators._floors(tmp_path)
+    assert floors == dict.fromkeys(("KID", "KID 2", "precision", "recall", "coverage"), 0.1)
+    judged = {"accuracy": 0.8, "holdout_accuracy": None}
+    known = {"class_correctness": judged, "copies": {"flagged": 1, "checked": 4, "false_alarm_rate": 0.01}}
+    for judge in generators.JUDGES:
+        write_json(tmp_path / judge / "metrics.json", measured(0.3, None, **known))
+    assert generators._floors(tmp_path) == {"copies": 0.01}
+    assert generators._scores(measured(0.2, 0.1), {**known, "overall": {}}) == {
+        "KID": 0.2,
+        "class": 0.8,
+        "copies": 0.25,
+    }
+    lines = generators.page({"none": {"KID": 0.2}, "some": scores}, {}, floors).splitlines()
+    assert lines[-2] == "| some | 0.200 | 0.300 | 0.300 | 0.300 | 0.300 |  |  |  |  |"
+    assert lines[-1] == "| none | 0.200 |  |  |  |  |  |  |  |  |"
 
 
 @pytest.mark.slow

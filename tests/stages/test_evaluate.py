@@ -210,6 +210,22 @@ def test_who_judges_by_the_network_of_the_training_is_warned(
     assert not any("trained against" in line for line in found)
 
 
+def test_copies_searched_by_the_network_of_the_training_are_told(
+    data, split, classes, tmp_path, monkeypatch
+) -> None:
+    """Whichever network measures the rest, and only where there was a search."""
+    options = {"split": split[0], "masks": "none"}
+    told = "Copies were searched by efficientnet-lite0@64, a network that the generator was trained against"
+    made = write_set(tmp_path / "set", split[1], classes, honest, method="auto")
+    found = stage.evaluate(made, data, tmp_path / "out", **options)
+    assert found.extractor == f"grid@{SIDE}"
+    assert [told in line for line in found.warnings].count(True) == 1
+    other = write_set(tmp_path / "other", split[1], classes, honest)
+    assert not any("searched" in line for line in stage.evaluate(other, data, tmp_path, **options).warnings)
+    monkeypatch.setattr(stage, "FEWEST", 1000)
+    assert not any("searched" in line for line in stage.evaluate(made, data, tmp_path, **options).warnings)
+
+
 def test_another_split_is_refused(data, split, classes, tmp_path) -> None:
     made = write_set(tmp_path / "set", split[1], classes, honest)
     split_cells(open_cells(data), (0.6, 0.1, 0.3), seed=9).save(tmp_path / "other.json")

@@ -8,14 +8,18 @@ import torch
 from PIL import Image
 from torch.nn.functional import adaptive_avg_pool2d
 
+from cytoforge.cli.forgetting import forgetting as command
 from cytoforge.core.checkpoint import load_checkpoint
 from cytoforge.core.errors import ConfigError
+from cytoforge.core.files import read_json
+from cytoforge.core.run import Run
 from cytoforge.data.cache import mask_levels, open_cache
 from cytoforge.data.folder import open_cells
 from cytoforge.data.split import Split, learned_by
 from cytoforge.data.transform import Preparation
-from cytoforge.evaluation.features import Extractor
+from cytoforge.evaluation.features import Extractor, open_extractor
 from cytoforge.methods.pix2pix import Pix2Pix
+from cytoforge.stages import forgetting as stage
 from cytoforge.stages.forgetting import _Judge, _masks, forgetting
 from cytoforge.stages.phantom import phantom
 from cytoforge.stages.split import split as split_folder
@@ -145,10 +149,10 @@ def test_forgetting_is_measured_for_each_class_of_the_first_run(
 ) -> None:
     run = go(more_cells, tmp_path / "more", start=base.path)
     small = {"per_class": 10, "extractor": "efficientnet-lite0@32"}
-    found = forgetting(run.path, tmp_path / "out", **small)
+    found = forgetting(run.path, tmp_path / "out", **small).classes
     assert set(found) == {"blue", "red"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"forgetting.json", "forgetting.png"}
-    same = forgetting(base.path, tmp_path / "same", base=base.path, real=tiny_cells, **small)
+    same = forgetting(base.path, tmp_path / "same", base=base.path, real=tiny_cells, **small).classes
     for name, item in same.items():
         assert item.before == item.after
         assert item.moved == pytest.approx(0, abs=1e-9)
@@ -156,6 +160,35 @@ def test_forgetting_is_measured_for_each_class_of_the_first_run(
         assert found[name].moved > 0
     with pytest.raises(ConfigError, match="--base"):
         forgetting(base.path, tmp_path / "none", **small)
+
+
+@pytest.mark.parametrize("taught", ["base", "refined"])
+def test_what_one_of_both_models_was_trained_against_judges_forgetting_with_a_warning_only(
+    base, tmp_path, monkeypatch, taught
+) -> None:
+    """Where no wheel of a second network is installed."""
+    asked = []
+
+    def opponent(method: str, run: Run) -> str | None:
+        return "efficientnet-lite0" if (run.path == base.path) == (taught == "base") else None
+
+    def fair(*avoided: str | None) -> Extractor:
+        asked.extend(avoided)
+        return open_extractor("efficientnet-lite0@32")
+
+    monkeypatch.setattr(stage, "opponent_of", opponent)
+    monkeypatch.setattr(stage, "fair_extractor", fair)
+    shutil.copytree(base.path, tmp_path / "refined")
+    given = {"base": base.path, "per_class": 10}
+    done = command(tmp_path / "refined", out=tmp_path / "out", **given)
+    assert sorted(asked, key=str) == [None, "efficientnet-lite0"]
+    assert "Judged by efficientnet-lite0@32." in done.text
+    warning = "trained against efficientnet-lite0, the network that measures here"
+    assert warning in done.text
+    assert "--extractor mobilenet-v2" in done.text
+    assert any(warning in line for line in read_json(tmp_path / "out" / "forgetting.json")["warnings"])
+    monkeypatch.setattr(stage, "opponent_of", lambda method, run: None)
+    assert "Note" not in command(tmp_path / "refined", out=tmp_path / "fair", **given).text
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +211,7 @@ def test_forgetting_of_painters_is_measured_on_masks_of_unseen_cells(masked_cell
 
     monkeypatch.setattr(Pix2Pix, "sample", watched)
     small = {"per_class": 10, "extractor": "efficientnet-lite0@32"}
-    found = forgetting(run.path, tmp_path / "out", **small)
+    found = forgetting(run.path, tmp_path / "out", **small).classes
     assert found
     assert all(item.after is not None for item in found.values())
     split = Split.load(base.split_path)
@@ -250,6 +283,6 @@ def test_a_class_that_is_gone_is_forgotten(base, tiny_cells, more_cells, tmp_pat
     shutil.copytree(more_cells, tmp_path / "cells")
     shutil.rmtree(tmp_path / "cells" / "red")
     run = go(tmp_path / "cells", tmp_path / "without", 16, start=base.path)
-    found = forgetting(run.path, tmp_path / "out", per_class=10, extractor="efficientnet-lite0@32")
+    found = forgetting(run.path, tmp_path / "out", per_class=10, extractor="efficientnet-lite0@32").classes
     assert found["red"].forgotten
     assert found["red"].after is None

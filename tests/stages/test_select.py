@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -247,6 +248,56 @@ def test_rules_that_see_by_what_the_generator_was_trained_against_say_so(
     written = json.loads((tmp_path / "out" / "selection.json").read_text(encoding="utf-8"))
     assert ("trained against" in done.text) == told
     assert (written["note"] is not None) == told
+
+
+@pytest.mark.parametrize(
+    ("count", "trained", "unchecked", "says"),
+    [
+        (8, 5, 3, "3 of 63 images were not checked for copies: their classes have fewer than 6 training"),
+        (20, 12, 0, None),
+    ],
+)
+def test_images_that_no_rule_could_drop_are_told(
+    data, made, tmp_path, count, trained, unchecked, says
+) -> None:
+    """Noise under the name of a class with few real cells stays, and the command names the class."""
+    real = tmp_path / "real"
+    shutil.copytree(data, real)
+    (real / "rare").mkdir()
+    for seed in range(count):
+        Image.fromarray(picture(0, 5000 + seed)).save(real / "rare" / f"{seed:02d}_0.png")
+    split = split_cells(open_cells(real, group=r"(\w+/\d+)_"), (0.6, 0.1, 0.3))
+    split.save(tmp_path / "split.json")
+    own = [name for name in split.names("train") if name.startswith("rare")]
+    assert len(own) == trained
+    before = read_manifest(made)
+    classes = (*CLASSES, "rare")
+    header = before.header.model_copy(
+        update={"classes": classes, "folders": class_folders(classes), "split_sha256": split.sha256}
+    )
+    entries = list(before.images)
+    for seed in range(3):
+        file = image_file(header.folders, "rare", seed)
+        noise = np.random.default_rng(seed).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+        content = encode_png(noise, image_marks(header, "rare", seed))
+        (made / file).parent.mkdir(parents=True, exist_ok=True)
+        (made / file).write_bytes(content)
+        entries.append(
+            Entry(file=file, label="rare", seed=seed, truncation=1.0, sha256=sha256_bytes(content))
+        )
+    write_manifest(made, Manifest(header, tuple(entries)))
+    done = command(made, real=real, out=tmp_path / "out", split=tmp_path / "split.json")
+    written = json.loads((tmp_path / "out" / "selection.json").read_text(encoding="utf-8"))
+    assert "The rules (class and region) drop nothing of rare: fewer than 20 real training" in done.text
+    assert written["spared"] == ["rare"]
+    assert not any("rare" in file for rule in ("class", "region") for file in written["dropped"][rule])
+    assert written["unchecked"] == unchecked
+    assert "not checked" in done.text if says else "not checked" not in done.text
+    assert (says or "") in written["note"]
+    again = command(
+        made, real=real, out=tmp_path / "copies", split=tmp_path / "split.json", rules=("copies",)
+    )
+    assert "drop nothing" not in again.text
 
 
 def test_an_occupied_folder_is_refused(data, made) -> None:

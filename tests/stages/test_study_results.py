@@ -6,7 +6,7 @@ from cytoforge.core.jobs import Job
 from cytoforge.evaluation.utility import compare_paired
 from cytoforge.stages.study_plan import Plan, Trial
 from cytoforge.stages.study_remarks import remarks
-from cytoforge.stages.study_results import Done, _seconds, more_real, pooled
+from cytoforge.stages.study_results import Done, _chosen_by_opponent, _seconds, more_real, pooled
 
 PLAN = Plan(generators=("auto",), classifiers=("one", "other"), real=(None, 20, 50), repeats=3)
 NOTHING = {
@@ -69,6 +69,21 @@ def test_a_regime_costs_what_it_uses() -> None:
         {at: learned}, {at: made}, trials, {learned.key: {"seconds": 100.0}}, {made.key: drawn}, judged, {}
     )
     assert [_seconds(each, done) for each in trials] == [7, 7 + 100 + 100, 7 + 100 + 200 + 30]
+
+
+@pytest.mark.parametrize(
+    ("generator", "chooser", "told"),
+    [
+        ("auto", "efficientnet-lite0@128", "efficientnet-lite0"),
+        ("auto", "mobilenet-v2@128", None),
+        ("wgan-gp", "efficientnet-lite0@128", None),
+    ],
+)
+def test_selection_by_what_the_generator_was_trained_against_is_found(generator, chooser, told) -> None:
+    """So it is where no wheel of a second network is installed, see `fair_extractor`."""
+    made = {(0, None, generator): Job({"extractor": chooser})}
+    plan = Plan(generators=(generator,))
+    assert _chosen_by_opponent(plan, Done({}, made, [], {}, {}, {}, {}), generator) == told
 
 
 ASKED = PLAN.model_copy(update={"regimes": ("orig", "+trad", "+prop"), "real": (20, 50)})

@@ -27,13 +27,13 @@ def forgetting(
         base: the first run; as the refined run names it if not given.
         per_class: images of each class from each model.
         extractor: network whose features are compared, see `evaluate`; where not given, another than the one
-            that the models were trained against, if it is installed.
+            that either model was trained against, if it is installed.
     """
     from cytoforge.stages.forgetting import forgetting as measure
 
     found = measure(run, out, real=real, base=base, per_class=per_class, extractor=extractor)
     lines = [f"{'class':<28}{'KID before':>11}{'after':>9}{'recognised':>12}{'after':>7}"]
-    for name, item in found.items():
+    for name, item in found.classes.items():
         after = item.after
         kid, right = (
             ("-", "-") if after is None else (f"{after.kernel_distance:.3f}", f"{after.recognised:.2f}")
@@ -43,6 +43,5 @@ def forgetting(
         lines.append(
             f"{name[:27]:<28}{before.kernel_distance:>11.3f}{kid:>9}{before.recognised:>12.2f}{right:>7}{verdict}"
         )
-    return Outcome(
-        {"out": out, "classes": {name: asdict(item) for name, item in found.items()}}, "\n".join(lines)
-    )
+    lines += [f"Judged by {found.extractor}.", *(f"Note: {warning}" for warning in found.warnings)]
+    return Outcome({"out": out, **asdict(found)}, "\n".join(lines))

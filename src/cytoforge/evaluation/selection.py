@@ -109,15 +109,26 @@ def obstacle(labels: NDArray[np.int64], groups: Sequence[str], classes: Sequence
     return "; ".join(found) or None
 
 
-def spared(labels: NDArray[np.int64], classes: Sequence[str]) -> list[str]:
-    """Classes with real cells, but too few for any image of them to be dropped.
+def spared(
+    labels: NDArray[np.int64], classes: Sequence[str], made: NDArray[np.int64] | None = None
+) -> list[str]:
+    """Classes with too few real cells for the rules "class" and "region" to drop any image of them.
+
+    Args:
+        labels: (N,) classes of the real cells.
+        classes: names.
+        made: (M,) classes of the images, others are left out; None leaves out those without real cells.
 
     Example:
-        >>> spared(np.array([0] * 20 + [1] * 3), ("flat", "round", "none"))
+        >>> real = np.array([0] * 20 + [1] * 3)
+        >>> spared(real, ("flat", "round", "none"))
         ['round']
+        >>> spared(real, ("flat", "round", "none"), np.array([0, 2]))
+        ['none']
     """
     counts = np.bincount(labels, minlength=len(classes))
-    return [name for name, count in zip(classes, counts, strict=True) if 0 < count < FEWEST]
+    present = np.bincount(labels if made is None else made, minlength=len(classes))
+    return [name for name, few, own in zip(classes, counts < FEWEST, present, strict=True) if few and own]
 
 
 def class_rejections(train: FeatureSet, fake: FeatureSet, share: float) -> NDArray[np.bool_]:

@@ -7,7 +7,8 @@ What is equal, and what is not:
 * Each method has its settings for short trainings on a CPU (preset `cpu`, or `source` where the method is a
   source's to the letter). None was tuned on the held-back cells.
 * EfficientNet-Lite0 judges beside MobileNetV2, since `auto`, `cvae` and `cvae-source` train against the
-  first. Where the two disagree, believe the second.
+  first. Where the two disagree, believe the second. Copies alone are searched by EfficientNet-Lite0 at 64 px
+  and in coarse 8 x 8 pictures, whoever judges.
 * Each training is a process of its own, so that its peak of memory is its own. All have one number format,
   bfloat16 where the machine has instructions for it: none measures what is faster while others are at work.
 * Source 000's system is `wgan-gp`. It states 256 px and no measurement, so there is nothing to match; penalty
@@ -24,7 +25,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -201,35 +202,48 @@ def _train(name: str, data: Path, place: Path, budget: Budget) -> dict[str, floa
 
 
 def _scores(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, float]:
-    """The columns of one method from both judges' metrics; all but the first distance are the second's."""
-    overall = second["overall"]
-    copies = second["copies"]
-    return {
-        "KID": first["overall"]["kernel_distance"]["value"],
-        "KID 2": overall["kernel_distance"]["value"],
-        **{name: overall[name]["value"] for name in ("precision", "recall", "coverage")},
-        "class": second["class_correctness"]["accuracy"],
-        "copies": copies["flagged"] / copies["checked"],
-    }
+    """The columns of one method from both judges' metrics, without those that too few cells leave empty.
+
+    All but the first distance are from the second judge's; copies are searched in one way for both.
+    """
+    classes, copies = second["class_correctness"], second["copies"]
+    found = _compared(first, second, "value")
+    if classes is not None:
+        found["class"] = classes["accuracy"]
+    if copies is not None:
+        found["copies"] = copies["flagged"] / copies["checked"]
+    return found
 
 
 def _floors(place: Path) -> dict[str, float]:
     """The same columns for real cells against real cells, from any method's metrics."""
     first, second = (read_json(place / judge / "metrics.json") for judge in JUDGES)
-    overall = second["overall"]
-    return {
-        "KID": first["overall"]["kernel_distance"]["floor"],
-        "KID 2": overall["kernel_distance"]["floor"],
-        **{key: overall[key]["floor"] for key in ("precision", "recall", "coverage")},
-        "class": second["class_correctness"]["holdout_accuracy"],
-        "copies": second["copies"]["false_alarm_rate"],
+    classes, copies = second["class_correctness"], second["copies"]
+    found = _compared(first, second, "floor")
+    if classes is not None and classes["holdout_accuracy"] is not None:
+        found["class"] = classes["holdout_accuracy"]
+    if copies is not None:
+        found["copies"] = copies["false_alarm_rate"]
+    return found
+
+
+def _compared(
+    first: Mapping[str, Any], second: Mapping[str, Any], end: Literal["value", "floor"]
+) -> dict[str, float]:
+    """The columns that compare features, without those that too few images leave empty."""
+    places = {
+        "KID": (first, "kernel_distance"),
+        "KID 2": (second, "kernel_distance"),
+        **{name: (second, name) for name in ("precision", "recall", "coverage")},
     }
+    found = {column: metrics["overall"].get(name, {}).get(end) for column, (metrics, name) in places.items()}
+    return {column: number for column, number in found.items() if number is not None}
 
 
 def page(
     numbers: Mapping[str, Mapping[str, float]], stopped: Mapping[str, str], floors: Mapping[str, float]
 ) -> str:
-    """The table in Markdown, best by the second judge first, real cells at the top.
+    """The table in Markdown, best by the second judge first, real cells at the top, unknown numbers empty.
 
     Example:
         >>> print(page({"gan": {"KID 2": 0.3}, "auto": {"KID 2": 0.1}}, {"cgan": "NaN"}, {"KID 2": 0.01}))
@@ -240,7 +254,7 @@ def page(
         | gan |  | 0.300 |  |  |  |  |  |  |  |
         | cgan | stopped: NaN |
     """
-    ranked = sorted(numbers.items(), key=lambda entry: entry[1]["KID 2"])
+    ranked = sorted(numbers.items(), key=lambda entry: entry[1].get("KID 2", np.inf))
     lines = [f"| | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 1) + "|"]
     for name, found in [("*real cells*", floors), *ranked]:
         values = [f"{found[column]:.3f}" if column in found else "" for column in COLUMNS]

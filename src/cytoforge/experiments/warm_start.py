@@ -36,7 +36,7 @@ from cytoforge.core.progress import progress
 from cytoforge.core.record import Record
 from cytoforge.core.run import Run
 from cytoforge.data.folder import open_cells
-from cytoforge.evaluation.features import Extractor, fair_extractor, open_extractor
+from cytoforge.evaluation.features import DEFAULT_EXTRACTOR, SECOND_EXTRACTOR, Extractor, open_extractor
 from cytoforge.experiments import contest
 from cytoforge.experiments.contest import Cells, Numbers, drawn, mean_of, measure, open_cells_of, table
 from cytoforge.experiments.scale import Ascending, Scale
@@ -112,14 +112,15 @@ def run(data: Path | None, out: Path, scale: Scale, budget: Budget | None = None
 
     Returns:
         What result.json holds.
+
+    Raises:
+        ConfigError: MobileNetV2, which judges, is not installed.
     """
     budget = budget or BUDGETS[scale]
+    networks = [open_extractor(name) for name in (DEFAULT_EXTRACTOR, SECOND_EXTRACTOR)]
     folder = data if data is not None else _simulated(out / "cells", budget, seed=1)
     weights = _weights(out, budget)
-    judged = [
-        Judge(network, open_cells_of(folder, out, _shared(budget), network))
-        for network in (open_extractor(), fair_extractor("efficientnet-lite0"))
-    ]
+    judged = [Judge(network, open_cells_of(folder, out, _shared(budget), network)) for network in networks]
     measured: dict[str, list[Numbers]] = {}
     with progress("warm start", len(budget.seeds) * len(STARTS) * len(budget.images)) as advance:
         for seed, start, seen in product(budget.seeds, STARTS, budget.images):

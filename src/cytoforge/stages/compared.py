@@ -25,7 +25,7 @@ from cytoforge.data.transform import Preparation
 from cytoforge.evaluation.comparison import FeatureSet
 from cytoforge.evaluation.copies import Look
 from cytoforge.evaluation.distances import Floats
-from cytoforge.evaluation.features import Extractor, extract, extract_views
+from cytoforge.evaluation.features import Extractor, another_extractor, extract, extract_views
 from cytoforge.evaluation.memorisation import coarse_pattern
 from cytoforge.methods.catalogue import METHODS
 from cytoforge.sampling.provenance import Header, Manifest, read_manifest
@@ -107,6 +107,23 @@ def opponent_of(method: str, run: Run | None) -> str | None:
         with suppress(ValidationError):  # settings of another version
             config = kind.config_type.model_validate(run.config["settings"])
     return kind.opponent(config)
+
+
+def flattery(network: Extractor, *opponents: str | None, chooser: str | None = None) -> list[str]:
+    """A warning where a generator was trained against the network that measures it.
+
+    Args:
+        network: that measures.
+        opponents: of `opponent_of`, one for each generator.
+        chooser: network by which the images were chosen, which is not advised either.
+    """
+    if network.network not in opponents:
+        return []
+    another = another_extractor(network.network, *opponents, chooser)
+    return [
+        f"The generator was trained against {network.network}, the network that measures here: distances and "
+        f"shares flatter it. Judge by another one: --extractor {another}."
+    ]
 
 
 def find_split(given: Path | None, run: Run | None, header: Header) -> Split:

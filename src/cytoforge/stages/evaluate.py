@@ -21,6 +21,7 @@ from cytoforge.evaluation.features import (
     Extractor,
     another_extractor,
     fair_extractor,
+    network_of,
     open_extractor,
 )
 from cytoforge.evaluation.metrics import ClassCorrectness, Comparison, Copies, Counts, Metrics
@@ -34,6 +35,7 @@ from cytoforge.sampling.provenance import Manifest
 from cytoforge.sampling.sealed import MANIFEST
 from cytoforge.stages.compared import (
     Images,
+    flattery,
     joined,
     looks_at,
     open_with_real,
@@ -138,7 +140,7 @@ def evaluate(
         rules={**RULES, **VERDICT_RULES, "copies": COPY_RULE, **(MORPHOMETRY_RULES if measured else {})},
         seconds=clock.seconds,
     )
-    partial = _partial(network, opponent, chosen)
+    partial = [*_partial(network, opponent, chosen), *_searched_by_opponent(opponent, copies)]
     lines = {"verdicts": verdicts(metrics), "warnings": (*partial, *notes, *warnings(metrics, alpha))}
     metrics = metrics.model_copy(update=lines)
     metrics.save(out / "metrics.json")
@@ -157,14 +159,7 @@ def evaluate(
 
 def _partial(network: Extractor, opponent: str | None, chosen: Selection | None) -> list[str]:
     """Warnings where training or `select` used what measures here."""
-    another = another_extractor(network.network, opponent, None if chosen is None else chosen.network)
-    advice = f"Judge by another one: --extractor {another}."
-    lines = []
-    if network.network == opponent:
-        lines.append(
-            f"The generator was trained against {opponent}, the network that measures here: distances and "
-            f"shares flatter it. {advice}"
-        )
+    lines = flattery(network, opponent, chooser=None if chosen is None else chosen.network)
     if chosen is None:
         return lines
     share = f"{chosen.kept} of {chosen.images} were kept"
@@ -174,11 +169,23 @@ def _partial(network: Extractor, opponent: str | None, chosen: Selection | None)
             "little about the generator: evaluate the set as it was before."
         )
     if network.network == chosen.network:
+        another = another_extractor(network.network, opponent)
         lines.append(
             f"These images were chosen by the features of {chosen.network} ({share}), which measure here: "
-            f"distances and the share whose class is recognised flatter them. {advice}"
+            f"distances and the share whose class is recognised flatter them. Judge by another one: "
+            f"--extractor {another}."
         )
     return lines
+
+
+def _searched_by_opponent(opponent: str | None, copies: Copies | None) -> list[str]:
+    """A warning where copies were searched by the network that training used, whichever measures here."""
+    if copies is None or opponent != network_of(EXTRACTOR):
+        return []
+    return [
+        f"Copies were searched by {EXTRACTOR}, a network that the generator was trained against, and in "
+        "coarse 8 x 8 pictures, whichever network measures the rest: finding none says less."
+    ]
 
 
 def _per_class(

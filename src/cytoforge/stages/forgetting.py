@@ -25,7 +25,7 @@ from cytoforge.evaluation.fidelity import kernel_distance_interval
 from cytoforge.masks.unsupervised import unsupervised_mask
 from cytoforge.sampling.generator import Generator, open_generator
 from cytoforge.sampling.pictures import labelled_rows
-from cytoforge.stages.compared import opponent_of
+from cytoforge.stages.compared import flattery, opponent_of
 from cytoforge.stages.trained_cells import cached_cells_of
 
 _COLUMNS = 10
@@ -69,6 +69,21 @@ class Forgetting:
     moved: float | None
 
 
+@dataclass(frozen=True)
+class Refinement:
+    """What refinement did to the classes of the first run.
+
+    Attributes:
+        classes: class -> what became of it; those with fewer than ten unseen real cells are left out.
+        extractor: name of the network whose features were compared.
+        warnings: what a reader must know before quoting a number.
+    """
+
+    classes: dict[str, Forgetting]
+    extractor: str
+    warnings: tuple[str, ...]
+
+
 def forgetting(
     run: Path,
     out: Path,
@@ -77,7 +92,7 @@ def forgetting(
     base: Path | None = None,
     per_class: int = 100,
     extractor: str | None = None,
-) -> dict[str, Forgetting]:
+) -> Refinement:
     """Draw the same seeds with both models and write `out`/forgetting.json and `out`/forgetting.png.
 
     Models that paint onto masks, follow edges or translate images get those of cells that the first run held
@@ -90,11 +105,10 @@ def forgetting(
         base: the first run; as `run` names it if not given.
         per_class: images of each class from each model.
         extractor: name of the network whose features are compared; where not given the default, or
-            MobileNetV2 where the method trains against the default and it is installed.
+            MobileNetV2 where one of the runs trained against the default and it is installed.
 
     Returns:
-        Class of the first run -> what became of it. Classes with fewer than ten unseen real cells are left
-        out.
+        What became of each class, and by which network.
 
     Raises:
         ConfigError: `run` is no refinement, or no class has enough unseen cells.
@@ -113,8 +127,9 @@ def forgetting(
     generators = open_generator(first), open_generator(refined)
     if generators[0].shape.resolution != generators[1].shape.resolution:
         raise ConfigError("the two runs make images of different sizes, which cannot be compared.")
-    opponent = opponent_of(first.config["method"], first)
-    network = fair_extractor(opponent) if extractor is None else open_extractor(extractor)
+    opponents = [opponent_of(each.config["method"], each) for each in (first, refined)]
+    network = fair_extractor(*opponents) if extractor is None else open_extractor(extractor)
+    warnings = tuple(flattery(network, *opponents))
     held = cells.select([*split.names("val"), *split.names("test")])
     judge = _Judge(cells.select(split.names("train")), held, split, network)
     found: dict[str, Forgetting] = {}
@@ -134,13 +149,14 @@ def forgetting(
             "before": str(first.path),
             "after": str(refined.path),
             "extractor": network.name,
+            "warnings": warnings,
             "images": per_class,
             "classes": {name: asdict(item) for name, item in found.items()},
         },
     )
     note = "synthetic; the same seeds in both rows of a class"
     write_atomic(out / "forgetting.png", encode_png(labelled_rows(rows, note), {"Synthetic": "true"}))
-    return found
+    return Refinement(found, network.name, warnings)
 
 
 class _Judge:

@@ -28,12 +28,14 @@ from cytoforge.evaluation.features import (
 )
 from cytoforge.evaluation.memorisation import copy_test
 from cytoforge.evaluation.metrics import Comparison
+from cytoforge.evaluation.selection import FEWEST as FEWEST_CALIBRATING
 from cytoforge.evaluation.selection import (
     RULES,
     SELECTION,
     class_rejections,
     region_rejections,
     selection_of,
+    spared,
 )
 from cytoforge.sampling.card import card
 from cytoforge.sampling.companions import first_images
@@ -61,6 +63,8 @@ from cytoforge.stages.compared import (
     synthetic_images,
 )
 
+_CALIBRATED = ("class", "region")
+"""Rules whose limits are those of real cells of the class."""
 _COLUMNS = 10
 _SHOWN = ("kernel_distance", "precision", "recall", "density", "coverage", "effective_modes")
 
@@ -77,7 +81,7 @@ class Selected:
         kept: their number.
         dropped: rule -> number of images that it drops.
         effects: rule, "all", "random" or "none" -> scores of what is kept, as in selection.json.
-        note: what to know of the rules, None where there is nothing.
+        note: what to know of the rules, which images they passed over among it; None where there is nothing.
     """
 
     folder: Path
@@ -151,9 +155,12 @@ def select(
     networks = open_extractor(extractor), open_extractor(judge)
     opponent = opponent_of(manifest.header.method, opened.run)
     _check_judge(*networks, opponent)
-    note = _note(networks[0], opponent, rules)
     seen, judged = (_sets(opened, network) for network in networks)
-    rejected = _rejected(seen, rules, share, alpha)
+    rejected, unchecked = _rejected(seen, rules, share, alpha)
+    few = _spared(seen, rules, opened.cells.shape.classes)
+    note = " ".join(
+        [*_blind(networks[0], opponent, rules), *_passed_over(rules, few, unchecked, len(seen.fake))]
+    )
     keep = ~np.any(list(rejected.values()), axis=0)
     if not keep.any():
         raise ConfigError(f"no image would be left: {_counts(rejected)}. Raise --share or leave rules out.")
@@ -171,7 +178,9 @@ def select(
             "false_alarm_rate": max(alpha, 1 / (len(seen.val) + 1)) if "copies" in rules else alpha,
             "extractor": networks[0].name,
             "judge": networks[1].name,
-            "note": note,
+            "note": note or None,
+            "spared": few,
+            "unchecked": unchecked,
             "images": len(keep),
             "kept": int(keep.sum()),
             "classes": _by_class(manifest, keep),
@@ -185,7 +194,7 @@ def select(
         },
     )
     dropped = {name: int(mask.sum()) for name, mask in rejected.items()}
-    return Selected(out / "set", int(keep.sum()), dropped, effects, note)
+    return Selected(out / "set", int(keep.sum()), dropped, effects, note or None)
 
 
 def _check(rules: Sequence[str], share: float, alpha: float) -> None:
@@ -214,13 +223,38 @@ def _check_judge(chooser: Extractor, judge: Extractor, opponent: str | None) -> 
     )
 
 
-def _note(chooser: Extractor, opponent: str | None, rules: Sequence[str]) -> str | None:
-    if chooser.network != opponent or not {"class", "region"} & set(rules):
-        return None
-    return (
+def _blind(chooser: Extractor, opponent: str | None, rules: Sequence[str]) -> list[str]:
+    """A note where the rules see by what the generator learned to please."""
+    if chooser.network != opponent or not set(_CALIBRATED) & set(rules):
+        return []
+    return [
         f"The rules saw cells by {opponent}, the network that the generator was trained against, so they "
         "find less."
-    )
+    ]
+
+
+def _passed_over(rules: Sequence[str], few: Sequence[str], unchecked: int | None, count: int) -> list[str]:
+    """Notes on images that a rule could not judge; see `_spared` and `_rejected`."""
+    lines = []
+    if few:
+        names = " and ".join(name for name in _CALIBRATED if name in rules)
+        lines.append(
+            f"The rules ({names}) drop nothing of {', '.join(few)}: fewer than {FEWEST_CALIBRATING} real "
+            "training cells."
+        )
+    if unchecked:
+        lines.append(
+            f"{unchecked} of {count} images were not checked for copies: their classes have fewer than "
+            f"{FEWEST} training cells."
+        )
+    return lines
+
+
+def _spared(sets: _Sets, rules: Sequence[str], classes: tuple[str, ...]) -> list[str]:
+    """Classes of which the rules that were asked for cannot drop an image, but as copies."""
+    if not set(_CALIBRATED) & set(rules):
+        return []
+    return spared(sets.train.features.labels, classes, sets.fake.features.labels)
 
 
 def _sets(opened: OpenedSet, network: Extractor) -> _Sets:
@@ -230,20 +264,25 @@ def _sets(opened: OpenedSet, network: Extractor) -> _Sets:
     return _Sets(fake, train, val, test)
 
 
-def _rejected(sets: _Sets, rules: Sequence[str], share: float, alpha: float) -> Rejected:
+def _rejected(sets: _Sets, rules: Sequence[str], share: float, alpha: float) -> tuple[Rejected, int | None]:
+    """What each rule drops, and how many images the copy test could not check, None without that test."""
     train, fake = sets.train.features, sets.fake.features
     found: Rejected = {}
+    unchecked = None
     if "class" in rules:
         found["class"] = class_rejections(train, fake, share)
     if "region" in rules:
         found["region"] = region_rejections(train, fake, share)
     if "copies" in rules:
-        found["copies"] = _copies(sets, alpha)
-    return {name: found[name] for name in rules}
+        found["copies"], unchecked = _copies(sets, alpha)
+    return {name: found[name] for name in rules}, unchecked
 
 
-def _copies(sets: _Sets, alpha: float) -> NDArray[np.bool_]:
-    """By cells of the validation part: those of the test part judge the result."""
+def _copies(sets: _Sets, alpha: float) -> tuple[NDArray[np.bool_], int]:
+    """Which images are flagged, and how many could not be checked.
+
+    By cells of the validation part: those of the test part judge the result.
+    """
     if min(len(sets.train), len(sets.val)) < FEWEST:
         raise DataError(
             f"the copy test needs {FEWEST} training and {FEWEST} validation cells, the split has "
@@ -251,9 +290,10 @@ def _copies(sets: _Sets, alpha: float) -> NDArray[np.bool_]:
         )
     looks = looks_at(sets.train, sets.val, sets.fake, open_extractor(EXTRACTOR))
     found = search(looks, sets.train.features, sets.val.features, sets.fake.features)
-    if not found.scores.checked.any():
-        return np.zeros(len(sets.fake), bool)
-    return copy_test(found.scores, alpha).flagged
+    unchecked = int((~found.scores.checked).sum())
+    if unchecked == len(sets.fake):
+        return np.zeros(len(sets.fake), bool), unchecked
+    return copy_test(found.scores, alpha).flagged, unchecked
 
 
 def _effects(
