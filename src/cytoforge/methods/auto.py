@@ -54,7 +54,7 @@ class AutoConfig(WGANGPConfig):
     )
 
     sampling_noise: float = Field(
-        1.4, gt=0, le=4, description="factor on the noise when cells are drawn; while training it is 1"
+        1.25, gt=0, le=4, description="factor on the noise when cells are drawn; while training it is 1"
     )
 
 
