@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import ks_2samp
+from scipy.stats import fisher_exact, ks_2samp
 
 from cytoforge.core.errors import DataError
 from cytoforge.data.phantom import simulate
@@ -11,6 +11,7 @@ from cytoforge.evaluation.morphometry import (
     MeasuredCells,
     compare_measurements,
     measure_cells,
+    missing_nuclei,
     wasserstein,
 )
 
@@ -63,6 +64,23 @@ def test_a_difference_needs_the_test_and_the_floor() -> None:
     assert far - rejected
 
 
+@pytest.mark.parametrize(("without", "differs"), [(0, False), (8, False), (80, True), (100, True)])
+def test_cells_without_a_nucleus_count(without: int, differs: bool) -> None:
+    """Of 100 synthetic cells; two of 150 real ones have none."""
+    holdout, fake = cells(150, seed=2), cells(100, seed=3)
+    nucleus = [place for place, name in enumerate(NAMES) if not name.startswith("cytoplasm")]
+    holdout.table[np.ix_(range(2), nucleus)] = np.nan
+    fake.table[np.ix_(range(without), nucleus)] = np.nan
+    found = compare_measurements(holdout, fake, cells(400, seed=1), ["a"], "given")
+    assert found is not None
+    row = found.nuclei["a"]
+    assert (row.n_real, row.n_fake) == (150, 100)
+    assert (row.real, row.fake) == pytest.approx((148 / 150, 1 - without / 100))
+    assert row.p_value == pytest.approx(fisher_exact([[148, 2], [100 - without, without]]).pvalue)
+    assert row.differs is differs
+    assert len(missing_nuclei(found)) == differs
+
+
 def test_the_distance_of_shifted_numbers_is_the_shift() -> None:
     values = np.arange(10.0)
     assert wasserstein(values, values) == 0
@@ -98,11 +116,12 @@ def test_without_other_groups_there_is_no_floor() -> None:
     assert found.classes["a"]["nc_ratio"].floor is None
 
 
-def test_cells_without_nucleus_count_where_they_can_and_empty_masks_nowhere() -> None:
+def test_cells_without_nucleus_count_where_they_can_and_empty_masks_as_cells_alone() -> None:
     cell = simulate("Parabasal", 1, 32)
     masks = np.stack([cell.mask, np.minimum(cell.mask, 1), np.zeros_like(cell.mask)])
     found = measure_cells(np.stack([cell.image] * 3), masks, np.zeros(3, np.int64), ("x", "y", "z"))
-    assert found.groups == ("x", "y")
+    assert found.groups == ("x", "y", "z")
+    assert found.with_nucleus(0).tolist() == [True, False, False]
     assert len(found.column("nc_ratio", 0)) == 1
     assert len(found.column("cytoplasm_area", 0)) == 2
     assert found.column("cytoplasm_area", 0)[1] == (cell.mask > 0).sum()

@@ -60,8 +60,25 @@ def test_intervals_by_class_are_over_photos_too():
     values = overlaps(np.ones_like(masks), masks)["cell"]
     for name, rows in {"a": range(8), "b": range(8, 12)}.items():
         wanted = summary(values[list(rows)], [photos[row] for row in rows])
-        assert found["cell"]["classes"][name] == asdict(wanted)
+        share = masks[list(rows)].any(axis=(1, 2)).mean()
+        assert found["cell"]["classes"][name] == {**asdict(wanted), "present": share}
         assert wanted != summary(values[list(rows)])
+
+
+@pytest.mark.parametrize("without", [8, 10])
+def test_nuclei_that_neither_mask_has_are_no_agreement(without):
+    """Of ten masks some have no nucleus; the segmenter finds a nucleus where there is one, half of it."""
+    masks = np.ones((10, 4, 4), np.uint8)
+    masks[without:, :2] = 2
+    halved = masks.copy()
+    halved[without:, 0] = 1
+    images = np.zeros((10, 4, 4, 3), np.uint8)
+    found = _report(lambda pictures: halved, images, masks, ["a"] * 10, None)
+    assert found["nucleus"]["present"] == pytest.approx(1 - without / 10)
+    assert found["nucleus"]["count"] == 10 - without
+    assert found["nucleus"]["value"] == (None if without == 10 else pytest.approx(2 / 3))
+    assert found["cell"]["value"] == 1
+    assert found["cell"]["present"] == 1
 
 
 def test_sets_without_masks_and_cells_without_masks_are_refused(cells, tiny_cells, tmp_path):

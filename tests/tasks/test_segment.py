@@ -51,11 +51,12 @@ def test_overlaps_and_summary_by_hand():
     found = np.array([[[0, 1, 2, 2]], [[0, 0, 0, 0]]], np.uint8)
     true = np.array([[[0, 1, 1, 2]], [[0, 0, 3, 3]]], np.uint8)
     values = overlaps(found, true)
-    np.testing.assert_allclose(values["nucleus"], [2 / 3, 1])
-    np.testing.assert_allclose(values["cell"], [1, 1])
-    mean = summary(values["nucleus"])
+    np.testing.assert_allclose(values["nucleus"], [2 / 3, np.nan])
+    np.testing.assert_allclose(values["cell"], [1, np.nan])
+    mean = summary(np.array([2 / 3, 1, np.nan]))
     assert (round(mean.value, 4), mean.count) == (0.8333, 2)
     assert mean.low <= mean.value <= mean.high
+    assert summary(np.array([np.nan]), ["photo"]).value is None
 
 
 def test_soft_dice_of_hard_masks_is_dice():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from cytoforge.cli.console import Outcome
 
@@ -40,9 +42,16 @@ def agreement(
         layout=layout,
         seed=seed,
     )
-    lines = [
-        f"{part}: Dice {found['synthetic'][part]['value']:.3f} of given and found masks of synthetic cells, "
-        f"{found['real'][part]['value']:.3f} for real cells that were not trained on"
-        for part in ("nucleus", "cell")
-    ]
+    lines = [_line(part, found["synthetic"][part], found["real"][part]) for part in ("nucleus", "cell")]
     return Outcome({"agreement": out / "agreement.json", **found}, "\n".join(lines))
+
+
+def _line(part: str, synthetic: Mapping[str, Any], real: Mapping[str, Any]) -> str:
+    ours, theirs = (
+        "unknown" if side["value"] is None else f"{side['value']:.3f}" for side in (synthetic, real)
+    )
+    return (
+        f"{part}: Dice {ours} of given and found masks of synthetic cells, {theirs} for real cells that were "
+        f"not trained on; drawn in {synthetic['present']:.0%} of synthetic masks, there in "
+        f"{real['present']:.0%} of real ones"
+    )

@@ -247,6 +247,26 @@ class Measurement(Record):
     differs: bool
 
 
+class Nuclei(Record):
+    """How many cells of one class have a nucleus; the measurements of nuclei do not count those without.
+
+    Attributes:
+        n_real: unseen real cells.
+        n_fake: synthetic cells.
+        real: share of the real ones with a nucleus.
+        fake: of the synthetic ones.
+        p_value: of Fisher's exact test, times the number of classes, at most 1.
+        differs: the verdict; the rule is `Metrics.rules["morphometry"]`.
+    """
+
+    n_real: int
+    n_fake: int
+    real: float
+    fake: float
+    p_value: float
+    differs: bool
+
+
 class Morphometry(Record):
     """Measurements of cells by their masks.
 
@@ -254,10 +274,12 @@ class Morphometry(Record):
         source: "given" where both sides came with masks, "unsupervised" where masks were made from the
             pictures, by the same steps on both sides.
         classes: class -> measurement -> comparison.
+        nuclei: class -> shares of cells with a nucleus.
     """
 
     source: str
     classes: dict[str, dict[str, Measurement]]
+    nuclei: dict[str, Nuclei] = Field({})
 
 
 class Verdict(Record):

@@ -11,7 +11,7 @@ from scipy import stats
 
 from cytoforge.core.errors import DataError
 from cytoforge.core.randomness import derive
-from cytoforge.evaluation.metrics import Measurement, Morphometry
+from cytoforge.evaluation.metrics import Measurement, Morphometry, Nuclei
 from cytoforge.evaluation.statistics import divide
 from cytoforge.morphology.features import FEATURES, REGIONS, measure_cell
 
@@ -20,6 +20,7 @@ FEWEST = 10
 
 DIVISIONS = 20
 FALSE_ALARMS = 0.05
+_APART = 0.1
 
 RULES = {
     "morphometry": (
@@ -29,7 +30,10 @@ RULES = {
         "random to as many as the real ones that are not unseen. It differs where the distance exceeds the "
         "floor's 97.5th percentile and the Kolmogorov-Smirnov test rejects at "
         f"{FALSE_ALARMS:g} after Benjamini-Hochberg within the class; by the test alone where real cells are "
-        "too few for a floor. Orientation is left out: it depends on how the slide lay."
+        "too few for a floor. Orientation is left out: it depends on how the slide lay. Cells without a "
+        "nucleus have no measurements of one; how many have one differs where shares are more than "
+        f"{100 * _APART:g} points apart and Fisher's exact test rejects at {FALSE_ALARMS:g} after Bonferroni "
+        "over the classes."
     )
 }
 
@@ -62,6 +66,11 @@ class MeasuredCells:
         values: NDArray[np.float64] = self.table[self.labels == label, NAMES.index(name)]
         return values[np.isfinite(values)]
 
+    def with_nucleus(self, label: int) -> NDArray[np.bool_]:
+        """(n,) which cells of one class have a nucleus."""
+        there: NDArray[np.bool_] = np.isfinite(self.table[self.labels == label, NAMES.index("nucleus_area")])
+        return there
+
 
 def measure_cells(
     images: NDArray[np.uint8],
@@ -69,7 +78,7 @@ def measure_cells(
     labels: NDArray[np.int64],
     groups: Sequence[str],
 ) -> MeasuredCells:
-    """Measurements of all cells whose mask holds something.
+    """Measurements of all cells; a cell whose mask is empty has none.
 
     Args:
         images: (N, R, R, 3).
@@ -78,12 +87,9 @@ def measure_cells(
         groups: (N,)
     """
     rows = [measure_cell(image, mask) for image, mask in zip(images, masks, strict=True)]
-    kept = [index for index, row in enumerate(rows) if row]
-    table = [[rows[index].get(name, np.nan) for name in NAMES] for index in kept]
+    table = [[row.get(name, np.nan) for name in NAMES] for row in rows]
     return MeasuredCells(
-        np.array(table, np.float64).reshape(len(kept), len(NAMES)),
-        labels[kept],
-        tuple(groups[index] for index in kept),
+        np.array(table, np.float64).reshape(len(rows), len(NAMES)), np.asarray(labels), tuple(groups)
     )
 
 
@@ -113,7 +119,8 @@ def compare_measurements(
         rows = _one_class(holdout, fake, real, label, seed)
         if rows:
             found[name] = rows
-    return Morphometry(source=source, classes=found) if found else None
+    nuclei = _nuclei(holdout, fake, classes)
+    return Morphometry(source=source, classes=found, nuclei=nuclei) if found or nuclei else None
 
 
 def wasserstein(real: NDArray[np.float64], fake: NDArray[np.float64]) -> float:
@@ -137,6 +144,44 @@ def wasserstein(real: NDArray[np.float64], fake: NDArray[np.float64]) -> float:
         raise DataError("a distance between distributions needs at least one number on each side.")
     distance = float(stats.wasserstein_distance(real, fake))
     return distance / max(float(real.std()), 1e-12) if distance > 0 else 0.0
+
+
+def missing_nuclei(found: Morphometry) -> list[str]:
+    """A line for each class in which another share of cells has a nucleus than of unseen real ones.
+
+    Example:
+        >>> few = Nuclei(n_real=50, n_fake=100, real=0.98, fake=0.2, p_value=1e-9, differs=True)
+        >>> missing_nuclei(Morphometry(source="given", classes={}, nuclei={"flat": few}))
+        ['flat: 20 % of synthetic cells have a nucleus, 98 % of unseen real ones.']
+    """
+    return [
+        f"{label}: {100 * row.fake:.0f} % of synthetic cells have a nucleus, {100 * row.real:.0f} % of "
+        "unseen real ones."
+        for label, row in found.nuclei.items()
+        if row.differs
+    ]
+
+
+def _nuclei(holdout: MeasuredCells, fake: MeasuredCells, classes: Sequence[str]) -> dict[str, Nuclei]:
+    """Shares of cells with a nucleus, of each class that has enough cells on both sides."""
+    pairs = {
+        name: (holdout.with_nucleus(label), fake.with_nucleus(label)) for label, name in enumerate(classes)
+    }
+    pairs = {name: pair for name, pair in pairs.items() if min(map(len, pair)) >= FEWEST}
+    found = {}
+    for name, (real, made) in pairs.items():
+        counts = [[int(side.sum()), int((~side).sum())] for side in (real, made)]
+        p_value = min(1.0, len(pairs) * float(stats.fisher_exact(counts).pvalue))
+        shares = float(real.mean()), float(made.mean())
+        found[name] = Nuclei(
+            n_real=len(real),
+            n_fake=len(made),
+            real=shares[0],
+            fake=shares[1],
+            p_value=p_value,
+            differs=p_value < FALSE_ALARMS and abs(shares[0] - shares[1]) > _APART,
+        )
+    return found
 
 
 def _one_class(

@@ -25,7 +25,8 @@ from cytoforge.training.loop import Loop, LoopConfig, TrainingData
 Segment = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 """Images (N, R, R, 3) -> masks (N, R, R): 0 background, 1 cytoplasm, 2 nucleus."""
 
-PARTS = ("nucleus", "cell")
+_KINDS = {"nucleus": (NUCLEUS,), "cell": (CYTOPLASM, NUCLEUS)}
+PARTS = tuple(_KINDS)
 
 
 @dataclass(frozen=True)
@@ -33,15 +34,15 @@ class Overlap:
     """Mean Dice over images.
 
     Attributes:
-        value: the mean.
+        value: the mean; None, as its interval, where no image counts.
         low: lower end of its 95 % interval over groups.
         high: upper end.
-        count: images.
+        count: images that count.
     """
 
-    value: float
-    low: float
-    high: float
+    value: float | None
+    low: float | None
+    high: float | None
     count: int
 
 
@@ -87,22 +88,28 @@ def overlaps(found: NDArray[np.uint8], masks: NDArray[np.uint8]) -> dict[str, ND
         masks: (N, R, R): 0 background, 1 cytoplasm, 2 nucleus, 3 unknown.
 
     Returns:
-        part -> (N,) in 0 to 1; 1 where neither has the part.
+        part -> (N,) in 0 to 1; NaN where neither has the part, which says nothing about their agreement.
 
     Example:
         >>> found, true = (np.array([[values]], np.uint8) for values in ([0, 1, 2], [0, 2, 2]))
         >>> {part: values.round(3).tolist() for part, values in overlaps(found, true).items()}
         {'nucleus': [0.667], 'cell': [1.0]}
     """
-    kinds = {"nucleus": (NUCLEUS,), "cell": (CYTOPLASM, NUCLEUS)}
-    return {
-        part: np.array(
-            [
-                dice(np.isin(guess, kinds[part]), np.isin(mask, kinds[part]), mask != UNKNOWN)
-                for guess, mask in zip(found, masks, strict=True)
-            ]
+    known = masks != UNKNOWN
+    result = {}
+    for part, values in _KINDS.items():
+        ours, theirs = np.isin(found, values) & known, np.isin(masks, values)
+        result[part] = np.array(
+            [dice(*pair) if np.any(pair) else np.nan for pair in zip(ours, theirs, strict=True)]
         )
-        for part in PARTS
+    return result
+
+
+def present(masks: NDArray[np.uint8]) -> dict[str, NDArray[np.bool_]]:
+    """Which masks (N, R, R) have the part: part -> (N,)."""
+    return {
+        part: np.array([np.isin(mask, values).any() for mask in masks], bool)
+        for part, values in _KINDS.items()
     }
 
 
@@ -110,8 +117,13 @@ def summary(values: NDArray[np.float64], groups: list[str] | None = None) -> Ove
     """The mean with its interval.
 
     Args:
-        values: (N,) Dice of each image.
+        values: (N,) Dice of each image; NaN does not count.
         groups: (N,) photo or slide of each, None where each stands for itself.
     """
-    low, high = bootstrap_mean(values, groups)
-    return Overlap(float(values.mean()), low, high, len(values))
+    counts = np.isfinite(values)
+    if not counts.any():
+        return Overlap(None, None, None, 0)
+    if groups is not None:
+        groups = [group for group, counted in zip(groups, counts, strict=True) if counted]
+    low, high = bootstrap_mean(values[counts], groups)
+    return Overlap(float(values[counts].mean()), low, high, int(counts.sum()))

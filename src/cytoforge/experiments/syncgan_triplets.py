@@ -28,6 +28,7 @@ What differs from the source, and why:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -39,7 +40,7 @@ from pydantic import Field
 from cytoforge.core.files import write_atomic, write_json
 from cytoforge.core.record import Record
 from cytoforge.evaluation.metrics import Morphometry
-from cytoforge.evaluation.morphometry import FEWEST, RULES, TOLD
+from cytoforge.evaluation.morphometry import FEWEST, RULES, TOLD, missing_nuclei
 from cytoforge.experiments.contest import Numbers, cells_for, kept, table
 from cytoforge.experiments.scale import Scale
 from cytoforge.stages.agreement import agreement
@@ -112,6 +113,7 @@ def run(data: Path | None, out: Path, scale: Scale, budget: Budget | None = None
     numbers: dict[str, Numbers] = {}
     distances: dict[str, Numbers] = {}
     details = {}
+    missing: list[str] = []
     for name, (preset, settings) in contestants(budget).items():
         place = out / name.replace(" ", "-")
         trained = train(
@@ -129,14 +131,16 @@ def run(data: Path | None, out: Path, scale: Scale, budget: Budget | None = None
             "measurements": None if measured is None else measured.model_dump(mode="json"),
         }
         for row, side in ((name, "synthetic"), ("real pairs", "real")):
-            numbers[row] = {f"Dice {part}": found[side][part]["value"] for part in ("nucleus", "cell")}
+            numbers[row] = agreements(found[side])
         if measured is not None:
             distances |= {f"{name}, {feature}": over_classes(measured, feature) for feature in TOLD}
+            missing += [f"- {name}, {line}" for line in missing_nuclei(measured)]
     tables = [
-        table(numbers, ("Dice nucleus", "Dice cell")),
+        table(numbers, ("Dice nucleus", "Dice cell", "with nucleus")),
         table(distances, ("Wasserstein", "floor", "least KS p", "differs")),
         "Wasserstein and floor are means over classes, `differs` is a share of them; empty where fewer than "
         f"{FEWEST} drawn or unseen real cells of every class have it. {RULES['morphometry']}",
+        *(["\n".join(missing)] if missing else []),
     ]
     write_atomic(out / "table.md", "\n\n".join(tables) + "\n")
     result = {
@@ -150,6 +154,13 @@ def run(data: Path | None, out: Path, scale: Scale, budget: Budget | None = None
     }
     write_json(out / "result.json", result)
     return result
+
+
+def agreements(side: Mapping[str, Mapping[str, Any]]) -> Numbers:
+    """Of one side of agreement.json: Dice of both parts, where there is any, and the share "with nucleus"."""
+    dices = {f"Dice {part}": side[part]["value"] for part in ("nucleus", "cell")}
+    known = {name: value for name, value in dices.items() if value is not None}
+    return {**known, "with nucleus": side["nucleus"]["present"]}
 
 
 def measurements(synthetic: Path, real: Path) -> Morphometry | None:

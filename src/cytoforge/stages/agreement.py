@@ -14,7 +14,7 @@ from cytoforge.core.errors import ConfigError, DataError
 from cytoforge.core.files import write_atomic, write_json
 from cytoforge.core.png import encode_png
 from cytoforge.data.cache import CachedCells
-from cytoforge.evaluation.triplets import PARTS, Segment, overlaps, summary, train_segmenter
+from cytoforge.evaluation.triplets import PARTS, Segment, overlaps, present, summary, train_segmenter
 from cytoforge.sampling.pictures import labelled_rows, painted_masks
 from cytoforge.sampling.provenance import Manifest
 from cytoforge.stages.compared import open_with_real, read_masks
@@ -38,7 +38,8 @@ def agreement(
     """Dice between given masks and those that a segmenter finds, of synthetic and of unseen real pairs.
 
     The segmenter learns from the cells that the generator was trained on. Real pairs of the test part say
-    how well it can do; synthetic pairs are compared with that, not with 1.
+    how well it can do; synthetic pairs are compared with that, not with 1. Images in which neither mask has a
+    part do not count for it; `present` is the share of given masks that have it, on both sides.
 
     Args:
         synthetic: set with masks.
@@ -90,14 +91,15 @@ def _report(
     labels: list[str],
     groups: list[str] | None,
 ) -> dict[str, Any]:
-    """Part -> Dice over all images and by class."""
-    values = overlaps(segment(np.asarray(images)), masks)
+    """Part -> Dice, and the share of masks that have the part, over all images and by class."""
+    values, there = overlaps(segment(np.asarray(images)), masks), present(masks)
     classes = sorted(set(labels))
     rows = {name: [row for row, label in enumerate(labels) if label == name] for name in classes}
 
     def numbers(part: str, chosen: Sequence[int]) -> dict[str, Any]:
         photos = None if groups is None else [groups[row] for row in chosen]
-        return asdict(summary(values[part][chosen], photos))
+        share = float(there[part][chosen].mean())
+        return {**asdict(summary(values[part][chosen], photos)), "present": share}
 
     return {
         part: {
