@@ -69,7 +69,7 @@ def test_presets_are_settings(preset):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_each_family_pulls_scores_apart_and_together(family):
     """The discriminator's turn widens mean(real) - mean(fake), the generator's turn narrows it."""
-    method = make(loss=family, r1=0.0, r2=0.0)
+    method = make(loss=family, r1=0.0, r2=0.0, weight_clip=1.0)
     optimizers = {name: torch.optim.Adam(net.parameters(), 1e-3) for name, net in method.networks.items()}
     discriminator, generator = method.turns()
 

@@ -17,7 +17,7 @@ from cytoforge.core.randomness import normal, uniform
 from cytoforge.data.augment import Policy, augment, augment_masks
 from cytoforge.data.crop import random_crop
 from cytoforge.losses.adversarial import FAMILIES
-from cytoforge.methods.penalised import PenaltyConfig, penalties
+from cytoforge.methods.penalised import PenaltyConfig, penalties, require_bound
 from cytoforge.methods.two_players import Family
 from cytoforge.networks.mask_gan import class_planes
 from cytoforge.networks.patchgan import Norm, PatchGAN, VanillaDiscriminator
@@ -95,7 +95,7 @@ class Painter:
 
         Raises:
             ConfigError: the resolution is none that can be halved to one pixel, two noises are to be told
-                apart and there is none, or a penalty meets batch norm.
+                apart and there is none, a penalty meets batch norm, or the Wasserstein distance no bound.
         """
         config, side = self.config, self.shape.resolution
         if side not in (32, 64, 128, 256, 512):
@@ -108,6 +108,13 @@ class Painter:
                 "mode_seeking asks two noises for two images, and noise_channels=0 gives the painter none; "
                 "add noise_channels=1."
             )
+        bounds = {
+            "discriminator_norm=spectral": config.discriminator_norm == "spectral",
+            "gradient_penalty=10": config.gradient_penalty,
+            "r1=1": config.r1,
+            "r2=1 (the last three with discriminator_norm=group)": config.r2,
+        }
+        require_bound(config.loss, bounds)
         for penalty in PenaltyConfig.model_fields:
             check_norm(penalty, getattr(config, penalty), "discriminator_norm", config.discriminator_norm)
         condition = self.shape.mask_channels + (len(self.shape.classes) if config.class_planes else 0)

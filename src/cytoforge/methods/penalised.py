@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pydantic import Field
 from torch import Tensor
 
+from cytoforge.core.errors import ConfigError
 from cytoforge.core.method import MethodConfig
 from cytoforge.losses.penalty import Critic, gradient_penalty, zero_centred_penalty
 
@@ -17,6 +20,26 @@ class PenaltyConfig(MethodConfig):
         0.0, ge=0, description="weight of half the discriminator's squared gradient at real images"
     )
     r2: float = Field(0.0, ge=0, description="weight of half the squared gradient at generated images")
+
+
+def require_bound(loss: str, bounds: Mapping[str, object]) -> None:
+    """Refuse the Wasserstein distance without a bound on the discriminator.
+
+    Args:
+        loss: loss family.
+        bounds: settings as they are written -> whether each is on; one is enough.
+
+    Raises:
+        ConfigError: the loss is "wasserstein" and none is on: it would fall without end.
+
+    Reference:
+        Arjovsky, Chintala and Bottou, Wasserstein GAN, 2017, section 3. https://arxiv.org/abs/1701.07875
+    """
+    if loss == "wasserstein" and not any(bounds.values()):
+        raise ConfigError(
+            "loss=wasserstein needs a bound on the discriminator, or its loss falls without end; add one of "
+            f"{', '.join(bounds)}."
+        )
 
 
 def penalties(

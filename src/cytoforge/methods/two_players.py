@@ -17,7 +17,7 @@ from cytoforge.core.randomness import uniform
 from cytoforge.losses.adversarial import FAMILIES, TARGETED
 from cytoforge.losses.penalty import clip_weights
 from cytoforge.methods.adversarial import Adversarial, AdversarialConfig, soft_targets
-from cytoforge.methods.penalised import PenaltyConfig, penalties
+from cytoforge.methods.penalised import PenaltyConfig, penalties, require_bound
 from cytoforge.networks.spectral import spectrally_normalised
 
 Family = Literal[
@@ -66,6 +66,14 @@ class TwoPlayers(Adversarial):
                 f"label_smoothing and label_flips need a loss with labels, not {config.loss}; "
                 f"choose one of {', '.join(TARGETED)}."
             )
+        bounds = {
+            "gradient_penalty=10": config.gradient_penalty,
+            "r1=1": config.r1,
+            "r2=1": config.r2,
+            "weight_clip=0.01": config.weight_clip,
+            "spectral_norm=true": config.spectral_norm,
+        }
+        require_bound(config.loss, bounds)
         self.config, self.noise_length = config, config.latent
         self.networks = self._build(config, shape)
         if config.spectral_norm:
