@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -280,7 +281,15 @@ def _fabric(loop: LoopConfig) -> Fabric:
         num_nodes=max(1, processes // local),
     )
     fabric.launch()
+    if processes > 1:
+        atexit.register(_leave_group)
     return fabric
+
+
+def _leave_group() -> None:
+    """End the group's threads before the interpreter ends, which else aborts now and then with gloo."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _base(start: Path | None, run: Path, method: str, resume: bool) -> _Base | None:
