@@ -116,10 +116,11 @@ def test_without_other_groups_there_is_no_floor() -> None:
     assert found.classes["a"]["nc_ratio"].floor is None
 
 
-def test_cells_without_nucleus_count_where_they_can_and_empty_masks_as_cells_alone() -> None:
+def test_cells_without_nucleus_count_where_they_can_and_unknown_masks_nowhere() -> None:
     cell = simulate("Parabasal", 1, 32)
-    masks = np.stack([cell.mask, np.minimum(cell.mask, 1), np.zeros_like(cell.mask)])
-    found = measure_cells(np.stack([cell.image] * 3), masks, np.zeros(3, np.int64), ("x", "y", "z"))
+    unknown = np.full_like(cell.mask, 3)
+    masks = np.stack([cell.mask, np.minimum(cell.mask, 1), unknown, np.zeros_like(cell.mask)])
+    found = measure_cells(np.stack([cell.image] * 4), masks, np.zeros(4, np.int64), ("x", "y", "?", "z"))
     assert found.groups == ("x", "y", "z")
     assert found.with_nucleus(0).tolist() == [True, False, False]
     assert len(found.column("nc_ratio", 0)) == 1

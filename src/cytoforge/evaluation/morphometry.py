@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from cytoforge.core.errors import DataError
+from cytoforge.core.mask import UNKNOWN
 from cytoforge.core.randomness import derive
 from cytoforge.evaluation.metrics import Measurement, Morphometry, Nuclei
 from cytoforge.evaluation.statistics import divide
@@ -78,7 +79,7 @@ def measure_cells(
     labels: NDArray[np.int64],
     groups: Sequence[str],
 ) -> MeasuredCells:
-    """Measurements of all cells; a cell whose mask is empty has none.
+    """Measurements of all cells whose mask is known; a cell whose mask is empty has none.
 
     Args:
         images: (N, R, R, 3).
@@ -86,10 +87,13 @@ def measure_cells(
         labels: (N,)
         groups: (N,)
     """
-    rows = [measure_cell(image, mask) for image, mask in zip(images, masks, strict=True)]
+    known = [index for index, mask in enumerate(masks) if (mask != UNKNOWN).any()]
+    rows = [measure_cell(images[index], masks[index]) for index in known]
     table = [[row.get(name, np.nan) for name in NAMES] for row in rows]
     return MeasuredCells(
-        np.array(table, np.float64).reshape(len(rows), len(NAMES)), np.asarray(labels), tuple(groups)
+        np.array(table, np.float64).reshape(len(rows), len(NAMES)),
+        labels[known],
+        tuple(groups[index] for index in known),
     )
 
 
