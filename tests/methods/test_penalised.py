@@ -19,7 +19,11 @@ BOUNDS = {
     "cgan": ({"weight_clip": 0.01},),
     "cgan-dense": ({"spectral_norm": True},),
     "infogan": ({"gradient_penalty": 10.0},),
-    "pix2pix": ({"discriminator_norm": "spectral"}, {"discriminator_norm": "group", "r1": 1.0}),
+    "pix2pix": (
+        {"discriminator_norm": "spectral"},
+        {"discriminator_norm": "group", "r1": 1.0},
+        {"weight_clip": 0.01},
+    ),
     "syncgan": ({"discriminator_norm": "spectral"}, {"discriminator_norm": "none", "gradient_penalty": 10.0}),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
@@ -14,7 +15,7 @@ from cytoforge.core.errors import ConfigError
 from cytoforge.core.method import Method, MethodConfig
 from cytoforge.core.randomness import normal, uniform
 from cytoforge.data.augment import Policy, augment
-from cytoforge.losses.adversarial import soft_labels
+from cytoforge.losses.adversarial import FAMILIES, TARGETED, soft_labels
 from cytoforge.methods.optimizers import adam_for_each
 
 SIDES = (32, 64, 128, 256)
@@ -31,6 +32,18 @@ class AdversarialConfig(MethodConfig):
     )
     betas: tuple[float, float] = Field((0.0, 0.99), description="Adam's decay rates")
     augment: Policy = Field("", description="differentiable augmentation, for example translation,cutout")
+
+
+class SoftLabelConfig(MethodConfig):
+    """How sure a discriminator may be; the defaults are hard labels."""
+
+    label_smoothing: float = Field(0.0, ge=0, le=0.5, description="most that a discriminator label is moved")
+    label_flips: float = Field(0.0, ge=0, lt=0.5, description="share of discriminator labels exchanged")
+
+    @property
+    def softens(self) -> bool:
+        """Whether labels are smoothed or exchanged."""
+        return bool(self.label_smoothing or self.label_flips)
 
 
 class Adversarial(Method):
@@ -89,6 +102,44 @@ def soft_targets(batch: Batch, real: bool, smoothing: float, flips: float) -> Te
         for stream in (f"smoothing of {'real' if real else 'fake'}", "flips")
     )
     return soft_labels(real, amount, chance, smoothing, flips)
+
+
+def soft_loss(loss: str, scores: Tensor, batch: Batch, real: bool, soft: SoftLabelConfig) -> Tensor:
+    """What a discriminator's answers to a batch's real or generated images are away from soft labels.
+
+    Args:
+        loss: loss family, one of `losses.adversarial.TARGETED`.
+        scores: (N, ...), one or more for each image, which share its label.
+        batch: whose seeds the labels are drawn from.
+        real: whether the images are real.
+        soft: how soft the labels are.
+
+    Returns:
+        Scalar.
+    """
+    labels = soft_targets(batch, real, soft.label_smoothing, soft.label_flips)
+    return TARGETED[loss](scores, labels.reshape(-1, *[1] * (scores.ndim - 1)).expand_as(scores))
+
+
+def told_apart(loss: str, real: Tensor, fake: Tensor, batch: Batch, soft: SoftLabelConfig) -> Tensor:
+    """A discriminator's loss on scores (N, ...) of a batch's real and (N, ...) of its generated images."""
+    if not soft.softens:
+        return FAMILIES[loss][0](real, fake)
+    parts = [soft_loss(loss, scores, batch, truth, soft) for truth, scores in ((True, real), (False, fake))]
+    return torch.stack(parts).sum()
+
+
+def check_labels(loss: str, soft: SoftLabelConfig) -> None:
+    """Refuse soft labels beside a loss that has none.
+
+    Raises:
+        ConfigError: the loss is none of `losses.adversarial.TARGETED`.
+    """
+    if soft.softens and loss not in TARGETED:
+        raise ConfigError(
+            f"label_smoothing and label_flips need a loss with labels, not {loss}; "
+            f"choose one of {', '.join(TARGETED)}."
+        )
 
 
 def check_side(method: str, shape: DataShape) -> None:

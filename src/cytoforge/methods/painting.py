@@ -17,7 +17,8 @@ from cytoforge.core.randomness import normal, uniform
 from cytoforge.data.augment import Policy, augment, augment_masks
 from cytoforge.data.crop import random_crop
 from cytoforge.losses.adversarial import FAMILIES
-from cytoforge.methods.penalised import PenaltyConfig, penalties, require_bound
+from cytoforge.methods.adversarial import SoftLabelConfig, check_labels, told_apart
+from cytoforge.methods.penalised import BoundedConfig, PenaltyConfig, penalties, require_bound
 from cytoforge.methods.two_players import Family
 from cytoforge.networks.mask_gan import class_planes
 from cytoforge.networks.patchgan import Norm, PatchGAN, VanillaDiscriminator
@@ -29,7 +30,7 @@ COLOURS = 3
 """Channels of an image, which stand first in what the discriminator is shown."""
 
 
-class PaintingConfig(PenaltyConfig):
+class PaintingConfig(BoundedConfig):
     """Settings of the part that paints an image onto a mask."""
 
     width: int = Field(64, ge=4, description="generator channels after the first halving")
@@ -85,17 +86,24 @@ class Painter:
         https://arxiv.org/abs/1611.07004
         Mao et al., Mode seeking GANs for diverse image synthesis, 2019, equation 3 (mode seeking; here as
         -log of the ratio, which stays finite). https://arxiv.org/abs/1903.05628
+
+    Attributes:
+        config: settings of both networks and their losses.
+        shape: of the cells.
+        soft: how soft the labels of the discriminator are.
     """
 
     config: PaintingConfig
     shape: DataShape
+    soft: SoftLabelConfig
 
     def networks(self) -> dict[str, nn.Module]:
         """The untrained generator and discriminator.
 
         Raises:
             ConfigError: the resolution is none that can be halved to one pixel, two noises are to be told
-                apart and there is none, a penalty meets batch norm, or the Wasserstein distance no bound.
+                apart and there is none, a penalty meets batch norm, the Wasserstein distance no bound, or
+                soft labels a loss without labels.
         """
         config, side = self.config, self.shape.resolution
         if side not in (32, 64, 128, 256, 512):
@@ -110,11 +118,13 @@ class Painter:
             )
         bounds = {
             "discriminator_norm=spectral": config.discriminator_norm == "spectral",
+            "weight_clip=0.01": config.weight_clip,
             "gradient_penalty=10": config.gradient_penalty,
             "r1=1": config.r1,
             "r2=1 (the last three with discriminator_norm=group)": config.r2,
         }
         require_bound(config.loss, bounds)
+        check_labels(config.loss, self.soft)
         for penalty in PenaltyConfig.model_fields:
             check_norm(penalty, getattr(config, penalty), "discriminator_norm", config.discriminator_norm)
         condition = self.shape.mask_channels + (len(self.shape.classes) if config.class_planes else 0)
@@ -166,7 +176,7 @@ class Painter:
 
         fraction = uniform(batch.seeds, (), "interpolation").to(real.device)
         return {
-            "discriminator": FAMILIES[self.config.loss][0](judge(real), judge(fake)),
+            "discriminator": told_apart(self.config.loss, judge(real), judge(fake), batch, self.soft),
             **penalties(self.config, critic, real, fake, fraction),
         }
 

@@ -1,15 +1,16 @@
-"""Penalties on the slope of a discriminator, as settings: what methods with any loss family share."""
+"""Penalties and bounds of a discriminator, as settings: what methods with any loss family share."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.method import MethodConfig
-from cytoforge.losses.penalty import Critic, gradient_penalty, zero_centred_penalty
+from cytoforge.losses.penalty import Critic, clip_weights, gradient_penalty, zero_centred_penalty
 
 
 class PenaltyConfig(MethodConfig):
@@ -20,6 +21,22 @@ class PenaltyConfig(MethodConfig):
         0.0, ge=0, description="weight of half the discriminator's squared gradient at real images"
     )
     r2: float = Field(0.0, ge=0, description="weight of half the squared gradient at generated images")
+
+
+class BoundedConfig(PenaltyConfig):
+    """The penalties, and a bound on the weights themselves."""
+
+    weight_clip: float | None = Field(None, gt=0, description="bound of each weight of the discriminator")
+
+
+def clip_after_each_step(optimizer: Optimizer, network: nn.Module, bound: float | None) -> None:
+    """Let an optimizer put its network's weights back into [-bound, bound]; without a bound, nothing.
+
+    Reference:
+        Arjovsky, Chintala and Bottou, Wasserstein GAN, 2017, algorithm 1. https://arxiv.org/abs/1701.07875
+    """
+    if bound is not None:
+        optimizer.register_step_post_hook(lambda *_: clip_weights(network, bound))
 
 
 def require_bound(loss: str, bounds: Mapping[str, object]) -> None:

@@ -13,11 +13,13 @@ from cytoforge.core.batch import Batch, DataShape
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.method import Method, MethodConfig, Turn
 from cytoforge.core.randomness import normal
+from cytoforge.methods.adversarial import SoftLabelConfig
 from cytoforge.methods.optimizers import adam_for_each
 from cytoforge.methods.painting import Painter, PaintingConfig
+from cytoforge.methods.penalised import clip_after_each_step
 
 
-class Pix2PixConfig(PaintingConfig):
+class Pix2PixConfig(SoftLabelConfig, PaintingConfig):
     """Settings of `pix2pix`; networks, losses and rates default to the paper's, see `Pix2Pix`."""
 
 
@@ -66,7 +68,7 @@ class Pix2Pix(Method):
     def __init__(self, config: MethodConfig, shape: DataShape) -> None:
         assert isinstance(config, Pix2PixConfig)
         self.config = config
-        self.painter = Painter(config, shape)
+        self.painter = Painter(config, shape, soft=config)
         self.networks = self.painter.networks()
 
     def turns(self) -> tuple[Turn, ...]:
@@ -77,8 +79,12 @@ class Pix2Pix(Method):
         )
 
     def optimizers(self) -> dict[str, Optimizer]:
-        """Adam for both, as in the paper."""
-        return adam_for_each(self.networks, self.config.learning_rate, self.config.betas)
+        """Adam for both, as in the paper; the discriminator's weights are clipped where that is asked for."""
+        optimizers = adam_for_each(self.networks, self.config.learning_rate, self.config.betas)
+        clip_after_each_step(
+            optimizers["discriminator"], self.networks["discriminator"], self.config.weight_clip
+        )
+        return optimizers
 
     def noise(self, seeds: NDArray[Any] | Tensor) -> Tensor:
         """Standard normal (N, noise_channels, R, R)."""

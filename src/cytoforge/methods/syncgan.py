@@ -18,10 +18,11 @@ from cytoforge.core.errors import ConfigError
 from cytoforge.core.method import Method, MethodConfig, Turn
 from cytoforge.core.randomness import normal
 from cytoforge.data.augment import Policy, augment
-from cytoforge.losses.adversarial import cross_entropy_to, non_saturating_generator
+from cytoforge.losses.adversarial import non_saturating_generator
 from cytoforge.losses.penalty import zero_centred_penalty
-from cytoforge.methods.adversarial import soft_targets
+from cytoforge.methods.adversarial import SoftLabelConfig, soft_loss
 from cytoforge.methods.painting import Painter, PaintingConfig, check_norm, image_scores
+from cytoforge.methods.penalised import clip_after_each_step
 from cytoforge.networks.convolutional import ConvolutionalCritic, ConvolutionalGenerator
 from cytoforge.networks.mask_gan import PerClass, WithPlanes
 from cytoforge.networks.patchgan import Norm, PatchGAN
@@ -31,7 +32,7 @@ NOISY = 8
 """Side of the blocks of noise that the U-Net mask generator sees, in pixels; see `SynCGAN`."""
 
 
-class SynCGANConfig(PaintingConfig):
+class SynCGANConfig(SoftLabelConfig, PaintingConfig):
     """Settings of `syncgan`; the defaults are the source's, where it states them, but show the class.
 
     Preset `source` leaves the class out: the source's painter sees the mask alone.
@@ -115,7 +116,7 @@ class SynCGAN(Method):
     def __init__(self, config: MethodConfig, shape: DataShape) -> None:
         assert isinstance(config, SynCGANConfig)
         self.config, self.shape = config, shape
-        self.painter = Painter(config, shape)
+        self.painter = Painter(config, shape, soft=SoftLabelConfig())
         self.networks = {**self._mask_networks(), **self.painter.networks()}
 
     def turns(self) -> tuple[Turn, ...]:
@@ -128,14 +129,16 @@ class SynCGAN(Method):
         )
 
     def optimizers(self) -> dict[str, Optimizer]:
-        """Adam for all."""
+        """Adam for all; the painter's discriminator has its weights clipped where that is asked for."""
         config = self.config
         masks = (config.mask_learning_rate, config.mask_betas)
         cells = (config.learning_rate, config.betas)
-        return {
+        optimizers: dict[str, Optimizer] = {
             name: Adam(network.parameters(), *(masks if name.startswith("mask_") else cells), fused=True)
             for name, network in self.networks.items()
         }
+        clip_after_each_step(optimizers["discriminator"], self.networks["discriminator"], config.weight_clip)
+        return optimizers
 
     def noise(self, seeds: NDArray[Any] | Tensor) -> Tensor:
         """Standard normal (N, L): first what the mask is drawn from, then the painter's noise."""
@@ -219,8 +222,7 @@ class SynCGAN(Method):
 
     def _cross_entropy(self, scores: Tensor, batch: Batch, real: bool) -> Tensor:
         """Against soft, sometimes exchanged labels."""
-        labels = soft_targets(batch, real, self.config.label_smoothing, self.config.label_flips)
-        return cross_entropy_to(scores, labels.reshape(-1, *[1] * (scores.ndim - 1)).expand_as(scores))
+        return soft_loss("non-saturating", scores, batch, real, self.config)
 
     def _seen(self, pictures: Tensor, batch: Batch, stream: str) -> Tensor:
         """What the mask discriminator is shown of mask pictures."""

@@ -11,13 +11,17 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from cytoforge.core.batch import Batch, DataShape
-from cytoforge.core.errors import ConfigError
 from cytoforge.core.method import MethodConfig, Turn
 from cytoforge.core.randomness import uniform
-from cytoforge.losses.adversarial import FAMILIES, TARGETED
-from cytoforge.losses.penalty import clip_weights
-from cytoforge.methods.adversarial import Adversarial, AdversarialConfig, soft_targets
-from cytoforge.methods.penalised import PenaltyConfig, penalties, require_bound
+from cytoforge.losses.adversarial import FAMILIES
+from cytoforge.methods.adversarial import (
+    Adversarial,
+    AdversarialConfig,
+    SoftLabelConfig,
+    check_labels,
+    told_apart,
+)
+from cytoforge.methods.penalised import BoundedConfig, clip_after_each_step, penalties, require_bound
 from cytoforge.networks.spectral import spectrally_normalised
 
 Family = Literal[
@@ -37,16 +41,13 @@ Family = Literal[
 ]
 
 
-class TwoPlayersConfig(PenaltyConfig, AdversarialConfig):
+class TwoPlayersConfig(SoftLabelConfig, BoundedConfig, AdversarialConfig):
     """What every such method can be set to; the defaults are binary cross-entropy without a penalty."""
 
     loss: Family = Field("non-saturating", description="loss family")
     discriminator_steps: int = Field(1, ge=1, description="discriminator steps for each generator step")
     penalty_every: int = Field(1, ge=1, description="one image in how many is used for the penalties")
     spectral_norm: bool = Field(False, description="bound how far each discriminator layer stretches")
-    weight_clip: float | None = Field(None, gt=0, description="bound of each weight of the discriminator")
-    label_smoothing: float = Field(0.0, ge=0, le=0.5, description="most that a discriminator label is moved")
-    label_flips: float = Field(0.0, ge=0, lt=0.5, description="share of discriminator labels exchanged")
 
 
 class TwoPlayers(Adversarial):
@@ -61,11 +62,7 @@ class TwoPlayers(Adversarial):
 
     def __init__(self, config: MethodConfig, shape: DataShape) -> None:
         assert isinstance(config, TwoPlayersConfig)
-        if (config.label_smoothing or config.label_flips) and config.loss not in TARGETED:
-            raise ConfigError(
-                f"label_smoothing and label_flips need a loss with labels, not {config.loss}; "
-                f"choose one of {', '.join(TARGETED)}."
-            )
+        check_labels(config.loss, config)
         bounds = {
             "gradient_penalty=10": config.gradient_penalty,
             "r1=1": config.r1,
@@ -93,9 +90,9 @@ class TwoPlayers(Adversarial):
     def optimizers(self) -> dict[str, Optimizer]:
         """Adam for both; the discriminator's weights are clipped after each step where that is asked for."""
         optimizers = super().optimizers()
-        bound, discriminator = self.config.weight_clip, self.networks["discriminator"]
-        if bound is not None:
-            optimizers["discriminator"].register_step_post_hook(lambda *_: clip_weights(discriminator, bound))
+        clip_after_each_step(
+            optimizers["discriminator"], self.networks["discriminator"], self.config.weight_clip
+        )
         return optimizers
 
     def discriminator_losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -117,14 +114,8 @@ class TwoPlayers(Adversarial):
 
     def _told_apart(self, scores: Tensor, batch: Batch) -> Tensor:
         """The discriminator's loss on scores (2N,) of real, then generated images."""
-        config, (real, fake) = self.config, scores.chunk(2)
-        if not (config.label_smoothing or config.label_flips):
-            return FAMILIES[config.loss][0](real, fake)
-        parts = []
-        for truth, judged in ((True, real), (False, fake)):
-            labels = soft_targets(batch, truth, config.label_smoothing, config.label_flips)
-            parts.append(TARGETED[config.loss](judged, labels))
-        return torch.stack(parts).sum()
+        real, fake = scores.chunk(2)
+        return told_apart(self.config.loss, real, fake, batch, self.config)
 
     def _deceived(self, scores: Tensor, batch: Batch) -> Tensor:
         """The generator's loss on scores (N,); real images count only where the family takes differences."""
