@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
+from cytoforge.core.checkpoint import load_checkpoint
 from cytoforge.networks.torchvision_cpu import prepare_torchvision
+from cytoforge.training.loop import Loop, Until
 
 torch.set_num_threads(1)
 
@@ -29,6 +32,28 @@ def real_data() -> Path:
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test session caches in a temporary folder, never in the user's."""
     monkeypatch.setenv("CYTOFORGE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture
+def resumed(tmp_path: Path) -> Callable[[Callable[[Path], Loop], int], Loop]:
+    """(folder -> loop, images) -> a loop that saw so many in two halves: all tensors are as in one go.
+
+    The runs are `whole` and `broken` in tmp_path.
+    """
+
+    def train(loop: Callable[[Path], Loop], images: int) -> Loop:
+        loop(tmp_path / "whole").train(Until(images=images))
+        loop(tmp_path / "broken").train(Until(images=images // 2))
+        again = loop(tmp_path / "broken")
+        assert again.resume() == ()
+        again.train(Until(images=images))
+        whole, broken = (load_checkpoint(tmp_path / name / "checkpoints") for name in ("whole", "broken"))
+        assert whole.tensors.keys() == broken.tensors.keys()
+        for name, tensor in whole.tensors.items():
+            assert torch.equal(tensor, broken.tensors[name]), name
+        return again
+
+    return train
 
 
 @pytest.fixture(scope="session")
