@@ -6,6 +6,7 @@ import torch
 from cytoforge.losses.adversarial import (
     DIVERGENCES,
     FAMILIES,
+    FREE,
     TARGETED,
     cross_entropy_to,
     hinge_discriminator,
@@ -147,3 +148,14 @@ def test_soft_labels_stay_in_the_sources_ranges():
     assert 0 <= float(fake.min()) <= float(fake.max()) <= 0.1
     flipped = soft_labels(True, spread, torch.linspace(0, 0.99, 100), 0.1, 0.045)
     assert int((flipped < 0.5).sum()) == 5
+
+
+def test_free_scores_add_nothing():
+    """A family's loss is then that of the other side alone, and neither side costs anything with both."""
+    assert FREE.keys() == {name for name in FAMILIES if not name.startswith("relativistic")}
+    for name, free in FREE.items():
+        real, fake = (torch.tensor(score) for score in free)
+        told = FAMILIES[name][0]
+        assert float(told(real, fake)) == 0, name
+        first, second = torch.tensor([0.3, -2.0]), torch.tensor([1.5, 0.1])
+        torch.testing.assert_close(told(first, fake) + told(real, second), told(first, second))

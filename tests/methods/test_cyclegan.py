@@ -3,6 +3,7 @@ import torch
 
 from cytoforge.core.batch import Batch, DataShape
 from cytoforge.core.errors import ConfigError
+from cytoforge.losses.adversarial import FAMILIES, FREE
 from cytoforge.methods.cyclegan import CycleGAN, CycleGANConfig, paint
 
 SMALL = {"channels": 4, "blocks": 1, "discriminator_channels": 4, "halvings": 2}
@@ -93,6 +94,41 @@ def test_a_batch_without_one_side_is_no_mistake():
     for labels in ((1, 1), (0, 2)):
         for turn in method.turns():
             assert all(loss.isfinite() for loss in turn.losses(batch(labels)).values())
+
+
+@pytest.mark.parametrize("loss", FREE)
+def test_every_family_of_single_images_by_hand(loss):
+    """Both sides weigh as the family's own loss on the whole batch, and what is missing costs nothing."""
+    method = stains(loss=loss, weight_clip=0.01, buffer=0)
+    method.networks = {**method.networks, "to_target": Plus(0.5), "target_discriminator": Plus(-1.0)}
+    told, deceives = FAMILIES[loss]
+    cells = batch((0, 1, 2, 1))
+    made, own = cells.images[cells.labels == 1] + 0.5, cells.images[cells.labels != 1]
+    judged = method.discriminator_losses("target", cells)["target_discriminator"]
+    torch.testing.assert_close(judged, told(own - 1, made - 1))
+    scale = 2 if loss == "least-squares" else 1
+    losses = method.translator_losses("target", cells)
+    torch.testing.assert_close(losses["to_target"], scale * deceives(made - 1, made - 1))
+    for labels in ((1, 1), (0, 2)):
+        for turn in method.turns():
+            assert all(part.isfinite() for part in turn.losses(batch(labels)).values())
+
+
+def test_weights_of_both_discriminators_are_clipped():
+    method = stains(loss="wasserstein", weight_clip=0.01, learning_rate=0.1)
+    optimizers = method.optimizers()
+    for turn in method.turns():
+        sum(turn.losses(batch()).values()).backward()
+        optimizers[turn.network].step()
+        largest = max(float(part.detach().abs().max()) for part in method.networks[turn.network].parameters())
+        assert largest == pytest.approx(0.01) if "discriminator" in turn.network else largest > 0.05
+
+
+def test_families_that_do_not_fit_are_refused():
+    with pytest.raises(ConfigError, match="relativistic compares pairs"):
+        stains(loss="relativistic")
+    with pytest.raises(ConfigError, match=r"loss=wasserstein needs a bound.*weight_clip=0\.01"):
+        stains(loss="wasserstein")
 
 
 def test_discriminator_turn_widens_the_gap_and_translator_turn_narrows_it():

@@ -4,6 +4,8 @@ import torch
 
 from cytoforge.core.batch import Batch, DataShape
 from cytoforge.core.errors import ConfigError
+from cytoforge.losses.adversarial import FAMILIES
+from cytoforge.methods.adversarial import soft_loss
 from cytoforge.methods.syncgan import SynCGAN, SynCGANConfig, _pictures
 from cytoforge.networks.mask_gan import PerClass, WithPlanes
 
@@ -121,17 +123,55 @@ def test_pictures_of_masks_by_hand():
 
 def test_soft_and_exchanged_labels_bound_the_discriminator():
     """At huge scores the loss with hard labels is 0; with soft ones being sure costs."""
-    method = make(label_smoothing=0.0, label_flips=0.0)
-    scores = torch.full((8, 1, 2, 2), 50.0)
-    assert float(method._cross_entropy(scores, batch(), real=True)) < 1e-6
-    assert float(make(label_flips=0.0)._cross_entropy(scores, batch(), real=True)) > 0.5
-    flips = make(label_smoothing=0.0, label_flips=0.4)
+
+    def cost(scores, cells, real=True, **soft):
+        config = make(**soft).config
+        return float(soft_loss(config.mask_loss, scores, cells, real, config))
+
+    hard, scores = {"label_smoothing": 0.0, "label_flips": 0.0}, torch.full((8, 1, 2, 2), 50.0)
+    assert cost(scores, batch(), **hard) < 1e-6
+    assert cost(scores, batch(), label_flips=0.0) > 0.5
+    flips = {**hard, "label_flips": 0.4}
     wrong = [
-        [float(flips._cross_entropy(sign * scores[:1], cells, real=real)) > 1 for cells in singles(32)]
+        [cost(sign * scores[:1], cells, real, **flips) > 1 for cells in singles(32)]
         for real, sign in ((True, 1), (False, -1))
     ]
     assert 0 < sum(wrong[0]) < 32
     assert wrong[0] == wrong[1]  # an image's real and fake label are exchanged together
+
+
+HARD = {"label_smoothing": 0.0, "label_flips": 0.0, "mask_weight_clip": 0.01}
+
+
+@pytest.mark.parametrize("loss", FAMILIES)
+def test_the_mask_gan_takes_every_family(loss):
+    """Its discriminator learns to tell masks apart, and clips its weights; the painter's stays as it is."""
+    method = make(mask_loss=loss, **HARD, mask_gan="conditional", mask_learning_rate=1e-3)
+    optimizers, turns = method.optimizers(), {turn.network: turn for turn in method.turns()}
+    told = []
+    for _ in range(6):
+        optimizers["mask_discriminator"].zero_grad()
+        told.append(turns["mask_discriminator"].losses(batch())["mask_discriminator"])
+        told[-1].backward()
+        optimizers["mask_discriminator"].step()
+    assert told[-1] < told[1], "the first step clips"
+    largest = {
+        name: max(float(parameter.detach().abs().max()) for parameter in method.networks[name].parameters())
+        for name in ("mask_discriminator", "discriminator")
+    }
+    assert largest["mask_discriminator"] <= 0.01 + 1e-6 < largest["discriminator"]
+    loss = turns["mask_generator"].losses(batch())["mask_generator"]
+    loss.backward()
+    gradients = [parameter.grad for parameter in method.networks["mask_generator"].parameters()]
+    assert all(gradient.isfinite().all() for gradient in gradients if gradient is not None)
+    assert any(gradient.abs().max() > 0 for gradient in gradients if gradient is not None)
+
+
+def test_families_of_the_mask_gan_have_their_conditions():
+    with pytest.raises(ConfigError, match=r"mask_loss=wasserstein needs a bound.*mask_weight_clip=0\.01"):
+        make(mask_loss="wasserstein", label_smoothing=0.0, label_flips=0.0)
+    with pytest.raises(ConfigError, match="need a loss with labels, not hinge"):
+        make(mask_loss="hinge")
 
 
 def singles(count):

@@ -1,7 +1,7 @@
 """What two players minimise: functions of the scores (logits) of real and fake images.
 
 Each family is a pair (discriminator loss, generator loss); both take scores of any shape and return a scalar.
-Adding a family is two functions and one line in `FAMILIES` and a word in `methods.two_players.Family`.
+Adding a family is two functions and one line in `FAMILIES` and a word in `Family`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -226,6 +227,22 @@ DIVERGENCES: dict[str, Divergence] = {
     "jensen-shannon": Divergence(lambda v: _LN2 - F.softplus(-v), lambda v: F.softplus(v) - _LN2),
 }
 
+Family = Literal[
+    "minimax",
+    "non-saturating",
+    "least-squares",
+    "hinge",
+    "wasserstein",
+    "relativistic",
+    "relativistic-hinge",
+    "relativistic-least-squares",
+    "f-kl",
+    "f-reverse-kl",
+    "f-pearson",
+    "f-squared-hellinger",
+    "f-jensen-shannon",
+]
+
 FAMILIES: dict[str, tuple[DiscriminatorLoss, GeneratorLoss]] = {
     "minimax": (minimax_discriminator, minimax_generator),
     "non-saturating": (minimax_discriminator, non_saturating_generator),
@@ -240,6 +257,22 @@ FAMILIES: dict[str, tuple[DiscriminatorLoss, GeneratorLoss]] = {
     ),
     **{f"f-{name}": (found.discriminator, found.generator) for name, found in DIVERGENCES.items()},
 }
+
+
+FREE: dict[str, tuple[float, float]] = {
+    "minimax": (math.inf, -math.inf),
+    "non-saturating": (math.inf, -math.inf),
+    "least-squares": (1.0, 0.0),
+    "hinge": (1.0, -1.0),
+    "wasserstein": (0.0, 0.0),
+    "f-kl": (0.0, -math.inf),
+    "f-reverse-kl": (math.inf, 1.0),
+    "f-pearson": (0.0, 0.0),
+    "f-squared-hellinger": (0.0, 0.0),
+    "f-jensen-shannon": (0.0, 0.0),
+}
+"""A score of real and one of generated images that adds nothing to the discriminator's loss, for those that a
+batch lacks. Relativistic families have none: they compare pairs."""
 
 
 def cross_entropy_to(scores: Tensor, targets: Tensor) -> Tensor:

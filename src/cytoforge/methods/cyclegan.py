@@ -17,9 +17,10 @@ from cytoforge.core.batch import Batch, DataShape
 from cytoforge.core.errors import ConfigError
 from cytoforge.core.method import Method, MethodConfig, Turn
 from cytoforge.core.randomness import normal, uniform
-from cytoforge.losses.adversarial import least_squares_discriminator, least_squares_generator
+from cytoforge.losses.adversarial import FAMILIES, FREE, Family
 from cytoforge.losses.reconstruction import cycle_error
 from cytoforge.methods.optimizers import adam_for_each
+from cytoforge.methods.penalised import clip_after_each_step, require_bound
 from cytoforge.networks.image_buffer import ImageBuffer
 from cytoforge.networks.patchgan import PatchGAN
 from cytoforge.networks.resnet_generator import ResNetGenerator
@@ -46,6 +47,8 @@ class CycleGANConfig(MethodConfig):
     halvings: int = Field(
         3, ge=1, description="strided convolutions of the discriminators; 3 see 70 px, 2 see 34"
     )
+    loss: Family = Field("least-squares", description="family of the adversarial loss; not the relativistic")
+    weight_clip: float | None = Field(None, gt=0, description="bound of each weight of both discriminators")
     cycle: float = Field(10.0, ge=0, description="weight of the way there and back")
     identity: float = Field(
         5.0, ge=0, description="weight of leaving the target's own images alone; not for masks"
@@ -84,10 +87,11 @@ class CycleGAN(Method):
 
         E_s[(D_t(G(s)) - 1)^2] + cycle (E_s|F(G(s)) - s| + E_t|G(F(t)) - t|) + identity E_t|G(t) - t|
 
-    Each image of a batch counts the same, on whichever side it is, so a batch may lack one side. Masks are
-    painted with a light background, grey cytoplasm and a dark nucleus, as cells look: a translator that is
-    near the identity is the right way round. Nothing in the loss forbids it to exchange nucleus and
-    background all the same; `cytoforge translate` measures it.
+    Any family whose loss is a sum over images can take the place of the squares. Each image of a batch counts
+    the same, on whichever side it is, so a batch may lack one side. Masks are painted with a light
+    background, grey cytoplasm and a dark nucleus, as cells look: a translator that is near the identity is
+    the right way round. Nothing in the loss forbids it to exchange nucleus and background all the same;
+    `cytoforge translate` measures it.
 
     With several processes each keeps its own buffer, and a checkpoint holds that of the first.
 
@@ -122,6 +126,12 @@ class CycleGAN(Method):
             raise ConfigError(
                 f"cyclegan works at a multiple of 4 px, 32 or more, not at {shape.resolution} px."
             )
+        if config.loss not in FREE:
+            raise ConfigError(
+                f"loss={config.loss} compares pairs, and cyclegan's images are not paired; choose from "
+                f"{', '.join(FREE)}."
+            )
+        require_bound(config.loss, {"weight_clip=0.01": config.weight_clip})
         translator = partial(
             ResNetGenerator, channels=config.channels, blocks=config.blocks, resize=config.resize
         )
@@ -151,9 +161,12 @@ class CycleGAN(Method):
         )
 
     def optimizers(self) -> dict[str, Optimizer]:
-        """Adam for each."""
+        """Adam for each; the discriminators' weights are clipped where that is asked for."""
         learning = {turn.network: self.networks[turn.network] for turn in self.turns()}
-        return adam_for_each(learning, self.config.learning_rate, self.config.betas)
+        optimizers = adam_for_each(learning, self.config.learning_rate, self.config.betas)
+        for name in ("target_discriminator", "source_discriminator"):
+            clip_after_each_step(optimizers[name], self.networks[name], self.config.weight_clip)
+        return optimizers
 
     def noise(self, seeds: NDArray[Any] | Tensor) -> Tensor:
         """(N, 1) that nothing depends on: a translation has no chance in it."""
@@ -209,7 +222,8 @@ class CycleGAN(Method):
         if len(foreign := sides.images[other]):
             made, share = self.translate(side, foreign), 2 * len(foreign) / sides.total
             scores = self.networks[f"{side}_discriminator"](made)
-            losses[""] += share * 2 * least_squares_generator(scores, scores)
+            weight = 2 if self.config.loss == "least-squares" else 1  # the paper's squares are not halved
+            losses[""] += share * weight * FAMILIES[self.config.loss][1](scores, scores)
             losses["_cycle"] += share * self.config.cycle * cycle_error(self.translate(other, made), foreign)
         if len(own := sides.images[side]):
             share = 2 * len(own) / sides.total
@@ -225,19 +239,19 @@ class CycleGAN(Method):
         return {f"to_{side}{name}": loss for name, loss in losses.items()}
 
     def discriminator_losses(self, side: Side, batch: Batch) -> dict[str, Tensor]:
-        """Least squares of telling own images from translated ones, of now and of earlier."""
+        """How badly own images are told from translated ones, of now and of earlier."""
         sides, other = self._sides(batch), _OTHER[side]
         judge, buffer = self.networks[f"{side}_discriminator"], self.networks[f"{side}_buffer"]
         loss = torch.zeros((), device=batch.images.device)
-        ones, zeros = torch.ones(1, device=loss.device), torch.zeros(1, device=loss.device)
+        told, free = FAMILIES[self.config.loss][0], torch.tensor(FREE[self.config.loss], device=loss.device)
         if len(own := sides.images[side]):
-            loss = loss + 2 * len(own) / sides.total * least_squares_discriminator(judge(own), zeros)
+            loss = loss + 2 * len(own) / sides.total * told(judge(own), free[1])
         if len(foreign := sides.images[other]):
             with torch.no_grad():
                 made = self.translate(side, foreign)
             assert isinstance(buffer, ImageBuffer)
             shown = buffer.exchange(made, uniform(sides.seeds[other], (2,), f"{side} buffer"))
-            loss = loss + 2 * len(foreign) / sides.total * least_squares_discriminator(ones, judge(shown))
+            loss = loss + 2 * len(foreign) / sides.total * told(free[0], judge(shown))
         return {f"{side}_discriminator": loss}
 
     @property

@@ -10,8 +10,9 @@ from torch import nn
 
 from cytoforge.core.batch import DataShape
 from cytoforge.core.method import MethodConfig
+from cytoforge.losses.adversarial import Family
 from cytoforge.methods.adversarial import check_side
-from cytoforge.methods.two_players import Family, TwoPlayers, TwoPlayersConfig
+from cytoforge.methods.two_players import TwoPlayers, TwoPlayersConfig
 from cytoforge.networks.convolutional import ConvolutionalCritic, ConvolutionalGenerator
 
 

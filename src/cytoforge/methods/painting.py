@@ -16,10 +16,9 @@ from cytoforge.core.errors import ConfigError
 from cytoforge.core.randomness import normal, uniform
 from cytoforge.data.augment import Policy, augment, augment_masks
 from cytoforge.data.crop import random_crop
-from cytoforge.losses.adversarial import FAMILIES
+from cytoforge.losses.adversarial import FAMILIES, Family
 from cytoforge.methods.adversarial import SoftLabelConfig, check_labels, told_apart
 from cytoforge.methods.penalised import BoundedConfig, PenaltyConfig, penalties, require_bound
-from cytoforge.methods.two_players import Family
 from cytoforge.networks.mask_gan import class_planes
 from cytoforge.networks.patchgan import Norm, PatchGAN, VanillaDiscriminator
 from cytoforge.networks.unet_pix2pix import PaintingUNet, Upsampling

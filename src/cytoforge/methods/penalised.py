@@ -39,12 +39,13 @@ def clip_after_each_step(optimizer: Optimizer, network: nn.Module, bound: float 
         optimizer.register_step_post_hook(lambda *_: clip_weights(network, bound))
 
 
-def require_bound(loss: str, bounds: Mapping[str, object]) -> None:
+def require_bound(loss: str, bounds: Mapping[str, object], setting: str = "loss") -> None:
     """Refuse the Wasserstein distance without a bound on the discriminator.
 
     Args:
         loss: loss family.
         bounds: settings as they are written -> whether each is on; one is enough.
+        setting: name of the loss family's.
 
     Raises:
         ConfigError: the loss is "wasserstein" and none is on: it would fall without end.
@@ -54,8 +55,8 @@ def require_bound(loss: str, bounds: Mapping[str, object]) -> None:
     """
     if loss == "wasserstein" and not any(bounds.values()):
         raise ConfigError(
-            "loss=wasserstein needs a bound on the discriminator, or its loss falls without end; add one of "
-            f"{', '.join(bounds)}."
+            f"{setting}=wasserstein needs a bound on the discriminator, or its loss falls without end; add "
+            f"one of {', '.join(bounds)}."
         )
 
 

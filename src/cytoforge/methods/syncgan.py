@@ -18,11 +18,11 @@ from cytoforge.core.errors import ConfigError
 from cytoforge.core.method import Method, MethodConfig, Turn
 from cytoforge.core.randomness import normal
 from cytoforge.data.augment import Policy, augment
-from cytoforge.losses.adversarial import non_saturating_generator
+from cytoforge.losses.adversarial import FAMILIES, Family
 from cytoforge.losses.penalty import zero_centred_penalty
-from cytoforge.methods.adversarial import SoftLabelConfig, soft_loss
+from cytoforge.methods.adversarial import SoftLabelConfig, check_labels, told_apart
 from cytoforge.methods.painting import Painter, PaintingConfig, check_norm, image_scores
-from cytoforge.methods.penalised import clip_after_each_step
+from cytoforge.methods.penalised import clip_after_each_step, require_bound
 from cytoforge.networks.convolutional import ConvolutionalCritic, ConvolutionalGenerator
 from cytoforge.networks.mask_gan import PerClass, WithPlanes
 from cytoforge.networks.patchgan import Norm, PatchGAN
@@ -54,11 +54,15 @@ class SynCGANConfig(SoftLabelConfig, PaintingConfig):
     mask_most_width: int = Field(512, ge=4, description="upper bound of the mask GAN's channels")
     mask_discriminator_width: int = Field(64, ge=4, description="mask discriminator's channels")
     mask_norm: Norm = Field("batch", description="norm in the mask GAN of U-Net and PatchGAN")
+    mask_loss: Family = Field("non-saturating", description="loss family of the mask GAN")
     label_smoothing: float = Field(
         0.1, ge=0, lt=0.5, description="softness of the mask discriminator's targets"
     )
     label_flips: float = Field(0.05, ge=0, lt=0.5, description="share of its targets that are exchanged")
     mask_r1: float = Field(0.0, ge=0, description="weight of half its squared gradient at real masks")
+    mask_weight_clip: float | None = Field(
+        None, gt=0, description="bound of each weight of the mask discriminator"
+    )
     mask_augment: Policy = Field("", description="differentiable augmentation of the masks it sees")
     mask_learning_rate: float = Field(2e-4, gt=0, description="Adam's learning rate of the mask GAN")
     mask_betas: tuple[float, float] = Field((0.5, 0.999), description="Adam's decay rates of the mask GAN")
@@ -69,7 +73,7 @@ class SynCGAN(Method):
 
     Four networks, four turns. The mask GAN sees masks as pictures of three channels in [-1, 1] (background,
     cytoplasm, nucleus), the largest of which counts; the source has one binary channel. Its critic is given
-    soft and sometimes exchanged targets:
+    soft and sometimes exchanged targets (`mask_loss` takes any other family, which needs hard ones):
 
         mask discriminator: -E[t log D(y) + (1 - t) log(1 - D(y))] - the same for G(z)
         mask generator:     -E[log D(G(z))]
@@ -129,7 +133,7 @@ class SynCGAN(Method):
         )
 
     def optimizers(self) -> dict[str, Optimizer]:
-        """Adam for all; the painter's discriminator has its weights clipped where that is asked for."""
+        """Adam for all; discriminators have their weights clipped where that is asked for."""
         config = self.config
         masks = (config.mask_learning_rate, config.mask_betas)
         cells = (config.learning_rate, config.betas)
@@ -137,7 +141,11 @@ class SynCGAN(Method):
             name: Adam(network.parameters(), *(masks if name.startswith("mask_") else cells), fused=True)
             for name, network in self.networks.items()
         }
-        clip_after_each_step(optimizers["discriminator"], self.networks["discriminator"], config.weight_clip)
+        for name, bound in (
+            ("discriminator", config.weight_clip),
+            ("mask_discriminator", config.mask_weight_clip),
+        ):
+            clip_after_each_step(optimizers[name], self.networks[name], bound)
         return optimizers
 
     def noise(self, seeds: NDArray[Any] | Tensor) -> Tensor:
@@ -164,10 +172,7 @@ class SynCGAN(Method):
         seen = self._seen(_pictures(batch), batch, "real masks")
         real_scores = self._mask_scores(seen, batch.labels)
         fake_scores = self._mask_scores(self._seen(fake, batch, "fake masks"), batch.labels)
-        losses = {
-            "mask_discriminator": self._cross_entropy(real_scores, batch, real=True)
-            + self._cross_entropy(fake_scores, batch, real=False)
-        }
+        losses = {"mask_discriminator": told_apart(config.mask_loss, real_scores, fake_scores, batch, config)}
         if config.mask_r1:
             losses["mask_r1"] = (config.mask_r1 / 2) * zero_centred_penalty(
                 lambda pictures: image_scores(self._mask_scores(pictures, batch.labels)), seen
@@ -178,7 +183,10 @@ class SynCGAN(Method):
         """How badly drawn masks deceive."""
         fake = self._seen(self._drawn(batch, "mask generator"), batch, "mask generator")
         scores = self._mask_scores(fake, batch.labels)
-        return {"mask_generator": non_saturating_generator(scores, scores)}
+        real_scores = scores
+        if self.config.mask_loss.startswith("relativistic"):
+            real_scores = self._mask_scores(self._seen(_pictures(batch), batch, "real masks"), batch.labels)
+        return {"mask_generator": FAMILIES[self.config.mask_loss][1](real_scores, scores)}
 
     def discriminator_losses(self, batch: Batch) -> dict[str, Tensor]:
         """How badly real pairs are told from painted ones."""
@@ -195,7 +203,15 @@ class SynCGAN(Method):
         return self.config.latent if decoder else (self.shape.resolution // NOISY) ** 2
 
     def _mask_networks(self) -> dict[str, nn.Module]:
-        classes = len(self.shape.classes)
+        config, classes = self.config, len(self.shape.classes)
+        check_labels(config.mask_loss, config)
+        unets = config.mask_network == "unet"
+        bounds = {
+            "mask_norm=spectral (with mask_network=unet)": unets and config.mask_norm == "spectral",
+            "mask_weight_clip=0.01": config.mask_weight_clip,
+            "mask_r1=1": config.mask_r1,
+        }
+        require_bound(config.mask_loss, bounds, "mask_loss")
         build = (_decoders if self.config.mask_network == "convolutional" else _unets)(
             self.config, self.shape
         )
@@ -219,10 +235,6 @@ class SynCGAN(Method):
     def _mask_scores(self, pictures: Tensor, labels: Tensor) -> Tensor:
         scores: Tensor = self.networks["mask_discriminator"](pictures, labels)
         return scores
-
-    def _cross_entropy(self, scores: Tensor, batch: Batch, real: bool) -> Tensor:
-        """Against soft, sometimes exchanged labels."""
-        return soft_loss("non-saturating", scores, batch, real, self.config)
 
     def _seen(self, pictures: Tensor, batch: Batch, stream: str) -> Tensor:
         """What the mask discriminator is shown of mask pictures."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Literal
 
 import torch
 from pydantic import Field
@@ -13,7 +12,7 @@ from torch.optim import Optimizer
 from cytoforge.core.batch import Batch, DataShape
 from cytoforge.core.method import MethodConfig, Turn
 from cytoforge.core.randomness import uniform
-from cytoforge.losses.adversarial import FAMILIES
+from cytoforge.losses.adversarial import FAMILIES, Family
 from cytoforge.methods.adversarial import (
     Adversarial,
     AdversarialConfig,
@@ -23,22 +22,6 @@ from cytoforge.methods.adversarial import (
 )
 from cytoforge.methods.penalised import BoundedConfig, clip_after_each_step, penalties, require_bound
 from cytoforge.networks.spectral import spectrally_normalised
-
-Family = Literal[
-    "minimax",
-    "non-saturating",
-    "least-squares",
-    "hinge",
-    "wasserstein",
-    "relativistic",
-    "relativistic-hinge",
-    "relativistic-least-squares",
-    "f-kl",
-    "f-reverse-kl",
-    "f-pearson",
-    "f-squared-hellinger",
-    "f-jensen-shannon",
-]
 
 
 class TwoPlayersConfig(SoftLabelConfig, BoundedConfig, AdversarialConfig):
