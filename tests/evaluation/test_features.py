@@ -52,6 +52,7 @@ def test_who_trained_or_chose_does_not_judge_where_there_is_another(monkeypatch,
     another = "mobilenet-v2" if second else "efficientnet-lite0"
     assert fair_extractor(None, None).network == "efficientnet-lite0"
     assert fair_extractor("efficientnet-lite0").network == another
+    assert fair_extractor("efficientnet-lite0", side=64).name == f"{another}@64"
     assert fair_extractor(None, "efficientnet-lite0").network == another
     assert fair_extractor("mobilenet-v2", None).network == "efficientnet-lite0"
 

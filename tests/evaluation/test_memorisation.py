@@ -284,6 +284,7 @@ def test_images_that_cannot_be_checked_do_not_push_copies_off_the_page() -> None
         list(range(220)),
         list(map(str, range(404))),
         (range(404), range(121)),
+        "grid@32",
     )
     assert copies.found
     assert (copies.checked, copies.unchecked, copies.uncounted) == (120, ("c",), ())
@@ -308,8 +309,10 @@ def test_flipped_turned_and_noisy_copies_are_found_in_coarse_pictures() -> None:
         list(range(100)),
         [f"t{index}" for index in range(120)],
         (range(120), range(120)),
+        "grid@32",
     )
     assert copies.found
+    assert copies.extractor == "grid@32"
     assert 20 <= copies.flagged <= 25
     assert {closest.file for closest in copies.closest[:20]} == set(names[:20])
     assert all(closest.train == f"t{closest.seed}" for closest in copies.closest[:20])

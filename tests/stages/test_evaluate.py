@@ -48,7 +48,7 @@ def avoided(monkeypatch) -> list[str | None]:
     """Networks that the evaluation did not want to judge by; features are coarse pictures, for speed."""
     grid, names = Extractor(f"grid@{SIDE}", SIDE, 48, embed), []
 
-    def fair(*unfair: str | None) -> Extractor:
+    def fair(*unfair: str | None, side: int | None = None) -> Extractor:
         names.extend(unfair)
         return grid
 
@@ -182,7 +182,7 @@ def test_nothing_is_judged_by_what_it_was_trained_against_or_chosen_by(
 ) -> None:
     made = write_set(tmp_path / "set", split[1], classes, honest, method="auto")
     stage.evaluate(made, data, tmp_path / "out", split=split[0], masks="none")
-    assert avoided == ["efficientnet-lite0", None]
+    assert avoided == ["efficientnet-lite0", None, "efficientnet-lite0"], "who judges, who searches copies"
     told = {
         "kept_manifest_sha256": sha256_file(made / MANIFEST),
         "rules": {"class": ""},
@@ -191,9 +191,9 @@ def test_nothing_is_judged_by_what_it_was_trained_against_or_chosen_by(
     }
     write_json(tmp_path / "selection.json", {**told, "extractor": "mobilenet-v2@128"})
     stage.evaluate(made, data, tmp_path / "out", split=split[0], masks="none")
-    assert avoided[2:] == ["efficientnet-lite0", "mobilenet-v2"]
+    assert avoided[3:] == ["efficientnet-lite0", "mobilenet-v2", "efficientnet-lite0"]
     stage.evaluate(made, data, tmp_path / "out", split=split[0], masks="none", extractor="mobilenet-v2")
-    assert len(avoided) == 4
+    assert avoided[6:] == ["efficientnet-lite0"]
 
 
 def test_who_judges_by_the_network_of_the_training_is_warned(
@@ -213,8 +213,10 @@ def test_who_judges_by_the_network_of_the_training_is_warned(
 def test_copies_searched_by_the_network_of_the_training_are_told(
     data, split, classes, tmp_path, monkeypatch
 ) -> None:
-    """Whichever network measures the rest, and only where there was a search."""
+    """Where no second one is installed, whichever network measures the rest, if there was a search."""
     options = {"split": split[0], "masks": "none"}
+    alone, fair = Extractor("efficientnet-lite0@64", SIDE, 48, embed), stage.fair_extractor
+    monkeypatch.setattr(stage, "fair_extractor", lambda *unfair, side=None: alone if side else fair(*unfair))
     told = "Copies were searched by efficientnet-lite0@64, a network that the generator was trained against"
     made = write_set(tmp_path / "set", split[1], classes, honest, method="auto")
     found = stage.evaluate(made, data, tmp_path / "out", **options)

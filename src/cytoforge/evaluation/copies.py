@@ -33,17 +33,24 @@ FEWEST = NEIGHBOURS + 1
 CLOSEST = 24
 """As many of the closest images are listed at least."""
 
-EXTRACTOR = "efficientnet-lite0@64"
-"""Searches all flips and turns at a quarter of the default's cost; on SIPaKMeD copies it finds as many."""
+SIDE = 64
+"""Of the network's input, in pixels: all flips and turns are searched at a quarter of the default's cost."""
 
-RULE = (
-    f"Copy score: distance to the nearest training cell over that to the {NEIGHBOURS}th nearest, over all "
-    f"flips and quarter turns, in features of {EXTRACTOR} and in a coarse 8 x 8 picture, the smaller of "
-    "the two. An image is flagged where at most the stated share of holdout cells scores as low. Copies "
-    f"are found where both p-values of the set are below {SURE:g}: that of so many flagged images from an "
-    "honest generator (beta-binomial), and that of so many more than when holdout and training change "
-    "places (binomial)."
-)
+
+def copy_rule(extractor: str) -> str:
+    """How copies are searched and when they are found, in words.
+
+    Args:
+        extractor: name of the network.
+    """
+    return (
+        f"Copy score: distance to the nearest training cell over that to the {NEIGHBOURS}th nearest, over "
+        f"all flips and quarter turns, in features of {extractor} and in a coarse 8 x 8 picture, the smaller "
+        "of the two. An image is flagged where at most the stated share of holdout cells scores as low. "
+        f"Copies are found where both p-values of the set are below {SURE:g}: that of so many flagged images "
+        "from an honest generator (beta-binomial), and that of so many more than when holdout and training "
+        "change places (binomial)."
+    )
 
 
 @dataclass(frozen=True)
@@ -120,6 +127,7 @@ def judge(
     seeds: Sequence[int],
     train: Sequence[str],
     photos: Photos,
+    extractor: str,
     alpha: float = 0.01,
 ) -> Copies:
     """The numbers about copies.
@@ -132,6 +140,7 @@ def judge(
         seeds: (N,) their seeds.
         train: (T,) names of the training cells.
         photos: of each training cell (T,) and of each holdout cell (H,).
+        extractor: name of the network that saw the images.
         alpha: false-alarm rate of one image.
     """
     test = copy_test(found.scores, alpha)
@@ -162,7 +171,7 @@ def judge(
         authenticity=float(authentic(features.fake, features.train).mean()),
         honest_authenticity=float(authentic(features.holdout, features.train).mean()),
         holdout_repeats=float((found.scores.holdout < 0.5 * np.median(found.scores.holdout)).mean()),
-        extractor=EXTRACTOR,
+        extractor=extractor,
         classes=_by_class(test, found.scores.checked, labels),
         unchecked=_classes(labels, ~found.scores.checked),
         uncounted=_classes(labels, found.scores.checked & ~found.scores.counted),

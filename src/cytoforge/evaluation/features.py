@@ -124,17 +124,22 @@ def open_extractor(name: str = DEFAULT_EXTRACTOR) -> Extractor:
     raise ConfigError(f"there is no extractor {name!r}; use {_KINDS}.")
 
 
-def fair_extractor(*avoided: str | None) -> Extractor:
+def fair_extractor(*avoided: str | None, side: int | None = None) -> Extractor:
     """The default extractor, or the second where the first is to be avoided and there is another.
 
     Args:
         avoided: networks that would flatter: whose features training uses, see `Method.opponent`, or by
             which the images were chosen.
+        side: of their input, in pixels; None takes their own.
     """
-    network = open_extractor(DEFAULT_EXTRACTOR)
+    first, second = (
+        name if side is None else f"{network_of(name)}@{side}"
+        for name in (DEFAULT_EXTRACTOR, SECOND_EXTRACTOR)
+    )
+    network = open_extractor(first)
     if network.network in avoided:
         with suppress(ConfigError):
-            return open_extractor(SECOND_EXTRACTOR)
+            return open_extractor(second)
     return network
 
 

