@@ -77,18 +77,19 @@ def nuclei(root: Path) -> Iterator[Example]:
                 yield Example(kind, path.stem, np.asarray(image.convert("RGB")), true)
 
 
-def scores(found: NDArray[np.uint8], true: NDArray[np.uint8]) -> tuple[float, float, float, float]:
-    """Dice and IoU of the nucleus, Dice of the whole cell and of the cytoplasm, unknown pixels left out."""
+def scores(found: NDArray[np.uint8], true: NDArray[np.uint8]) -> tuple[float, ...]:
+    """The `QUANTITIES`, unknown pixels left out."""
     known = true != 3
     return (
         dice(found == 2, true == 2, known),
         iou(found == 2, true == 2, known),
         dice(found > 0, true > 0, known),
         dice(found == 1, true == 1, known),
+        iou(found == 1, true == 1, known),
     )
 
 
-QUANTITIES = ("Nucleus, Dice", "Nucleus, IoU", "Whole cell, Dice", "Cytoplasm, Dice")
+QUANTITIES = ("Nucleus, Dice", "Nucleus, IoU", "Whole cell, Dice", "Cytoplasm, Dice", "Cytoplasm, IoU")
 
 
 def table(examples: Sequence[Example], ways: Mapping[str, Segment], quantities: int) -> list[str]:
@@ -220,8 +221,12 @@ def main() -> None:
         **{name: BASELINES[name] for name in ("otsu", "adaptive")},
     }
     lines = [INTRODUCTION.format(count=options.per_class)]
-    lines += ["## Simulated cells, 96 px", "", *table(list(phantom(options.per_class)), crops, 4)]
-    lines += ["## Herlev", "", *table(list(herlev(options.data)), crops, 4)]
+    lines += [
+        "## Simulated cells, 96 px",
+        "",
+        *table(list(phantom(options.per_class)), crops, len(QUANTITIES)),
+    ]
+    lines += ["## Herlev", "", *table(list(herlev(options.data)), crops, len(QUANTITIES))]
     lines += ["## Nuclei in fields", "", *table(list(nuclei(options.data)), fields, 2)]
     lines += [LIMITS, "## The measurements against Herlev's published table", ""]
     lines += [

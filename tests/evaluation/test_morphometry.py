@@ -11,7 +11,7 @@ from cytoforge.evaluation.morphometry import (
     MeasuredCells,
     compare_measurements,
     measure_cells,
-    missing_nuclei,
+    missing_parts,
     wasserstein,
 )
 
@@ -73,12 +73,42 @@ def test_cells_without_a_nucleus_count(without: int, differs: bool) -> None:
     fake.table[np.ix_(range(without), nucleus)] = np.nan
     found = compare_measurements(holdout, fake, cells(400, seed=1), ["a"], "given")
     assert found is not None
-    row = found.nuclei["a"]
+    row = found.parts["a"]["nucleus"]
     assert (row.n_real, row.n_fake) == (150, 100)
     assert (row.real, row.fake) == pytest.approx((148 / 150, 1 - without / 100))
-    assert row.p_value == pytest.approx(fisher_exact([[148, 2], [100 - without, without]]).pvalue)
+    exact = fisher_exact([[148, 2], [100 - without, without]]).pvalue
+    assert row.p_value == pytest.approx(min(1, 2 * exact)), "one class, two parts"
+    assert row.floor_high == 0, "all other real cells have one"
     assert row.differs is differs
-    assert len(missing_nuclei(found)) == differs
+    assert len(missing_parts(found)) == differs
+    assert not found.parts["a"]["cytoplasm"].differs
+
+
+def test_real_cells_that_miss_a_nucleus_now_and_then_raise_the_bar() -> None:
+    """Whole photos without nuclei: real cells differ from real ones as much as the synthetic ones do."""
+    holdout, fake, real = cells(100, seed=2), cells(100, seed=3), cells(400, seed=1)
+    photos = sorted(set(real.groups))
+    bare = np.isin(real.groups, photos[: len(photos) // 3])
+    nucleus = [place for place, name in enumerate(NAMES) if not name.startswith("cytoplasm")]
+    real.table[np.ix_(np.flatnonzero(bare), nucleus)] = np.nan
+    fake.table[np.ix_(range(14), nucleus)] = np.nan
+    found = compare_measurements(holdout, fake, real, ["a"], "given")
+    assert found is not None
+    row = found.parts["a"]["nucleus"]
+    assert row.p_value < 0.05
+    assert row.floor_high is not None
+    assert 0.14 < row.floor_high < 1
+    assert not row.differs
+
+
+def test_cells_without_cytoplasm_are_told_too() -> None:
+    holdout, fake = cells(150, seed=2), cells(100, seed=3)
+    cytoplasm = [place for place, name in enumerate(NAMES) if not name.startswith("nucleus")]
+    fake.table[np.ix_(range(60), cytoplasm)] = np.nan
+    found = compare_measurements(holdout, fake, cells(400, seed=1), ["a"], "given")
+    assert found is not None
+    (line,) = missing_parts(found)
+    assert line == "a: 40 % of synthetic cells have cytoplasm, 100 % of unseen real ones."
 
 
 def test_the_distance_of_shifted_numbers_is_the_shift() -> None:
@@ -122,7 +152,8 @@ def test_cells_without_nucleus_count_where_they_can_and_unknown_masks_nowhere() 
     masks = np.stack([cell.mask, np.minimum(cell.mask, 1), unknown, np.zeros_like(cell.mask)])
     found = measure_cells(np.stack([cell.image] * 4), masks, np.zeros(4, np.int64), ("x", "y", "?", "z"))
     assert found.groups == ("x", "y", "z")
-    assert found.with_nucleus(0).tolist() == [True, False, False]
+    assert found.having("nucleus", 0).tolist() == [True, False, False]
+    assert found.having("cytoplasm", 0).tolist() == [True, True, False]
     assert len(found.column("nc_ratio", 0)) == 1
     assert len(found.column("cytoplasm_area", 0)) == 2
     assert found.column("cytoplasm_area", 0)[1] == (cell.mask > 0).sum()

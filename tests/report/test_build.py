@@ -65,6 +65,13 @@ def run(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
+def part_share(fake: float, differs: bool) -> dict[str, Any]:
+    return {
+        **{"n_real": 30, "n_fake": 80, "real": 0.9, "fake": fake, "floor_high": None},
+        **{"p_value": 0.01, "differs": differs},
+    }
+
+
 def measurement(distance: float) -> dict[str, Any]:
     return {
         "n_real": 10, "n_fake": 20, "real": (1.0, 2.0, 3.0), "fake": (2.0, 3.0, 4.0), "wasserstein": distance,
@@ -134,6 +141,7 @@ def metrics() -> dict[str, Any]:
             "classes": {
                 name: {"nc_ratio": measurement(2.0), "nucleus_area": measurement(0.1)} for name in CLASSES
             },
+            "parts": {CLASSES[0]: {"nucleus": part_share(0.25, True), "cytoplasm": part_share(1.0, False)}},
         },
         "verdicts": [
             {"topic": topic, "tone": tone, "headline": f"about {topic}", "because": EVIL}
@@ -221,6 +229,13 @@ def test_tells_which_measurements_differ(synthetic: Path) -> None:
     assert "N:C ratio" in text
     assert text.count("1 of 2 measurements differ from unseen real cells") == len(CLASSES)
     assert text.index("N:C ratio") < text.index("nucleus: area")  # the farthest first
+
+
+def test_tells_how_many_cells_have_each_part(synthetic: Path) -> None:
+    text = " ".join(" ".join(Tags(built(synthetic)).text).split())
+    rows = "nucleus 90 % of 30 25 % of 80 [^a-z]*differs cytoplasm 90 % of 30 100 % of 80"
+    assert re.search(f"cells with unseen real synthetic {rows}", text)
+    assert text.count("cells with unseen real") == 1, "only of the class that has such numbers"
 
 
 def test_hostile_names_are_shown_as_text(synthetic: Path, run: Path) -> None:

@@ -247,15 +247,17 @@ class Measurement(Record):
     differs: bool
 
 
-class Nuclei(Record):
-    """How many cells of one class have a nucleus; the measurements of nuclei do not count those without.
+class PartShare(Record):
+    """How many cells of one class have a nucleus or cytoplasm; its measurements do not count those without.
 
     Attributes:
         n_real: unseen real cells.
         n_fake: synthetic cells.
-        real: share of the real ones with a nucleus.
+        real: share of the real ones that have it.
         fake: of the synthetic ones.
-        p_value: of Fisher's exact test, times the number of classes, at most 1.
+        floor_high: 97.5th percentile, over the divisions, of how far real cells of other groups are apart in
+            equal numbers; None where there are too few.
+        p_value: of Fisher's exact test, times the number of such tests, at most 1.
         differs: the verdict; the rule is `Metrics.rules["morphometry"]`.
     """
 
@@ -263,6 +265,7 @@ class Nuclei(Record):
     n_fake: int
     real: float
     fake: float
+    floor_high: float | None
     p_value: float
     differs: bool
 
@@ -274,12 +277,12 @@ class Morphometry(Record):
         source: "given" where both sides came with masks, "unsupervised" where masks were made from the
             pictures, by the same steps on both sides.
         classes: class -> measurement -> comparison.
-        nuclei: class -> shares of cells with a nucleus.
+        parts: class -> "nucleus" or "cytoplasm" -> share of cells that have it.
     """
 
     source: str
     classes: dict[str, dict[str, Measurement]]
-    nuclei: dict[str, Nuclei] = Field({})
+    parts: dict[str, dict[str, PartShare]] = Field({})
 
 
 class Verdict(Record):

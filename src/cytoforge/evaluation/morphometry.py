@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from scipy import stats
 from cytoforge.core.errors import DataError
 from cytoforge.core.mask import UNKNOWN
 from cytoforge.core.randomness import derive
-from cytoforge.evaluation.metrics import Measurement, Morphometry, Nuclei
+from cytoforge.evaluation.metrics import Measurement, Morphometry, PartShare
 from cytoforge.evaluation.statistics import divide
 from cytoforge.morphology.features import FEATURES, REGIONS, measure_cell
 
@@ -32,9 +32,10 @@ RULES = {
         "floor's 97.5th percentile and the Kolmogorov-Smirnov test rejects at "
         f"{FALSE_ALARMS:g} after Benjamini-Hochberg within the class; by the test alone where real cells are "
         "too few for a floor. Orientation is left out: it depends on how the slide lay. Cells without a "
-        "nucleus have no measurements of one; how many have one differs where shares are more than "
-        f"{100 * _APART:g} points apart and Fisher's exact test rejects at {FALSE_ALARMS:g} after Bonferroni "
-        "over the classes."
+        "nucleus have no measurements of one, nor of cytoplasm those without any; how many have it differs "
+        f"where shares are more than {100 * _APART:g} points apart, farther than the floor's 97.5th "
+        f"percentile, and Fisher's exact test rejects at {FALSE_ALARMS:g} after Bonferroni over classes and "
+        "parts."
     )
 }
 
@@ -67,9 +68,9 @@ class MeasuredCells:
         values: NDArray[np.float64] = self.table[self.labels == label, NAMES.index(name)]
         return values[np.isfinite(values)]
 
-    def with_nucleus(self, label: int) -> NDArray[np.bool_]:
-        """(n,) which cells of one class have a nucleus."""
-        there: NDArray[np.bool_] = np.isfinite(self.table[self.labels == label, NAMES.index("nucleus_area")])
+    def having(self, part: str, label: int) -> NDArray[np.bool_]:
+        """(n,) which cells of one class have a nucleus or cytoplasm."""
+        there: NDArray[np.bool_] = np.isfinite(self.table[self.labels == label, NAMES.index(f"{part}_area")])
         return there
 
 
@@ -123,8 +124,8 @@ def compare_measurements(
         rows = _one_class(holdout, fake, real, label, seed)
         if rows:
             found[name] = rows
-    nuclei = _nuclei(holdout, fake, classes)
-    return Morphometry(source=source, classes=found, nuclei=nuclei) if found or nuclei else None
+    parts = _parts(holdout, fake, real, classes, seed)
+    return Morphometry(source=source, classes=found, parts=parts) if found or parts else None
 
 
 def wasserstein(real: NDArray[np.float64], fake: NDArray[np.float64]) -> float:
@@ -150,42 +151,62 @@ def wasserstein(real: NDArray[np.float64], fake: NDArray[np.float64]) -> float:
     return distance / max(float(real.std()), 1e-12) if distance > 0 else 0.0
 
 
-def missing_nuclei(found: Morphometry) -> list[str]:
-    """A line for each class in which another share of cells has a nucleus than of unseen real ones.
+def missing_parts(found: Morphometry) -> list[str]:
+    """A line for each class and part that another share of cells has than of unseen real ones.
 
     Example:
-        >>> few = Nuclei(n_real=50, n_fake=100, real=0.98, fake=0.2, p_value=1e-9, differs=True)
-        >>> missing_nuclei(Morphometry(source="given", classes={}, nuclei={"flat": few}))
+        >>> few = PartShare(
+        ...     n_real=50, n_fake=100, real=0.98, fake=0.2, floor_high=0.1, p_value=1e-9, differs=True
+        ... )
+        >>> missing_parts(Morphometry(source="given", classes={}, parts={"flat": {"nucleus": few}}))
         ['flat: 20 % of synthetic cells have a nucleus, 98 % of unseen real ones.']
     """
+    words = {"nucleus": "a nucleus", "cytoplasm": "cytoplasm"}
     return [
-        f"{label}: {100 * row.fake:.0f} % of synthetic cells have a nucleus, {100 * row.real:.0f} % of "
-        "unseen real ones."
-        for label, row in found.nuclei.items()
-        if row.differs
+        f"{label}: {100 * share.fake:.0f} % of synthetic cells have {words[part]}, {100 * share.real:.0f} % "
+        "of unseen real ones."
+        for label, shares in found.parts.items()
+        for part, share in shares.items()
+        if share.differs
     ]
 
 
-def _nuclei(holdout: MeasuredCells, fake: MeasuredCells, classes: Sequence[str]) -> dict[str, Nuclei]:
-    """Shares of cells with a nucleus, of each class that has enough cells on both sides."""
-    pairs = {
-        name: (holdout.with_nucleus(label), fake.with_nucleus(label)) for label, name in enumerate(classes)
-    }
-    pairs = {name: pair for name, pair in pairs.items() if min(map(len, pair)) >= FEWEST}
-    found = {}
-    for name, (real, made) in pairs.items():
-        counts = [[int(side.sum()), int((~side).sum())] for side in (real, made)]
-        p_value = min(1.0, len(pairs) * float(stats.fisher_exact(counts).pvalue))
-        shares = float(real.mean()), float(made.mean())
-        found[name] = Nuclei(
-            n_real=len(real),
-            n_fake=len(made),
-            real=shares[0],
-            fake=shares[1],
-            p_value=p_value,
-            differs=p_value < FALSE_ALARMS and abs(shares[0] - shares[1]) > _APART,
-        )
+def _parts(
+    holdout: MeasuredCells, fake: MeasuredCells, real: MeasuredCells, classes: Sequence[str], seed: int
+) -> dict[str, dict[str, PartShare]]:
+    """Shares of cells with nucleus and with cytoplasm, of each class that has enough cells on both sides."""
+    own = [
+        label
+        for label in range(len(classes))
+        if min(int(np.sum(side.labels == label)) for side in (holdout, fake)) >= FEWEST
+    ]
+    found: dict[str, dict[str, PartShare]] = {}
+    for label in own:
+        thinned = _as_many(holdout, fake, real, label, seed)
+        divisions = list(_divisions(holdout, thinned, real, label, seed))
+        for part in REGIONS:
+            unseen, made, there = (cells.having(part, label) for cells in (holdout, fake, real))
+            floor = [abs(float(there[one].mean() - there[other].mean())) for one, other in divisions]
+            share = _part_share(unseen, made, len(own) * len(REGIONS), floor)
+            found.setdefault(classes[label], {})[part] = share
     return found
+
+
+def _part_share(
+    real: NDArray[np.bool_], fake: NDArray[np.bool_], tests: int, floor: Sequence[float]
+) -> PartShare:
+    counts = [[int(side.sum()), int((~side).sum())] for side in (real, fake)]
+    p_value = min(1.0, tests * float(stats.fisher_exact(counts).pvalue))
+    high = float(np.quantile(floor, 0.975)) if floor else None
+    return PartShare(
+        n_real=len(real),
+        n_fake=len(fake),
+        real=float(real.mean()),
+        fake=float(fake.mean()),
+        floor_high=high,
+        p_value=p_value,
+        differs=p_value < FALSE_ALARMS and abs(real.mean() - fake.mean()) > max(_APART, high or 0.0),
+    )
 
 
 def _one_class(
@@ -251,18 +272,25 @@ def _floors(
 ) -> dict[str, list[float]]:
     """Distances of real cells to real cells of other groups, in as many cells as here."""
     own = np.flatnonzero(real.labels == label)
-    wanted = np.array([np.sum(holdout.labels == label), np.sum(fake.labels == label)])
-    groups = [real.groups[index] for index in own]
-    if wanted.sum() > len(own) or wanted.min() < FEWEST or len(set(groups)) < 2:
-        return {}
-    first, second = (np.array([count]) for count in wanted)
     found: dict[str, list[float]] = {}
-    for one, other in divide(np.zeros(len(own), np.int64), groups, first, second, DIVISIONS, seed):
+    for one, other in _divisions(holdout, fake, real, label, seed):
         for position, name in enumerate(NAMES):
             sides = [values[np.isfinite(values)] for values in _sides(real.table[own, position], one, other)]
             if min(map(len, sides)) >= FEWEST:
                 found.setdefault(name, []).append(min(wasserstein(*sides), 1e6))
     return found
+
+
+def _divisions(
+    holdout: MeasuredCells, fake: MeasuredCells, real: MeasuredCells, label: int, seed: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Rows of the real cells of a class, two sides of other groups in as many cells as here; or nothing."""
+    groups = [group for group, own in zip(real.groups, real.labels, strict=True) if own == label]
+    wanted = np.array([np.sum(side.labels == label) for side in (holdout, fake)])
+    if wanted.sum() > len(groups) or wanted.min() < FEWEST or len(set(groups)) < 2:
+        return
+    first, second = (np.array([count]) for count in wanted)
+    yield from divide(np.zeros(len(groups), np.int64), groups, first, second, DIVISIONS, seed)
 
 
 def _sides(

@@ -15,7 +15,7 @@ from cytoforge.evaluation.metrics import (
     Number,
     Verdict,
 )
-from cytoforge.evaluation.morphometry import missing_nuclei
+from cytoforge.evaluation.morphometry import missing_parts
 
 FEW = 50
 """Fewer images than this on a side, and a warning is printed."""
@@ -240,7 +240,7 @@ def warnings(metrics: Metrics, alpha: float) -> list[str]:
         *_weak_copy_test(metrics.copies, alpha),
         *_collapses({"all classes together": metrics.collapse}),
         *_collapses({name: found.collapse for name, found in metrics.classes.items()}),
-        *([] if metrics.morphometry is None else missing_nuclei(metrics.morphometry)),
+        *([] if metrics.morphometry is None else missing_parts(metrics.morphometry)),
     ]
 
 

@@ -40,7 +40,7 @@ from pydantic import Field
 from cytoforge.core.files import write_atomic, write_json
 from cytoforge.core.record import Record
 from cytoforge.evaluation.metrics import Morphometry
-from cytoforge.evaluation.morphometry import FEWEST, RULES, TOLD, missing_nuclei
+from cytoforge.evaluation.morphometry import FEWEST, RULES, TOLD, missing_parts
 from cytoforge.experiments.contest import Numbers, cells_for, kept, table
 from cytoforge.experiments.scale import Scale
 from cytoforge.stages.agreement import agreement
@@ -134,7 +134,7 @@ def run(data: Path | None, out: Path, scale: Scale, budget: Budget | None = None
             numbers[row] = agreements(found[side])
         if measured is not None:
             distances |= {f"{name}, {feature}": over_classes(measured, feature) for feature in TOLD}
-            missing += [f"- {name}, {line}" for line in missing_nuclei(measured)]
+            missing += [f"- {name}, {line}" for line in missing_parts(measured)]
     tables = [
         table(numbers, ("Dice nucleus", "Dice cell", "with nucleus")),
         table(distances, ("Wasserstein", "floor", "least KS p", "differs")),

@@ -315,7 +315,8 @@ def _morphometry(metrics: Metrics) -> Morphometry | None:
     if found is None:
         return None
     classes = []
-    for label, measured in found.classes.items():
+    for label in dict.fromkeys([*found.parts, *found.classes]):
+        measured = found.classes.get(label, {})
         order = sorted(measured, key=lambda name: -measured[name].wasserstein)
         shown_rows = order[:_MEASUREMENTS]
         chart = spans(
@@ -324,7 +325,17 @@ def _morphometry(metrics: Metrics) -> Morphometry | None:
             [measured[name].floor_high for name in shown_rows],
         )
         rows = [_measured(name, measured[name]) for name in order]
-        classes.append(MeasuredClass(label, describe({label: measured}), chart, rows))
+        parts = [
+            (
+                part,
+                f"{percent(share.real)} of {share.n_real}",
+                f"{percent(share.fake)} of {share.n_fake}",
+                share.differs,
+            )
+            for part, share in found.parts.get(label, {}).items()
+        ]
+        summary = describe({label: measured})
+        classes.append(MeasuredClass(label, summary, parts, chart if measured else None, rows))
     return Morphometry(found.source, classes)
 
 

@@ -146,14 +146,17 @@ class MeasuredClass:
     Attributes:
         label: name of the class.
         summary: how many differ, in words.
-        chart: picture of all distances beside their floors.
+        parts: for nucleus and cytoplasm the share of real and of synthetic cells that have one, and whether
+            it differs.
+        chart: picture of all distances beside their floors; None where nothing could be measured.
         rows: name, real and synthetic median with quartiles, distance, floor, KS statistic and p-value, and
             whether it differs; formatted; the farthest first.
     """
 
     label: str
     summary: str
-    chart: str
+    parts: Sequence[tuple[str, str, str, bool]]
+    chart: str | None
     rows: Sequence[tuple[str, str, str, str, str, str, bool]]
 
 
