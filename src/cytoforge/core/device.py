@@ -50,6 +50,11 @@ def has_bf16_instructions(device: torch.device) -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
+def peak_memory(device: torch.device) -> float | None:
+    """The most memory that tensors of this process have held on a graphics card, in GiB; None elsewhere."""
+    return torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else None
+
+
 def native_precision() -> str:
     """Lightning Fabric's name of bf16 where this machine has instructions for it, else of float32.
 

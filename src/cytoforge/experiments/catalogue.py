@@ -27,6 +27,7 @@ from cytoforge.experiments import (
     sipakmed_generators,
     syncgan_2020,
     syncgan_triplets,
+    text_to_image,
     warm_start,
 )
 from cytoforge.experiments.scale import Scale
@@ -94,6 +95,11 @@ EXPERIMENTS: dict[str, Experiment] = {
         "Do such cells help classifiers? Tables 2 and 3 of source 002, repeated, with intervals.",
         syncgan_2020.run,
         spreads=True,
+    ),
+    "text-to-image": Experiment(
+        "A pretrained text-to-image model as it comes, taught and steered, and the memory that takes.",
+        text_to_image.run,
+        budgets=text_to_image.BUDGETS,
     ),
     "paired-pathology": Experiment(
         "Cells painted onto masks under two discriminators (source 003): does one mask give many images?",

@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from pydantic import Field
+from torch import Tensor
 
 from cytoforge.core.device import native_precision
 from cytoforge.core.errors import CheckpointError, TrainingError
@@ -31,7 +32,7 @@ from cytoforge.evaluation.fidelity import kernel_distance
 from cytoforge.evaluation.memorisation import Photos, nearer_to_train
 from cytoforge.evaluation.regimes import draw_cells as draw_real
 from cytoforge.experiments.scale import Scale
-from cytoforge.sampling.generator import open_generator
+from cytoforge.sampling.generator import Generator, open_generator
 from cytoforge.sampling.pictures import labelled_rows
 from cytoforge.sampling.seeds import default_seeds
 from cytoforge.stages.phantom import phantom
@@ -180,7 +181,26 @@ def kept(path: Path, make: Callable[[], Any]) -> Any:
     return read_json(path)
 
 
-def compete(entry: Contestant, cells: Cells, run: Path, budget: Budget, extractor: Extractor) -> Outcome:
+def drawn(run: Run, budget: Budget) -> NDArray[np.uint8]:
+    """`budget.drawn` images of each class from the newest checkpoint, one class after the other."""
+    return images_of(open_generator(run, "newest"), budget)
+
+
+def images_of(generator: Generator, budget: Budget, condition: Tensor | None = None) -> NDArray[np.uint8]:
+    """The same from any generator, drawn from a condition where one is given, see `Generator.images`."""
+    wanted = default_seeds(generator.classes, budget.drawn)
+    labels = [generator.classes.index(name) for name, _ in wanted]
+    return generator.images(labels, [seed for _, seed in wanted], condition=condition)
+
+
+def compete(
+    entry: Contestant,
+    cells: Cells,
+    run: Path,
+    budget: Budget,
+    extractor: Extractor,
+    draw: Callable[[Run, Budget], NDArray[np.uint8]] = drawn,
+) -> Outcome:
     """Train one contestant and measure it, or go on where the same call was interrupted.
 
     Args:
@@ -189,24 +209,17 @@ def compete(entry: Contestant, cells: Cells, run: Path, budget: Budget, extracto
         run: folder for the run; what stopped.json and numbers.json there hold is not done again.
         budget: how long, how large.
         extractor: what the numbers are measured with.
+        draw: gives the images that are measured.
     """
     stopped = kept(run / "stopped.json", lambda: _trained(entry, cells, run, budget))
     folder = Run.open(run)
     seconds = {"seconds": float(folder.read_log()[-1]["seconds"])}
     try:
-        images = drawn(folder, budget)
+        images = draw(folder, budget)
     except CheckpointError:
         return Outcome(seconds, curves_of(folder), None, stopped or "nothing was saved")
     numbers = kept(run / "numbers.json", lambda: measure(images, cells, budget, extractor))
     return Outcome({**numbers, **seconds}, curves_of(folder), images, stopped)
-
-
-def drawn(run: Run, budget: Budget) -> NDArray[np.uint8]:
-    """`budget.drawn` images of each class from the newest checkpoint, one class after the other."""
-    generator = open_generator(run, "newest")
-    wanted = default_seeds(generator.classes, budget.drawn)
-    labels = [generator.classes.index(name) for name, _ in wanted]
-    return generator.images(labels, [seed for _, seed in wanted])
 
 
 def measure(images: NDArray[np.uint8], cells: Cells, budget: Budget, extractor: Extractor) -> Numbers:

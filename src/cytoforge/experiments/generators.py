@@ -7,8 +7,8 @@ What is equal, and what is not:
 * Each method has its settings for short trainings on a CPU (preset `cpu`, or `source` where the method is a
   source's to the letter). None was tuned on the held-back cells.
 * EfficientNet-Lite0 judges beside MobileNetV2, since `auto`, `cvae` and `cvae-source` train against the
-  first. Where the two disagree, believe the second. Copies alone are searched by EfficientNet-Lite0 at 64 px
-  and in coarse 8 x 8 pictures, whoever judges.
+  first. Where the two disagree, believe the second. Copies are searched by the one that the
+  method does not train against, at 64 px, and in coarse 8 x 8 pictures, whoever judges.
 * Each training is a process of its own, so that its peak of memory is its own. All have one number format,
   bfloat16 where the machine has instructions for it: none measures what is faster while others are at work.
 * Source 000's system is `wgan-gp`. It states 256 px and no measurement, so there is nothing to match; penalty
@@ -20,9 +20,6 @@ What is equal, and what is not:
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -39,6 +36,8 @@ from cytoforge.core.record import Record
 from cytoforge.core.run import Run
 from cytoforge.data.folder import open_cells
 from cytoforge.data.split import Split
+from cytoforge.evaluation.features import open_extractor
+from cytoforge.experiments.apart import train_apart
 from cytoforge.experiments.contest import PHANTOM, cells_for
 from cytoforge.experiments.scale import Scale
 from cytoforge.methods.catalogue import METHODS
@@ -98,7 +97,7 @@ def run(data: Path | None, out: Path, scale: Scale, budget: Budget | None = None
         What result.json holds.
 
     Raises:
-        ConfigError: a training failed; the message names its log.
+        ConfigError: a judge is not installed, or a training failed; the message names its log.
     """
     return _compare("generators", UNCONDITIONED, data, out, scale, budget or BUDGETS[scale])
 
@@ -107,7 +106,7 @@ def run_painters(data: Path | None, out: Path, scale: Scale, budget: Budget | No
     """The same for methods that paint onto masks.
 
     Raises:
-        ConfigError: the cells have no masks, or a training failed.
+        ConfigError: a judge is not installed, the cells have no masks, or a training failed.
     """
     return _compare("mask-generators", PAINTERS, data, out, scale, budget or BUDGETS[scale])
 
@@ -115,6 +114,8 @@ def run_painters(data: Path | None, out: Path, scale: Scale, budget: Budget | No
 def _compare(
     title: str, names: tuple[str, ...], data: Path | None, out: Path, scale: Scale, budget: Budget
 ) -> dict[str, Any]:
+    for judge in JUDGES:
+        open_extractor(judge)
     folder = cells_for(data, out, *PHANTOM[scale])
     if title == "mask-generators" and not any(cell.mask for cell in open_cells(folder).cells):
         raise ConfigError(f"{folder} has no masks; make some with `cytoforge mask {folder} --out FOLDER`.")
@@ -172,31 +173,22 @@ def _train(name: str, data: Path, place: Path, budget: Budget) -> dict[str, floa
     settings = {"precision": native_precision(), **budget.settings, **changed}
     kind = METHODS[method]
     preset = next((word for word in ("cpu", "source") if word in kind.presets), "default")
-    command = [
-        sys.executable, "-m", "cytoforge", "train", method, str(data), "--run", str(place / "run"),
-        "--resolution", str(budget.resolution), "--minutes", str(budget.minutes), "--preset", preset,
-        "--seed", str(budget.seed), "--resume", *(f"--set={key}={value}" for key, value in settings.items()),
+    words = [
+        method, str(data), "--run", str(place / "run"), "--resolution", str(budget.resolution),
+        "--minutes", str(budget.minutes), "--preset", preset, "--seed", str(budget.seed), "--resume",
+        *(f"--set={key}={value}" for key, value in settings.items()),
     ]  # fmt: skip
-    place.mkdir(parents=True, exist_ok=True)
-    with (place / "train.log").open("ab") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)  # noqa: S603
-        try:
-            _, status, usage = os.wait4(process.pid, 0)  # the only call that tells one child's memory
-            process.returncode = os.waitstatus_to_exitcode(status)
-        except KeyboardInterrupt:
-            process.terminate()
-            process.wait()
-            raise
-    if process.returncode == _STOPPED_ITSELF:
+    ended = train_apart(words, place / "train.log")
+    if ended.code == _STOPPED_ITSELF:
         raise TrainingError(f"{name} stopped; see {place / 'train.log'}.")
-    if process.returncode:
+    if ended.code:
         raise ConfigError(
-            f"{name} could not be trained (exit code {process.returncode}): see {place / 'train.log'}, then "
+            f"{name} could not be trained (exit code {ended.code}): see {place / 'train.log'}, then "
             "repeat the call; what is finished is kept."
         )
     last = Run.open(place / "run").last("losses")
     assert last is not None
-    cost = {"images/s": last["seen"] / last["seconds"], "GiB": usage.ru_maxrss / 2**20}
+    cost = {"images/s": last["seen"] / last["seconds"], "GiB": ended.gib}
     write_json(measured, cost)
     return cost
 

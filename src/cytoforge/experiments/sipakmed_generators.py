@@ -16,8 +16,8 @@ What differs from the source, and why:
   weights of the losses, strides in the decoder) the networks' docstrings say what was chosen.
 * The discriminator gives logits, and the loss applies the sigmoid: the same function, without overflow.
 * The perceptual network is EfficientNet-Lite0, whose weights need no download; the source's VGG-16 is
-  `perceptual_network=vgg16`. As one of the contestants is trained against EfficientNet-Lite0, the numbers
-  come from MobileNetV2 where it is installed; `judge` says which network it was.
+  `perceptual_network=vgg16`. As the autoencoders are trained against EfficientNet-Lite0, the numbers come
+  from MobileNetV2, and without it nothing is trained.
 * Training and measured cells come from different photos; the source divides by cell, if at all.
 * Source 001 has 4,049 cells (its table's 813 superficial-intermediate cells should be 831); `cells` says how
   many were there.
@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from cytoforge.core.batch import DataShape
-from cytoforge.evaluation.features import fair_extractor
+from cytoforge.evaluation.features import SECOND_EXTRACTOR, open_extractor
 from cytoforge.experiments.contest import (
     PHANTOM,
     Budget,
@@ -107,8 +107,11 @@ def run(data: Path | None, out: Path, scale: Scale, budget: Budget | None = None
 
     Returns:
         What result.json holds.
+
+    Raises:
+        ConfigError: MobileNetV2 is not installed.
     """
-    budget, extractor = budget or BUDGETS[scale], fair_extractor("efficientnet-lite0")
+    budget, extractor = budget or BUDGETS[scale], open_extractor(SECOND_EXTRACTOR)
     folder = cells_for(data, out, *PHANTOM[scale])
     cells = open_cells_of(folder, out, budget, extractor)
     outcomes = {}

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from cytoforge.core.batch import Batch, DataShape, to_uint8
 from cytoforge.core.checkpoint import load_checkpoint, save_checkpoint
+from cytoforge.core.device import peak_memory
 from cytoforge.core.errors import TrainingError
 from cytoforge.core.files import write_atomic
 from cytoforge.core.grid import grid
@@ -346,7 +347,8 @@ class Loop:
             shown = ", ".join(f"{name} = {loss:g}" for name, loss in bad.items())
             kind = "diverged" if all(math.isfinite(loss) for loss in bad.values()) else "met NaN or infinity"
             self._alarm(f"training {kind}: {shown}. Lower its learning rate")
-        self._log("losses", losses=losses)
+        memory = peak_memory(self.fabric.device)
+        self._log("losses", losses=losses, **({} if memory is None else {"device_gib": round(memory, 3)}))
 
     def _look(self) -> None:
         """Draw the sample grid, measure, and stop when the images of a class have become one image."""
