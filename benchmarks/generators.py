@@ -26,11 +26,11 @@ a CPU (`source` where a method follows a source to the letter), and is measured 
 training saw. None was tuned on those. Losers are shown too.
 
 *KID* is by EfficientNet-Lite0, against which `auto`, `cvae` and `cvae-source` train, so it flatters them;
-*KID 2* and the columns from it to *class* are by MobileNetV2; *copies* are searched by EfficientNet-Lite0 at
-64 px and in coarse pictures of 8 x 8 pixels. *class*: share of cells in which a classifier that learned
-from real cells finds the class asked for. *copies*: share flagged at the false-alarm rate in the first row.
-*images/s* and *GiB* are speed and peak memory of the training. The first row is real cells against real
-cells, the best that can be had.
+*KID 2* and the columns from it to *class* are by MobileNetV2; *copies* are searched at 64 px by the one that
+the method does not train against, and in coarse pictures of 8 x 8 pixels. *class*: share of cells in
+which a classifier that learned from real cells finds the class asked for. *copies*: share flagged at the
+false-alarm rate in the first row. *images/s* and *GiB* are speed and peak memory of the training. The first
+row is real cells against real cells, the best that can be had.
 
 A few minutes are little: methods that are slow, diffusion above all, would be better after hours. What is
 compared here is what a laboratory without a GPU gets while it waits.

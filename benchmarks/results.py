@@ -22,18 +22,19 @@ from cytoforge.core.run import Run
 from cytoforge.evaluation.morphometry import TOLD
 from cytoforge.sampling.provenance import read_manifest
 
-COLUMNS = 16
+WIDTH = 1024
+"""Of the picture, in pixels."""
 SHOWN = ("kernel_distance", "frechet_distance", "precision", "recall", "density", "coverage")
 
 
-def cells(synthetic: Path) -> Image.Image:
+def cells(synthetic: Path, columns: int) -> Image.Image:
     """The first images of each class, a row a class."""
     rows = []
     manifest = read_manifest(synthetic)
     for label in manifest.header.classes:
-        own = [entry for entry in manifest.images if entry.label == label][:COLUMNS]
+        own = [entry for entry in manifest.images if entry.label == label][:columns]
         rows += [np.asarray(Image.open(synthetic / entry.file)) for entry in own]
-    return Image.fromarray(grid(np.stack(rows), COLUMNS))
+    return Image.fromarray(grid(np.stack(rows), columns))
 
 
 def curve(run: Run) -> Figure:
@@ -125,7 +126,18 @@ def measurements(metrics: dict[str, Any]) -> list[str]:
     differing = [
         f"{sum(row['differs'] for row in rows.values())} of {len(rows)}" for rows in classes.values()
     ]
-    return [*lines, f"| *all that differ* | {' | '.join(differing)} |"]
+    lines.append(f"| *all that differ* | {' | '.join(differing)} |")
+    for part in ("nucleus", "cytoplasm"):
+        shares = [_having(found["parts"].get(label, {}).get(part)) for label in classes]
+        lines.append(f"| cells with {part} (real) | {' | '.join(shares)} |")
+    return lines
+
+
+def _having(share: dict[str, Any] | None) -> str:
+    if share is None:
+        return ""
+    shown = f"{share['fake']:.0%}"
+    return f"**{shown}** ({share['real']:.0%})" if share["differs"] else f"{shown} ({share['real']:.0%})"
 
 
 def _distance(row: dict[str, Any]) -> str:
@@ -170,6 +182,7 @@ def page(
     synthetic: Path,
     metrics: dict[str, Any],
     chosen: dict[str, Any] | None,
+    columns: int,
 ) -> str:
     """The page as Markdown."""
     log = [record for record in run.read_log() if record["kind"] == "losses"]
@@ -192,7 +205,7 @@ def page(
             "",
             f"![Synthetic cells, a row a class: {', '.join(config['classes'])}]({name}-cells.png)",
             "",
-            f"*Synthetic cells, not chosen: the first {COLUMNS} seeds of each class, a row a class: "
+            f"*Synthetic cells, not chosen: the first {columns} seeds of each class, a row a class: "
             f"{', '.join(config['classes'])}.*",
             "",
             "```",
@@ -241,10 +254,12 @@ def main() -> None:
     metrics = json.loads((given.evaluation / "metrics.json").read_text())
     given.page.parent.mkdir(parents=True, exist_ok=True)
     name = given.page.stem
-    cells(given.synthetic).save(given.page.with_name(f"{name}-cells.png"))
+    columns = WIDTH // run.config["preparation"]["resolution"]
+    cells(given.synthetic, columns).save(given.page.with_name(f"{name}-cells.png"))
     curve(run).savefig(given.page.with_name(f"{name}-curve.png"), dpi=110)
     chosen = None if given.selection is None else json.loads((given.selection / "selection.json").read_text())
-    given.page.write_text(page(given.title, name, run, given.synthetic, metrics, chosen), encoding="utf-8")
+    text = page(given.title, name, run, given.synthetic, metrics, chosen, columns)
+    given.page.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

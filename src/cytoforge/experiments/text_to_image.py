@@ -9,8 +9,8 @@ capacity". It names no model and no number, so there are none to match; both sta
   main memory (which holds Python and its libraries too, about half a GiB).
 * **Teaching.** The model draws every class from its prompt alone, as it comes; then after low-rank additions
   (LoRA) have learned the training cells, from the same noise; then, with a control network (ControlNet), onto
-  the outlines of training cells. Forms are borrowed from these, so `nearer_to_train` of the last is above
-  0.5 by construction.
+  the outlines of training cells. Forms are borrowed from these, so `nearer_to_train` of the last says what
+  that costs.
 
 What differs from the source, and why:
 
