@@ -21,16 +21,17 @@ from cytoforge.experiments.generators import page
 INTRODUCTION = """# All generative systems, the same minutes
 
 Every system of this package that needs no pretrained model (so not `text-to-image`) trains for the same
-minutes of wall clock on the same machine ({machine}), from one seed, with its settings for short trainings on
-a CPU (`source` where a method follows a source to the letter), and is measured on cells of photos that no
-training saw. None was tuned on those. Losers are shown too.
+minutes of wall clock on the same machine ({machine}), from the same seeds, with its settings for short
+trainings on a CPU (`source` where a method follows a source to the letter), and is measured on cells of
+photos that no training saw. None was tuned on those. Losers are shown too.
 
 *KID* is by EfficientNet-Lite0, against which `auto`, `cvae` and `cvae-source` train, so it flatters them;
 *KID 2* and the columns from it to *class* are by MobileNetV2; *copies* are searched at 64 px by the one that
 the method does not train against, and in coarse pictures of 8 x 8 pixels. *class*: share of cells in
 which a classifier that learned from real cells finds the class asked for. *copies*: share flagged at the
 false-alarm rate in the first row. *images/s* and *GiB* are speed and peak memory of the training. The first
-row is real cells against real cells, the best that can be had.
+row is real cells against real cells, the best that can be had. Numbers are means over seeds, each a training
+and a division of the cells of its own; brackets hold the least and the greatest distance.
 
 A few minutes are little: methods that are slow, diffusion above all, would be better after hours. What is
 compared here is what a laboratory without a GPU gets while it waits.
@@ -47,7 +48,7 @@ def section(title: str, folder: Path, picture: str, command: str) -> list[str]:
         f"`{command}`",
         "",
         f"{budget['minutes']:g} minutes each at {budget['resolution']} px, {budget['drawn']} cells of each "
-        "class drawn.",
+        f"class drawn, seeds {' and '.join(map(str, budget['seeds']))}.",
         "",
         page(found["numbers"], found["stopped"], found["floors"]),
         "",

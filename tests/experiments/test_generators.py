@@ -36,9 +36,9 @@ def train_by(script, place, monkeypatch):
 def test_a_training_that_stops_itself_is_a_result(tmp_path, tiny_cells, monkeypatch):
     train_by("exit 3", tmp_path, monkeypatch)
     result = generators.run(tiny_cells, tmp_path / "out", "smoke")
-    assert set(result["stopped"]) == {"wgan-gp", "gan"}
+    assert set(result["stopped"]) == {"wgan-gp, seed 0", "gan, seed 0"}
     assert result["numbers"] == {}
-    assert "| gan | stopped" in (tmp_path / "out" / "table.md").read_text()
+    assert "| gan, seed 0 | stopped" in (tmp_path / "out" / "table.md").read_text()
 
 
 @pytest.mark.parametrize("script", ["exit 2", "exit 130", "kill -9 $$"])
@@ -56,7 +56,8 @@ def test_all_train_in_one_number_format(tmp_path, tiny_cells, monkeypatch, setti
     train_by('echo "$@"; exit 3', tmp_path, monkeypatch)
     generators.run(tiny_cells, tmp_path / "out", "smoke", Budget(settings=settings))
     for name in ("wgan-gp", "gan"):
-        assert f"--set=precision={precision}" in (tmp_path / "out" / name / "train.log").read_text().split()
+        log = tmp_path / "out" / "seed-0" / name / "train.log"
+        assert f"--set=precision={precision}" in log.read_text().split()
 
 
 def measured(distance, floor, **more):
@@ -84,9 +85,11 @@ def test_what_few_cells_or_one_class_leave_unknown_is_an_empty_column(tmp_path):
         "class": 0.8,
         "copies": 0.25,
     }
-    lines = generators.page({"none": {"KID": 0.2}, "some": scores}, {}, floors).splitlines()
-    assert lines[-2] == "| some | 0.200 | 0.300 | 0.300 | 0.300 | 0.300 |  |  |  |  |"
-    assert lines[-1] == "| none | 0.200 |  |  |  |  |  |  |  |  |"
+    found = {"none": [{"KID": 0.2}], "some": [scores], "once": [{"KID": 0.2, "KID 2": 0.5}, {"KID": 0.1}]}
+    lines = generators.page(found, {}, [floors]).splitlines()
+    assert lines[-3] == "| some | 0.200 | 0.300 | 0.300 | 0.300 | 0.300 |  |  |  |  |"
+    assert lines[-2] == "| none | 0.200 |  |  |  |  |  |  |  |  |"
+    assert lines[-1] == "| once | 0.150 (0.100 to 0.200) |  |  |  |  |  |  |  |  |"
 
 
 @pytest.mark.slow
@@ -94,30 +97,32 @@ def test_painters_paint_onto_masks_of_validation_cells(tmp_path, monkeypatch):
     monkeypatch.setitem(generators.BUDGETS, "smoke", Budget(resolution=32, minutes=0.02, drawn=10))
     result = generators.run_painters(None, tmp_path, "smoke")
     assert set(result["numbers"]) == set(generators.PAINTERS), result["stopped"]
-    run = Run.open(tmp_path / "pix2pix" / "run")
+    run = Run.open(tmp_path / "seed-0" / "pix2pix" / "run")
     validation = set(Split.load(run.split_path).names("val"))
     painted = [
-        decode_png(path.read_bytes())[1]["Mask"] for path in (tmp_path / "pix2pix" / "masks").rglob("*.png")
+        decode_png(path.read_bytes())[1]["Mask"] for path in run.path.with_name("masks").rglob("*.png")
     ]
     assert set(painted) == validation
-    assert not (tmp_path / "syncgan" / "masks").exists()
+    assert not (tmp_path / "seed-0" / "syncgan" / "masks").exists()
 
 
 @pytest.mark.slow
 def test_methods_are_trained_drawn_judged_twice_and_kept(tmp_path, monkeypatch):
     settings = {"measure_every": 10**9, "generator_channels": 4, "critic_channels": 4, "most_channels": 8}
-    monkeypatch.setitem(
-        generators.BUDGETS, "smoke", Budget(resolution=32, minutes=0.02, drawn=10, settings=settings)
-    )
+    budget = Budget(resolution=32, minutes=0.02, drawn=10, seeds=(0, 1), settings=settings)
     monkeypatch.setattr(generators, "UNCONDITIONED", ("auto", "wgan-gp"))
-    result = generators.run(None, tmp_path, "smoke")
+    result = generators.run(None, tmp_path, "smoke", budget)
     assert set(result["numbers"]) == {"auto", "wgan-gp"}
-    for numbers in result["numbers"].values():
-        assert set(numbers) == set(generators.COLUMNS)
-        assert numbers["images/s"] > 0
-        assert 0.1 < numbers["GiB"] < 8
+    for first, second in result["numbers"].values():
+        assert first["KID"] != second["KID"]
+        for numbers in (first, second):
+            assert set(numbers) == set(generators.COLUMNS)
+            assert numbers["images/s"] > 0
+            assert 0.1 < numbers["GiB"] < 8
+    divisions = [Run.open(tmp_path / f"seed-{seed}" / "auto" / "run").split_path for seed in (0, 1)]
+    assert len({tuple(Split.load(path).names("test")) for path in divisions}) == 2
     assert (tmp_path / "cells.png").stat().st_size > 1000
-    before = read_json(tmp_path / "auto" / "cost.json")
-    again = generators.run(None, tmp_path, "smoke")
-    assert again["numbers"]["auto"]["KID"] == result["numbers"]["auto"]["KID"]
-    assert read_json(tmp_path / "auto" / "cost.json") == before
+    before = read_json(tmp_path / "seed-1" / "auto" / "cost.json")
+    again = generators.run(None, tmp_path, "smoke", budget)
+    assert again["numbers"] == result["numbers"]
+    assert read_json(tmp_path / "seed-1" / "auto" / "cost.json") == before

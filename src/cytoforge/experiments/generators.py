@@ -1,4 +1,4 @@
-"""Every generative system: the same minutes, cells and seed, two networks as judges; losers are shown too.
+"""Every generative system: the same minutes, cells and seeds, two networks as judges; losers are shown too.
 
 What is equal, and what is not:
 
@@ -20,12 +20,13 @@ What is equal, and what is not:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, NonNegativeInt
 
 from cytoforge.core.device import native_precision
 from cytoforge.core.errors import ConfigError, TrainingError
@@ -38,8 +39,8 @@ from cytoforge.data.folder import open_cells
 from cytoforge.data.split import Split
 from cytoforge.evaluation.features import open_extractor
 from cytoforge.experiments.apart import train_apart
-from cytoforge.experiments.contest import PHANTOM, cells_for
-from cytoforge.experiments.scale import Scale
+from cytoforge.experiments.contest import PHANTOM, Numbers, cells_for, mean_of
+from cytoforge.experiments.scale import Ascending, Scale
 from cytoforge.methods.catalogue import METHODS
 from cytoforge.sampling.conditions import needs_masks, write_masks
 from cytoforge.sampling.pictures import labelled_rows
@@ -56,13 +57,13 @@ class Budget(Record):
     resolution: int = Field(64, description="side of the images, in pixels")
     minutes: float = Field(5.0, gt=0, description="of training")
     drawn: int = Field(200, ge=1, description="images of each class that are measured")
-    seed: int = Field(0, description="of the trainings and of the division into parts")
+    seeds: Ascending[NonNegativeInt] = Field((0,), description="of a training and its division into parts")
     settings: dict[str, Any] = Field({"measure_every": 10**9}, description="of the loop, the same for all")
 
 
 BUDGETS: dict[Scale, Budget] = {
     "smoke": Budget(resolution=32, minutes=0.05, drawn=20),
-    "full": Budget(),
+    "full": Budget(seeds=(0, 1)),
 }
 
 UNCONDITIONED = (
@@ -89,7 +90,8 @@ def run(data: Path | None, out: Path, scale: Scale, budget: Budget | None = None
 
     Args:
         data: folder of labelled cells, or None for simulated ones.
-        out: folder for result.json, table.md, cells.png and a folder for each method.
+        out: folder for result.json, table.md, cells.png (of the first seed that came to an end) and a folder
+            for each method in one for each seed.
         scale: "smoke" or "full".
         budget: instead of the scale's.
 
@@ -119,36 +121,41 @@ def _compare(
     folder = cells_for(data, out, *PHANTOM[scale])
     if title == "mask-generators" and not any(cell.mask for cell in open_cells(folder).cells):
         raise ConfigError(f"{folder} has no masks; make some with `cytoforge mask {folder} --out FOLDER`.")
-    numbers: dict[str, dict[str, float]] = {}
+    numbers: dict[str, list[Numbers]] = {}
+    floors: dict[int, Numbers] = {}
     stopped: dict[str, str] = {}
-    with progress(title, len(names)) as advance:
-        for name in names:
-            place = out / name
+    shown: dict[str, Path] = {}
+    with progress(title, len(budget.seeds) * len(names)) as advance:
+        for seed, name in product(budget.seeds, names):
+            place = out / f"seed-{seed}" / name
             try:
-                numbers[name] = _numbers(name, folder, place, budget)
+                found = _numbers(name, folder, place, budget, seed)
+                numbers.setdefault(name, []).append(found)
+                floors.setdefault(seed, _floors(place))
+                shown.setdefault(name, place)
             except TrainingError as error:
-                stopped[name] = str(error)
+                stopped[f"{name}, seed {seed}"] = str(error)
             advance(1)
-    floors = _floors(out / next(iter(numbers))) if numbers else {}
-    write_atomic(out / "table.md", page(numbers, stopped, floors) + "\n")
-    if numbers:
-        write_atomic(out / "cells.png", encode_png(_cells(out, numbers), {"Synthetic": "true"}))
+    real = list(floors.values())
+    write_atomic(out / "table.md", page(numbers, stopped, real) + "\n")
+    if shown:
+        write_atomic(out / "cells.png", encode_png(_cells(shown), {"Synthetic": "true"}))
     result = {
         "experiment": title,
         "scale": scale,
         "budget": budget.model_dump(),
         "judges": list(JUDGES),
         "numbers": numbers,
-        "floors": floors,
+        "floors": real,
         "stopped": stopped,
     }
     write_json(out / "result.json", result)
     return result
 
 
-def _numbers(name: str, data: Path, place: Path, budget: Budget) -> dict[str, float]:
+def _numbers(name: str, data: Path, place: Path, budget: Budget, seed: int) -> Numbers:
     """Train, draw and measure one contestant, each stage unless it is done."""
-    cost = _train(name, data, place, budget)
+    cost = _train(name, data, place, budget, seed)
     run = Run.open(place / "run")
     masks = None
     if needs_masks(run):
@@ -164,7 +171,7 @@ def _numbers(name: str, data: Path, place: Path, budget: Budget) -> dict[str, fl
     return {**_scores(*(found[judge] for judge in JUDGES)), **cost}
 
 
-def _train(name: str, data: Path, place: Path, budget: Budget) -> dict[str, float]:
+def _train(name: str, data: Path, place: Path, budget: Budget, seed: int) -> dict[str, float]:
     """Train in a process of its own, or go on; images a second and peak memory."""
     measured = place / "cost.json"
     if measured.is_file():
@@ -175,7 +182,7 @@ def _train(name: str, data: Path, place: Path, budget: Budget) -> dict[str, floa
     preset = next((word for word in ("cpu", "source") if word in kind.presets), "default")
     words = [
         method, str(data), "--run", str(place / "run"), "--resolution", str(budget.resolution),
-        "--minutes", str(budget.minutes), "--preset", preset, "--seed", str(budget.seed), "--resume",
+        "--minutes", str(budget.minutes), "--preset", preset, "--seed", str(seed), "--resume",
         *(f"--set={key}={value}" for key, value in settings.items()),
     ]  # fmt: skip
     ended = train_apart(words, place / "train.log")
@@ -233,32 +240,48 @@ def _compared(
 
 
 def page(
-    numbers: Mapping[str, Mapping[str, float]], stopped: Mapping[str, str], floors: Mapping[str, float]
+    numbers: Mapping[str, Sequence[Numbers]], stopped: Mapping[str, str], floors: Sequence[Numbers]
 ) -> str:
     """The table in Markdown, best by the second judge first, real cells at the top, unknown numbers empty.
 
+    Args:
+        numbers: method -> columns of each seed, of which the table has means; in brackets the least and the
+            greatest distance of several.
+        stopped: what did not come to an end -> why.
+        floors: columns of real cells against real cells, of each seed.
+
     Example:
-        >>> print(page({"gan": {"KID 2": 0.3}, "auto": {"KID 2": 0.1}}, {"cgan": "NaN"}, {"KID 2": 0.01}))
+        >>> found = {"gan": [{"KID 2": 0.3}], "auto": [{"KID 2": 0.1}, {"KID 2": 0.14}]}
+        >>> print(page(found, {"cgan, seed 0": "NaN"}, [{"KID 2": 0.01}]))
         | | KID | KID 2 | precision | recall | coverage | class | copies | images/s | GiB |
         |---|---|---|---|---|---|---|---|---|---|
         | *real cells* |  | 0.010 |  |  |  |  |  |  |  |
-        | auto |  | 0.100 |  |  |  |  |  |  |  |
+        | auto |  | 0.120 (0.100 to 0.140) |  |  |  |  |  |  |  |
         | gan |  | 0.300 |  |  |  |  |  |  |  |
-        | cgan | stopped: NaN |
+        | cgan, seed 0 | stopped: NaN |
     """
-    ranked = sorted(numbers.items(), key=lambda entry: entry[1].get("KID 2", np.inf))
+    ranked = sorted(numbers.items(), key=lambda entry: mean_of(entry[1]).get("KID 2", np.inf))
     lines = [f"| | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 1) + "|"]
-    for name, found in [("*real cells*", floors), *ranked]:
-        values = [f"{found[column]:.3f}" if column in found else "" for column in COLUMNS]
+    for name, repeats in [("*real cells*", floors), *ranked]:
+        values = [_over_seeds(repeats, column) for column in COLUMNS]
         lines.append(f"| {name} | {' | '.join(values)} |")
     return "\n".join([*lines, *(f"| {name} | stopped: {why} |" for name, why in stopped.items())])
 
 
-def _cells(out: Path, names: Mapping[str, Any], each: int = 2) -> np.ndarray:
+def _over_seeds(repeats: Sequence[Numbers], column: str) -> str:
+    """The mean, with its range where it is the distance of several; empty where a seed lacks it."""
+    values = [each[column] for each in repeats if column in each]
+    if not values or len(values) < len(repeats):
+        return ""
+    span = f" ({min(values):.3f} to {max(values):.3f})" if "KID" in column and len(values) > 1 else ""
+    return f"{np.mean(values):.3f}{span}"
+
+
+def _cells(places: Mapping[str, Path], each: int = 2) -> np.ndarray:
     """A row for each method, the first cells of each class."""
     rows = {}
-    for name in names:
-        manifest = read_manifest(out / name / "set")
+    for name, place in places.items():
+        manifest = read_manifest(place / "set")
         chosen = [
             entry.file
             for label in manifest.header.classes
@@ -266,6 +289,6 @@ def _cells(out: Path, names: Mapping[str, Any], each: int = 2) -> np.ndarray:
                 (image for image in manifest.images if image.label == label), key=lambda image: image.seed
             )[:each]
         ]
-        files = [(out / name / "set" / file).read_bytes() for file in chosen]
+        files = [(place / "set" / file).read_bytes() for file in chosen]
         rows[name] = np.stack([decode_png(content)[0] for content in files])
     return labelled_rows(rows, f"synthetic; the first {each} seeds of each class, nothing chosen")
