@@ -99,10 +99,8 @@ def test_painters_paint_onto_masks_of_validation_cells(tmp_path, monkeypatch):
     assert set(result["numbers"]) == set(generators.PAINTERS), result["stopped"]
     run = Run.open(tmp_path / "seed-0" / "pix2pix" / "run")
     validation = set(Split.load(run.split_path).names("val"))
-    painted = [
-        decode_png(path.read_bytes())[1]["Mask"] for path in run.path.with_name("masks").rglob("*.png")
-    ]
-    assert set(painted) == validation
+    masks = run.path.with_name("masks").rglob("*.png")
+    assert {decode_png(path.read_bytes(), "L")[1]["Mask"] for path in masks} == validation
     assert not (tmp_path / "seed-0" / "syncgan" / "masks").exists()
 
 

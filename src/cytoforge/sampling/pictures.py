@@ -34,7 +34,7 @@ def labelled_rows(rows: Mapping[str, NDArray[np.uint8]], note: str = "synthetic"
     columns = max(len(images) for images in rows.values())
     side = next(iter(rows.values())).shape[1]
     factor = max(1, _CELL // side)
-    names = [name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…" for name in rows]
+    names = [shortened(name) for name in rows]
     left = round(max(font(_FONT).getlength(name) for name in names)) + 3 * GAP
     strips = [_strip(images, columns, factor) for images in rows.values()]
     height = sum(strip.shape[0] + GAP for strip in strips) + _FONT + 2 * GAP
@@ -47,6 +47,18 @@ def labelled_rows(rows: Mapping[str, NDArray[np.uint8]], note: str = "synthetic"
         top += strip.shape[0] + GAP
     pen.text((left, top + GAP), note, (120, 120, 120), font(_FONT - 4), anchor="la")
     return np.asarray(sheet)
+
+
+def shortened(name: str) -> str:
+    """A name that fits beside its row, with its beginning and its end, by which rows are told apart.
+
+    Example:
+        >>> shortened("Superficial-Intermediate: before")
+        'Superficial-I…ediate: before'
+    """
+    if len(name) <= _LONGEST:
+        return name
+    return f"{name[: _LONGEST // 2 - 1]}…{name[-_LONGEST // 2 :]}"
 
 
 def painted_masks(masks: NDArray[np.uint8]) -> NDArray[np.uint8]:
