@@ -155,7 +155,9 @@ def main() -> None:
     lines = [f"| change | {' | '.join(WAYS)} |", "|---" * (len(WAYS) + 1) + "|"]
     for change in (*CHANGES, MIXED):
         tests = [found[change, way] for way in WAYS]
-        shares = [f"{test.flagged[:PLANTED].mean():.0%}{'*' if test.found else ''}" for test in tests]
+        shares = [
+            f"{test.flagged[:PLANTED].mean():.0%}{'*' if test.alarms().found() else ''}" for test in tests
+        ]
         lines.append(f"| {change} | {' | '.join(shares)} |")
     alarms = [found["none", way].flagged[PLANTED:] for way in WAYS]
     lines.append(f"| *unseen cells* | {' | '.join(f'{own.sum()} of {len(own)}' for own in alarms)} |")

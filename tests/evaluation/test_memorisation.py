@@ -112,7 +112,7 @@ def test_every_column_orders_the_sets_by_their_copies(rows) -> None:
 def test_each_image_is_judged_and_blur_is_no_copy(seed, name, copies) -> None:
     train, holdout, sets = table(seed)
     test = judged(train, holdout, sets[name])
-    assert test.found == (copies > 0)
+    assert test.alarms().found() == (copies > 0)
     assert test.flagged[:copies].all()
     assert test.flagged[copies:].sum() <= (25 if name == "blurred" else 15)
 
@@ -125,7 +125,7 @@ def test_false_alarms_of_honest_images_keep_to_the_stated_rate() -> None:
         test = judged(train, holdout, fake)
         shares.append(test.flagged.mean())
         ranges.append(test.honest_range[0] <= test.flagged.sum() <= test.honest_range[1])
-        found.append(test.found)
+        found.append(test.alarms().found())
     assert np.mean(shares) < 0.016
     assert np.mean(ranges) > 0.9
     assert sum(found) <= 2
@@ -225,7 +225,7 @@ def classes_of(train, holdout, fake, copied, seed):
         train: cells of each class.
         holdout: likewise.
         fake: likewise.
-        copied: share.
+        copied: share, one for all classes or one for each.
         seed: of everything.
     """
     rng = np.random.default_rng(seed)
@@ -235,7 +235,8 @@ def classes_of(train, holdout, fake, copied, seed):
         labels = np.repeat(np.arange(len(counts)), counts)
         values = centres[labels] + 1.22 * rng.normal(size=(len(labels), 32))
         sets.append(FeatureSet(values, labels, tuple(map(str, range(len(labels)))), "gaussian", 32))
-    for row in np.flatnonzero(rng.random(len(sets[2].labels)) < copied):
+    shares = np.broadcast_to(copied, len(train))[sets[2].labels]
+    for row in np.flatnonzero(rng.random(len(sets[2].labels)) < shares):
         own = sets[0].values[sets[0].labels == sets[2].labels[row]]
         sets[2].values[row] = rng.choice(own) + 0.05 * rng.normal(size=32)
     look = Look(sets[0].values, sets[1].values[:, None], sets[2].values[:, None])
@@ -249,19 +250,47 @@ def classes_of(train, holdout, fake, copied, seed):
 )
 def test_a_small_holdout_does_not_hide_copies(train, holdout, share) -> None:
     """Against four cells of a class everything looks copied: the exchange has its own threshold."""
-    found = [classes_of(train, holdout, [40] * 5, share, seed)[0].found for seed in range(6)]
+    found = [classes_of(train, holdout, [40] * 5, share, seed)[0].alarms().found() for seed in range(6)]
     assert sum(found) >= 5
-    honest = [classes_of(train, holdout, [40] * 5, 0.0, seed)[0].found for seed in range(6)]
+    honest = [classes_of(train, holdout, [40] * 5, 0.0, seed)[0].alarms().found() for seed in range(6)]
     assert sum(honest) == 0
 
 
 def test_a_rare_class_neither_hides_copies_nor_raises_alarms() -> None:
     for seed in range(4):
         test, flagged = classes_of([280] * 4 + [10], [80] * 4 + [3], [100] * 5, 0.1, seed)
-        assert test.found
+        assert test.alarms().found()
         honest, flagged = classes_of([280] * 4 + [4], [80] * 4 + [1], [100] * 5, 0.0, seed)
-        assert not honest.found
+        assert not honest.alarms().found()
         assert flagged[4] == 0  # its fifth neighbour is of another class: it cannot be checked
+
+
+def test_copies_of_one_class_do_not_hide_in_the_whole_set() -> None:
+    """Sixteen copies of a thousand images are within chance, of two hundred they are not."""
+    first = np.repeat(np.arange(5), 200) == 0
+    whole, own, others, honest = [], [], [], []
+    for seed in range(6):
+        test, _ = classes_of([280] * 5, [80] * 5, [200] * 5, [0.08, 0, 0, 0, 0], seed)
+        whole.append(test.alarms().found())
+        own.append(test.alarms(first).found(looks=5))
+        others.append(test.alarms(~first).found(looks=5))
+        clean, _ = classes_of([280] * 5, [80] * 5, [200] * 5, 0.0, seed)
+        honest.append(clean.alarms(first).found(looks=5))
+    assert sum(own) >= 5
+    assert sum(whole) < sum(own)
+    assert sum(others) + sum(honest) <= 1  # 1 % of honest sets raise the alarm, by an unlucky holdout
+
+
+def test_alarms_by_hand() -> None:
+    """Two of three images are below all nineteen holdout scores, none after the exchange."""
+    test = copy_test(scores_of(np.array([0.1, 0.2, 0.9]), np.linspace(0.5, 1, 19), np.full(3, 0.95)), 0.05)
+    found = test.alarms()
+    assert (found.flagged, found.exchanged) == (2, 0)
+    # beta-binomial (3, 1, 19): P(2 or 3) = (3 B(3, 20) + B(4, 19)) / B(1, 19) = 57/4620 + 3/4620
+    assert found.p_value == pytest.approx(1 / 77)
+    assert found.exchanged_p_value == pytest.approx(1 / 4)
+    last = test.alarms(np.array([False, False, True]))
+    assert (last.flagged, last.p_value, last.exchanged_p_value) == (0, 1, 1)
 
 
 def test_images_that_cannot_be_checked_do_not_push_copies_off_the_page() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cytoforge.evaluation.classes import same_mix
-from cytoforge.evaluation.metrics import ClassCorrectness, Copies, Number, Share
+from cytoforge.evaluation.metrics import ClassCopies, ClassCorrectness, Copies, Number, Share
 from cytoforge.evaluation.verdicts import class_correctness, copying, realism, variety
 
 
@@ -150,6 +150,17 @@ def copies(**changes) -> Copies:
 )
 def test_copying(found, tone) -> None:
     assert copying(found).tone == tone
+
+
+def test_a_class_with_too_many_alarms_is_named() -> None:
+    rare = {
+        "rare": ClassCopies(flagged=12, checked=100, found=True),
+        "b": ClassCopies(flagged=1, checked=400),
+    }
+    found = copying(copies(found=True, flagged=13, classes=rare))
+    assert found.tone == "bad"
+    assert "Too many of one class: rare (12 of 100)" in found.because
+    assert "b (" not in found.because
 
 
 def test_blur_is_the_reason_only_where_it_is() -> None:

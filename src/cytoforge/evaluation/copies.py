@@ -47,9 +47,9 @@ def copy_rule(extractor: str) -> str:
         f"Copy score: distance to the nearest training cell over that to the {NEIGHBOURS}th nearest, over "
         f"all flips and quarter turns, in features of {extractor} and in a coarse 8 x 8 picture, the smaller "
         "of the two. An image is flagged where at most the stated share of holdout cells scores as low. "
-        f"Copies are found where both p-values of the set are below {SURE:g}: that of so many flagged images "
-        "from an honest generator (beta-binomial), and that of so many more than when holdout and training "
-        "change places (binomial)."
+        f"Copies are found where both p-values of the set are below {SURE:g}, or both of one class below "
+        f"{SURE:g} divided by the number of classes: that of so many flagged images from an honest generator "
+        "(beta-binomial), and that of so many more than when holdout and training change places (binomial)."
     )
 
 
@@ -144,13 +144,14 @@ def judge(
         alpha: false-alarm rate of one image.
     """
     test = copy_test(found.scores, alpha)
+    together, classes = test.alarms(), _by_class(test, labels)
     flagged, count = int(test.flagged.sum()), int(found.scores.checked.sum())
     low, high = wilson(flagged, count)
     nearer, nearer_low, nearer_high = nearer_interval(
         features.fake, features.train, features.holdout[:, 0], photos
     )
     return Copies(
-        found=test.found,
+        found=together.found() or any(own.found for own in classes.values()),
         checked=count,
         flagged=flagged,
         false_alarm_rate=test.alpha,
@@ -160,9 +161,9 @@ def judge(
         high=high,
         honest_low=test.honest_range[0],
         honest_high=test.honest_range[1],
-        p_value=test.p_value,
-        exchanged_flagged=test.exchanged,
-        exchanged_p_value=test.exchanged_p_value,
+        p_value=together.p_value,
+        exchanged_flagged=together.exchanged,
+        exchanged_p_value=together.exchanged_p_value,
         train=len(features.train),
         holdout=len(features.holdout),
         share_nearer_to_train=nearer,
@@ -172,7 +173,7 @@ def judge(
         honest_authenticity=float(authentic(features.holdout, features.train).mean()),
         holdout_repeats=float((found.scores.holdout < 0.5 * np.median(found.scores.holdout)).mean()),
         extractor=extractor,
-        classes=_by_class(test, found.scores.checked, labels),
+        classes=classes,
         unchecked=_classes(labels, ~found.scores.checked),
         uncounted=_classes(labels, found.scores.checked & ~found.scores.counted),
         closest=_closest(test, found, files, labels, seeds, train),
@@ -192,13 +193,17 @@ def _classes(labels: Sequence[str], chosen: NDArray[np.bool_]) -> tuple[str, ...
     return tuple(sorted({label for label, own in zip(labels, chosen, strict=True) if own}))
 
 
-def _by_class(test: CopyTest, checked: NDArray[np.bool_], labels: Sequence[str]) -> dict[str, ClassCopies]:
-    own = np.array(labels)
+def _by_class(test: CopyTest, labels: Sequence[str]) -> dict[str, ClassCopies]:
+    classes = {label: np.array(labels) == label for label in sorted(set(labels))}
+    looks = sum(bool((test.counted & own).any()) for own in classes.values())
     return {
         label: ClassCopies(
-            flagged=int(test.flagged[own == label].sum()), checked=int(checked[own == label].sum())
+            flagged=int(test.flagged[own].sum()),
+            checked=int(test.checked[own].sum()),
+            exchanged=int(test.exchanged[own & test.counted].sum()),
+            found=test.alarms(own).found(looks),
         )
-        for label in sorted(set(labels))
+        for label, own in classes.items()
     }
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ Photos = tuple[Sequence[object], Sequence[object]]
 
 NEIGHBOURS = 5
 SURE = 0.01
-"""Both p-values of a whole set must be below this to speak of copies."""
+"""Both p-values of a whole set must be below this to speak of copies, those of a class below a part of it."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,31 @@ class CopyScores:
 
 
 @dataclass(frozen=True)
+class Alarms:
+    """Several images together: a whole set, or its images of one class.
+
+    Attributes:
+        flagged: how many of them are.
+        exchanged: how many are in the same way when holdout and training change places.
+        p_value: chance that an honest generator has at least as many flagged images.
+        exchanged_p_value: chance of so uneven numbers if an image were as likely to be flagged either way.
+    """
+
+    flagged: int
+    exchanged: int
+    p_value: float
+    exchanged_p_value: float
+
+    def found(self, looks: int = 1) -> bool:
+        """Whether there are copies: more are flagged than honest ones are, and than after the exchange.
+
+        Args:
+            looks: how many such groups are asked, of which none may raise a false alarm (Bonferroni).
+        """
+        return max(self.p_value, self.exchanged_p_value) < SURE / looks
+
+
+@dataclass(frozen=True)
 class CopyTest:
     """Each image against the holdout.
 
@@ -137,41 +163,66 @@ class CopyTest:
         p_values: (N,) share of unseen real cells at least as close to training, corrected for the finite
             holdout.
         flagged: (N,) checked and p_value <= alpha.
+        exchanged: (N,) flagged in the same way when holdout and training change places.
+        checked: (N,) images that are tested at all.
+        counted: (N,) images that tests of several go by.
         alpha: false-alarm rate of one image: raised from the wanted one where the holdout is too small for
             it.
         threshold: copy score below which an image is flagged.
-        honest_range: numbers of flagged images, at 95 %, that an honest generator gives.
-        p_value: chance that an honest generator has at least as many flagged images.
-        exchanged: images flagged in the same way when holdout and training change places.
-        exchanged_p_value: chance of so uneven numbers if an image were as likely to be flagged either way.
+        rank: holdout cells, of `size`, from the closest one to the last that still raises an alarm.
+        size: holdout cells.
     """
 
     p_values: Floats
     flagged: NDArray[np.bool_]
+    exchanged: NDArray[np.bool_]
+    checked: NDArray[np.bool_]
+    counted: NDArray[np.bool_]
     alpha: float
     threshold: float
-    honest_range: tuple[int, int]
-    p_value: float
-    exchanged: int
-    exchanged_p_value: float
+    rank: int
+    size: int
+
+    def honest(self, count: int) -> Any:
+        """The distribution of flagged images among so many of an honest generator, frozen (scipy).
+
+        Beta-binomial, not binomial, since all share one holdout.
+        """
+        return stats.betabinom(count, self.rank, self.size + 1 - self.rank)
 
     @property
-    def found(self) -> bool:
-        """Whether there are copies: more are flagged than honest ones are, and than after the exchange."""
-        return max(self.p_value, self.exchanged_p_value) < SURE
+    def honest_range(self) -> tuple[int, int]:
+        """Numbers of flagged images, at 95 %, that an honest generator gives where as many are checked."""
+        expected = self.honest(int(self.checked.sum()))
+        return int(expected.ppf(0.025)), int(expected.ppf(0.975))
+
+    def alarms(self, images: NDArray[np.bool_] | None = None) -> Alarms:
+        """All images that count, or some, together.
+
+        Args:
+            images: (N,) which.
+        """
+        own = self.counted if images is None else self.counted & images
+        count, other = int(self.flagged[own].sum()), int(self.exchanged[own].sum())
+        return Alarms(
+            flagged=count,
+            exchanged=other,
+            p_value=float(np.clip(self.honest(int(own.sum())).sf(count - 1), 0, 1)),
+            exchanged_p_value=float(stats.binom(count + other, 0.5).sf(count - 1)),
+        )
 
 
 def copy_test(scores: CopyScores, alpha: float = 0.01) -> CopyTest:
-    """Test each image for being a copy, and all of them together.
+    """Test each image for being a copy; `alarms` of the result tests several together.
 
     For each image: the conformal p-value (1 + number of holdout scores <= its score) / (H + 1); an image that
-    is as independent of training as the holdout is flagged with probability alpha or less. For all together:
-    these p-values share one holdout, so the number of flagged honest images is beta-binomial, not binomial.
-    Blurred or too typical images can be flagged without being copies, but then they are flagged just as often
-    when the holdout takes the place of training; copies are not. That place is smaller, so that its threshold
-    is that of unseen cells against equally few training cells.
+    is as independent of training as the holdout is flagged with probability alpha or less. For several
+    together: these p-values share one holdout, so the number of flagged honest images is beta-binomial, not
+    binomial. Blurred or too typical images can be flagged without being copies, but then they are flagged
+    just as often when the holdout takes the place of training; copies are not. That place is smaller, so that
+    its threshold is that of unseen cells against equally few training cells.
 
-    Both tests of all together go by the images that count; where none does, by all that are checked.
+    Both tests of several go by the images that count; where none does, by all that are checked.
 
     Args:
         scores: of one search.
@@ -195,20 +246,16 @@ def copy_test(scores: CopyScores, alpha: float = 0.01) -> CopyTest:
     p_values = (1 + np.searchsorted(ordered, scores.fake, side="right")) / (size + 1)
     level = rank / (size + 1)
     flagged = scores.checked & (p_values <= level + 1e-12)
-    counted = scores.counted if scores.counted.any() else scores.checked
-    exchanged = scores.exchanged[counted] < np.sort(scores.alike)[rank - 1]
-    count, other = int(flagged[counted].sum()), int(exchanged.sum())
-    honest, even = stats.betabinom(counted.sum(), rank, size + 1 - rank), stats.binom(count + other, 0.5)
-    expected = stats.betabinom(scores.checked.sum(), rank, size + 1 - rank)
     return CopyTest(
         p_values=p_values,
         flagged=flagged,
+        exchanged=scores.exchanged < np.sort(scores.alike)[rank - 1],
+        checked=scores.checked,
+        counted=scores.counted if scores.counted.any() else scores.checked,
         alpha=max(alpha, level) if rank == 1 else alpha,
         threshold=float(ordered[rank - 1]),
-        honest_range=(int(expected.ppf(0.025)), int(expected.ppf(0.975))),
-        p_value=float(np.clip(honest.sf(count - 1), 0, 1)),
-        exchanged=other,
-        exchanged_p_value=float(even.sf(count - 1)),
+        rank=rank,
+        size=size,
     )
 
 

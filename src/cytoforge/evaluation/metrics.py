@@ -108,17 +108,27 @@ class Closest(Record):
 
 
 class ClassCopies(Record):
-    """Flagged images of one class."""
+    """Flagged images of one class.
+
+    Attributes:
+        flagged: as many are.
+        checked: of so many.
+        exchanged: as many are when holdout and training change places, None where that is unknown.
+        found: whether they are too many by the rule of the whole set, with both p-values below their part for
+            one of so many classes.
+    """
 
     flagged: int
     checked: int
+    exchanged: int | None = None
+    found: bool = False
 
 
 class Copies(Record):
     """Copies of training cells, each image tested against the holdout.
 
     Attributes:
-        found: the verdict; the rule is `Metrics.rules["copies"]`.
+        found: the verdict, on all images or on those of one class; the rule is `Metrics.rules["copies"]`.
         checked: synthetic images of classes with enough training cells.
         flagged: images with p_value within `false_alarm_rate`.
         false_alarm_rate: of one image that is no copy.

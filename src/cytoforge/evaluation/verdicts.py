@@ -211,6 +211,9 @@ def copying(copies: Copies | None) -> Verdict:
         tone, headline = "unsure", "No sign of copies in the classes that could be checked"
     else:
         tone, headline = "good", "No sign that training cells were copied"
+    worst = [f"{name} ({own.flagged} of {own.checked})" for name, own in copies.classes.items() if own.found]
+    if worst:
+        because += f". Too many of one class: {', '.join(worst)}"
     if copies.unchecked:
         because += f". Too few training cells to check: {', '.join(copies.unchecked)}"
     if copies.uncounted:

@@ -16,7 +16,7 @@ from PIL import Image
 from cytoforge.core.errors import CytoforgeError
 from cytoforge.core.files import read_json, write_atomic
 from cytoforge.core.run import Run
-from cytoforge.evaluation.metrics import Measurement, Metrics, Number, Verdict
+from cytoforge.evaluation.metrics import ClassCopies, Measurement, Metrics, Number, Verdict
 from cytoforge.evaluation.morphometry import describe
 from cytoforge.evaluation.verdicts import percent
 from cytoforge.report.page import (
@@ -255,6 +255,8 @@ def _copies(metrics: Metrics, evidence: Evidence, real_images: bool) -> Copies |
     facts = [
         ("suspected", f"{copies.flagged} of {copies.checked} ({percent_span(copies.low, copies.high)})"),
         ("by chance", f"{copies.honest_low} to {copies.honest_high} (p = {shown(copies.p_value)})"),
+        ("suspected with unseen cells in the place of training cells", str(copies.exchanged_flagged)),
+        *_most_suspected(copies.classes),
         ("false alarms of one image", percent(copies.false_alarm_rate)),
         ("threshold of the copy score", shown(copies.threshold)),
         (
@@ -274,6 +276,15 @@ def _copies(metrics: Metrics, evidence: Evidence, real_images: bool) -> Copies |
     shown_pairs = min(_MOST_PAIRS, max(_FEWEST_PAIRS, sum(pair.flagged for pair in evidence.pairs)))
     pairs = [_pair(pair, real_images) for pair in evidence.pairs[:shown_pairs]]
     return Copies(_about(metrics, "copies"), facts, histogram, pairs)
+
+
+def _most_suspected(classes: Mapping[str, ClassCopies]) -> list[tuple[str, str]]:
+    """The fact about the class with most suspected images, where there are any and several classes."""
+    label, most = max(classes.items(), key=lambda entry: entry[1].flagged, default=("", None))
+    if most is None or not most.flagged or len(classes) < 2:
+        return []
+    exchanged = "" if most.exchanged is None else f", with unseen cells in their place {most.exchanged}"
+    return [("most in one class", f"{label}: {most.flagged} of {most.checked}{exchanged}")]
 
 
 def _pair(pair: Pair, real_images: bool) -> PairView:
