@@ -50,7 +50,7 @@ def judged(train: np.ndarray, holdout: np.ndarray, fake: np.ndarray):
 
 def scores_of(fake, holdout, exchanged) -> CopyScores:
     every = np.ones(len(fake), bool)
-    return CopyScores(fake, holdout, exchanged, holdout, every, every)
+    return CopyScores(fake, holdout, exchanged, holdout, np.arange(len(fake)), every, every)
 
 
 @pytest.fixture(scope="module")
@@ -285,12 +285,38 @@ def test_alarms_by_hand() -> None:
     """Two of three images are below all nineteen holdout scores, none after the exchange."""
     test = copy_test(scores_of(np.array([0.1, 0.2, 0.9]), np.linspace(0.5, 1, 19), np.full(3, 0.95)), 0.05)
     found = test.alarms()
-    assert (found.flagged, found.exchanged) == (2, 0)
+    assert (found.flagged, found.cells, found.exchanged) == (2, 2, 0)
     # beta-binomial (3, 1, 19): P(2 or 3) = (3 B(3, 20) + B(4, 19)) / B(1, 19) = 57/4620 + 3/4620
     assert found.p_value == pytest.approx(1 / 77)
     assert found.exchanged_p_value == pytest.approx(1 / 4)
     last = test.alarms(np.array([False, False, True]))
     assert (last.flagged, last.p_value, last.exchanged_p_value) == (0, 1, 1)
+
+
+def test_blurred_images_beside_one_blurred_training_cell_are_not_called_copies() -> None:
+    """All cells but one of the training part are sharp; blurred images resemble that one alone."""
+    rng = np.random.default_rng(0)
+    labels = [np.zeros(count, np.int64) for count in (300, 100, 200)]
+    train, holdout, fake = (
+        FeatureSet(rng.normal(size=(len(own), 32)), own, tuple(map(str, range(len(own)))), "x", 32)
+        for own in labels
+    )
+    blurred = np.full(32, 3.0)
+    train.values[7] = blurred
+    fake.values[:80] = blurred + 0.5 * rng.normal(size=(80, 32))
+    look = Look(train.values, holdout.values[:, None], fake.values[:, None])
+    test = copy_test(search([look], train, holdout, fake).scores)
+    found = test.alarms()
+    assert found.flagged >= 80
+    assert found.exchanged < 10
+    assert found.p_value < 1e-6
+    assert found.cells < 10
+    assert not found.found()
+    fake.values[:80] = train.values[100:180] + 0.01
+    look = Look(train.values, holdout.values[:, None], fake.values[:, None])
+    copied = copy_test(search([look], train, holdout, fake).scores).alarms()
+    assert copied.cells >= 80
+    assert copied.found()
 
 
 def test_images_that_cannot_be_checked_do_not_push_copies_off_the_page() -> None:

@@ -170,6 +170,10 @@ def test_blur_is_the_reason_only_where_it_is() -> None:
     assert few.tone == "unsure"
     assert "see the pairs" in few.headline
     assert "blur does not explain it" in few.because
+    one = copying(copies(flagged=200, exchanged_flagged=0, cells=3, p_value=0.0, exchanged_p_value=0.125))
+    assert one.tone == "unsure"
+    assert "few training cells, 3, are behind all alarms" in one.because
+    assert "blur does not explain" not in one.because
 
 
 def test_what_could_not_be_checked_is_not_called_clean() -> None:

@@ -49,7 +49,8 @@ def copy_rule(extractor: str) -> str:
         "of the two. An image is flagged where at most the stated share of holdout cells scores as low. "
         f"Copies are found where both p-values of the set are below {SURE:g}, or both of one class below "
         f"{SURE:g} divided by the number of classes: that of so many flagged images from an honest generator "
-        "(beta-binomial), and that of so many more than when holdout and training change places (binomial)."
+        "(beta-binomial), and that of so many more training cells behind them than images are flagged when "
+        "holdout and training change places (binomial)."
     )
 
 
@@ -74,12 +75,10 @@ class Search:
 
     Attributes:
         scores: for the test.
-        match: (N,) the training cell that each synthetic image resembles most.
         view: (N,) in which of its views.
     """
 
     scores: CopyScores
-    match: NDArray[np.int64]
     view: NDArray[np.int64]
 
 
@@ -101,7 +100,7 @@ def search(
     exchanged, _, _ = _smallest([nearest(look.fake, look.holdout[theirs, 0]) for look in looks])
     alike, _, _ = _smallest([nearest(look.holdout, look.train[ours]) for look in looks])
     enough, held = (_counts(each, train, holdout, fake)[fake.labels] >= FEWEST for each in (train, holdout))
-    return Search(CopyScores(scores, known, exchanged, alike, enough, enough & held), match, view)
+    return Search(CopyScores(scores, known, exchanged, alike, match, enough, enough & held), view)
 
 
 def _counts(each: FeatureSet, *sets: FeatureSet) -> NDArray[np.int64]:
@@ -162,6 +161,7 @@ def judge(
         honest_low=test.honest_range[0],
         honest_high=test.honest_range[1],
         p_value=together.p_value,
+        cells=together.cells,
         exchanged_flagged=together.exchanged,
         exchanged_p_value=together.exchanged_p_value,
         train=len(features.train),
@@ -222,7 +222,7 @@ def _closest(
             file=files[index],
             label=labels[index],
             seed=seeds[index],
-            train=train[int(found.match[index])],
+            train=train[int(found.scores.match[index])],
             score=float(found.scores.fake[index]),
             p_value=float(test.p_values[index]),
             view=SYMMETRIES[int(found.view[index])],

@@ -142,7 +142,9 @@ class Copies(Record):
         exchanged_flagged: images flagged at the same rate when holdout and training change places, of classes
             with enough holdout cells; about as many as `flagged` where blur or typical images raise the
             alarm, few where copies do.
-        exchanged_p_value: chance that so few of both kinds would be exchanged ones, without copying.
+        exchanged_p_value: chance that so few of these and of `cells` would be exchanged ones, without
+            copying.
+        cells: training cells that flagged images of such classes resemble, None where that is unknown.
         train: training cells.
         holdout: holdout cells.
         share_nearer_to_train: mean chance that an image is nearer to training than to equally many holdout
@@ -174,6 +176,7 @@ class Copies(Record):
     p_value: float
     exchanged_flagged: int
     exchanged_p_value: float
+    cells: int | None = None
     train: int
     holdout: int
     share_nearer_to_train: float

@@ -200,8 +200,14 @@ def copying(copies: Copies | None) -> Verdict:
         headline = (
             "More synthetic cells than chance resemble a training cell: see the pairs before sharing this set"
         )
-        because += f". Against unseen cells in their place {copies.exchanged_flagged} are flagged, so blur "
-        because += "does not explain it, but the alarms are too few to be sure"
+        because += f". Against unseen cells in their place {copies.exchanged_flagged} are flagged, "
+        if copies.cells is not None and 2 * copies.cells < copies.flagged:
+            because += (
+                f"but few training cells, {copies.cells}, are behind all alarms: copies of these, or blurred "
+                "images that resemble a blurred cell"
+            )
+        else:
+            because += "so blur does not explain it, but the alarms are too few to be sure"
     elif leans:
         tone = "unsure"
         headline = (
@@ -211,20 +217,24 @@ def copying(copies: Copies | None) -> Verdict:
         tone, headline = "unsure", "No sign of copies in the classes that could be checked"
     else:
         tone, headline = "good", "No sign that training cells were copied"
-    worst = [f"{name} ({own.flagged} of {own.checked})" for name, own in copies.classes.items() if own.found]
-    if worst:
-        because += f". Too many of one class: {', '.join(worst)}"
-    if copies.unchecked:
-        because += f". Too few training cells to check: {', '.join(copies.unchecked)}"
-    if copies.uncounted:
-        because += f". Too few unseen cells to tell copies from blur: {', '.join(copies.uncounted)}"
     if leans:
         because += (
             f". {percent(copies.share_nearer_to_train)} of synthetic cells are nearer to training photos "
             f"than to equally many unseen ones ({percent(copies.nearer_low)} to "
             f"{percent(copies.nearer_high)}), where 50 % would be chance"
         )
-    return Verdict(topic="copies", tone=tone, headline=headline, because=f"{because}.")
+    return Verdict(topic="copies", tone=tone, headline=headline, because=f"{because}{_of_classes(copies)}.")
+
+
+def _of_classes(copies: Copies) -> str:
+    """What must be said of single classes, each sentence after a full stop."""
+    worst = [f"{name} ({own.flagged} of {own.checked})" for name, own in copies.classes.items() if own.found]
+    told = {
+        "Too many of one class": worst,
+        "Too few training cells to check": copies.unchecked,
+        "Too few unseen cells to tell copies from blur": copies.uncounted,
+    }
+    return "".join(f". {what}: {', '.join(names)}" for what, names in told.items() if names)
 
 
 def warnings(metrics: Metrics, alpha: float) -> list[str]:

@@ -256,6 +256,7 @@ def _copies(metrics: Metrics, evidence: Evidence, real_images: bool) -> Copies |
         ("suspected", f"{copies.flagged} of {copies.checked} ({percent_span(copies.low, copies.high)})"),
         ("by chance", f"{copies.honest_low} to {copies.honest_high} (p = {shown(copies.p_value)})"),
         ("suspected with unseen cells in the place of training cells", str(copies.exchanged_flagged)),
+        *([] if copies.cells is None else [("training cells behind the suspected ones", str(copies.cells))]),
         *_most_suspected(copies.classes),
         ("false alarms of one image", percent(copies.false_alarm_rate)),
         ("threshold of the copy score", shown(copies.threshold)),
