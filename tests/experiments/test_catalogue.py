@@ -73,9 +73,9 @@ def test_numbers_of_a_budget_can_be_changed(tmp_path, monkeypatch, capsys):
         catalogue, "EXPERIMENTS", {"spending": entry, "counting": Experiment("Count.", count)}
     )
     call = ["experiment", "spending", "--out", str(tmp_path / "out"), "--json"]
-    assert cytoforge([*call, "--set", "minutes=30", "--set", "seed=2"]) == 0
+    assert cytoforge([*call, "--set", "minutes=30", "--set", "seeds=2,3"]) == 0
     spent = json.loads(capsys.readouterr().out)["result"]
-    assert (spent["minutes"], spent["seed"], spent["drawn"]) == (30, 2, BUDGETS["smoke"].drawn)
+    assert (spent["minutes"], spent["seeds"], spent["drawn"]) == (30, [2, 3], BUDGETS["smoke"].drawn)
     assert cytoforge([*call, "--set", "minutes=3"]) == 2
     assert "not an empty folder" in capsys.readouterr().err
     assert cytoforge([*call[:-2], str(tmp_path / "new"), "--set", "minuts=3"]) == 2
