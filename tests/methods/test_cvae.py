@@ -69,6 +69,20 @@ def test_turns_reduce_the_losses_and_reconstructions_become_alike():
     assert (made - images).square().mean() < 0.1 * images.square().mean()
 
 
+def test_the_sources_encoder_stays_alive():
+    """With ReLU behind its dense layer the code is the same for all images after a dozen steps."""
+    torch.manual_seed(0)
+    method = SourceCVAE(SourceCVAEConfig(perceptual=0), DataShape(64, ("a", "b")))
+    optimizer, coarse = method.optimizers()["autoencoder"], torch.rand(4, 3, 4, 4) * 2 - 1
+    images = torch.nn.functional.interpolate(coarse, size=64, mode="bilinear")
+    labels = torch.tensor([0, 0, 1, 1])
+    for _ in range(15):
+        optimizer.zero_grad()
+        sum(method.losses(Batch(images, labels, torch.arange(4))).values()).backward()
+        optimizer.step()
+    assert method.encode(images, labels * 0).std(dim=0).max() > 0.3
+
+
 def test_divergence_pulls_codes_to_the_standard_normal():
     method = good(perceptual=0, kl=100.0, learning_rate=3e-3)
     optimizer = method.optimizers()["autoencoder"]
