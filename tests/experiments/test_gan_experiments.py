@@ -99,7 +99,7 @@ def test_a_contest_measures_and_draws(cells, tmp_path):
     outcome = compete(Contestant("gan", SMALL), cells, tmp_path / "run", BUDGET, EYE)
     assert outcome.stopped is None
     assert outcome.images.shape == (8, 32, 32, 3)
-    wanted = {"kid", "precision", "recall", "coverage", "diversity", "nearer_to_train", "seconds"}
+    wanted = {"kid", "precision", "recall", "coverage", "class", "diversity", "nearer_to_train", "seconds"}
     assert set(outcome.numbers) == wanted
     assert set(outcome.losses) == {"discriminator", "r1", "r2", "generator"}
     draw_cells(tmp_path / "cells.png", {"gan": outcome}, cells, BUDGET)

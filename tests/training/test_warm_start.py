@@ -30,7 +30,7 @@ def weights(classes: int) -> dict[str, torch.Tensor]:
     return {f"g/{key}": value.clone() for key, value in networks(classes)["g"].state_dict().items()}
 
 
-def test_known_classes_keep_their_rows_new_ones_get_the_mean_in_any_order() -> None:
+def test_known_classes_keep_their_rows_a_single_new_one_gets_the_mean_in_any_order() -> None:
     before = weights(2)
     after = networks(3)
     warm_start(after, networks(4), before, ("a", "b"), ("b", "new", "a"))
@@ -45,6 +45,29 @@ def test_known_classes_keep_their_rows_new_ones_get_the_mean_in_any_order() -> N
     old = before["g/head.bias"].reshape(2, 2)
     torch.testing.assert_close(got["head.bias"].reshape(3, 2), torch.stack([old[1], old.mean(0), old[0]]))
     torch.testing.assert_close(got["body.weight"], before["g/body.weight"])
+
+
+def test_several_new_classes_are_as_far_apart_as_the_known_ones() -> None:
+    """All at the mean, seven classes of Herlev were still drawn alike after 8,000 images."""
+    before, after = weights(2), networks(4)
+    before["g/embedding.weight"] = torch.tensor([[1.0, 0.0, 2.0], [3.0, 0.0, 2.0]])
+    untrained = after["g"]["embedding"].weight.detach().clone()
+    warm_start(after, networks(5), before, ("a", "b"), ("x", "y", "z", "b"))
+    got = after["g"]["embedding"].weight.detach()
+    torch.testing.assert_close(got[:3].mean(0), torch.tensor([2.0, 0.0, 2.0]))
+    assert got[:3].var(0).mean().item() == pytest.approx(2 / 3)
+    apart, own = got[:3] - got[:3].mean(0), untrained[:3] - untrained[:3].mean(0)
+    torch.testing.assert_close(apart / apart.norm(), own / own.norm())
+    torch.testing.assert_close(got[3], torch.tensor([3.0, 0.0, 2.0]))
+
+
+def test_after_a_single_known_class_new_ones_keep_what_parts_them() -> None:
+    before, after = weights(1), networks(2)
+    untrained = after["g"]["embedding"].weight.detach().clone()
+    warm_start(after, networks(3), before, ("a",), ("x", "y"))
+    got = after["g"]["embedding"].weight.detach()
+    torch.testing.assert_close(got - got.mean(0), untrained - untrained.mean(0))
+    torch.testing.assert_close(got.mean(0), before["g/embedding.weight"][0])
 
 
 def test_equal_numbers_of_other_classes_are_matched_by_name() -> None:
@@ -65,8 +88,8 @@ def test_networks_for_each_class_are_matched_by_name() -> None:
         part.num_batches_tracked.fill_(10 + 10 * number)
     before = {f"g/{key}": value for key, value in source["g"].state_dict().items()}
     warm_start(after, parts(4), before, ("a", "b"), ("b", "new", "a"))
-    assert [part.weight.item() for part in after["g"][1].networks] == [5, 4, 3]
-    assert [int(part.num_batches_tracked) for part in after["g"][1].networks] == [20, 15, 10]
+    assert [part.weight.item() for part in after["g"][1].networks] == [5, 5, 3]
+    assert [int(part.num_batches_tracked) for part in after["g"][1].networks] == [20, 20, 10]
     torch.testing.assert_close(after["g"][0].weight, before["g/0.weight"])
 
 

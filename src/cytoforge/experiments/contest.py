@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from pydantic import Field
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.pipeline import Pipeline
 from torch import Tensor
 
 from cytoforge.core.device import native_precision
@@ -26,6 +29,7 @@ from cytoforge.data.cache import open_cache
 from cytoforge.data.folder import open_cells
 from cytoforge.data.split import Split
 from cytoforge.data.transform import Preparation
+from cytoforge.evaluation.classes import train_classifier
 from cytoforge.evaluation.diversity import class_distances, diversity, precision_recall_density_coverage
 from cytoforge.evaluation.features import Extractor, extract
 from cytoforge.evaluation.fidelity import kernel_distance
@@ -106,14 +110,26 @@ class Cells:
     held_features: NDArray[np.float64]
     photos: Photos
 
+    @cached_property
+    def classifier(self) -> Pipeline | None:
+        """Learned from the features of the training cells; None where there is one class alone."""
+        return train_classifier(self.train_features, self.train_labels) if len(self.classes) > 1 else None
+
+    def recognised(self, features: NDArray[np.float64], labels: NDArray[np.int64]) -> Numbers:
+        """Share of images whose class `classifier` recognises, of all classes alike: {"class": share}."""
+        if self.classifier is None:
+            return {}
+        return {"class": float(balanced_accuracy_score(labels, self.classifier.predict(features)))}
+
 
 @dataclass(frozen=True)
 class Outcome:
     """What a training gave.
 
     Attributes:
-        numbers: "kid", "precision", "recall", "coverage", "diversity" (a share of real cells'),
-            "nearer_to_train" (0.5 without copying), "seconds" of training.
+        numbers: "kid", "precision", "recall", "coverage", "class" (share recognised by a classifier of
+            training cells), "diversity" (a share of real cells'), "nearer_to_train" (0.5 without copying),
+            "seconds" of training.
         losses: name -> (images seen, values).
         images: (classes * drawn, R, R, 3), one class after the other; None where nothing could be drawn.
         stopped: the alarm that ended the training early, or None.
@@ -234,6 +250,7 @@ def measure(images: NDArray[np.uint8], cells: Cells, budget: Budget, extractor: 
     return {
         "kid": kernel_distance(cells.held_features, features),
         **{name: cloud[name] for name in ("precision", "recall", "coverage")},
+        **cells.recognised(features, labels),
         **({} if share is None else {"diversity": share}),
         "nearer_to_train": float(
             nearer_to_train(features, cells.train_features, cells.held_features, cells.photos).mean()
@@ -254,6 +271,7 @@ def floor(cells: Cells, budget: Budget) -> Numbers:
     return {
         "kid": kernel_distance(cells.held_features, real),
         **{name: cloud[name] for name in ("precision", "recall", "coverage")},
+        **cells.recognised(cells.held_features, cells.held_labels),
     }
 
 

@@ -81,7 +81,7 @@ BUDGETS: dict[Scale, Budget] = {
 _NARROW = {"generator_channels": 16, "discriminator_channels": 16, "most_channels": 128}
 _WIDE = {"generator_channels": 32, "discriminator_channels": 32, "most_channels": 256}
 _BARE = {"r1": 0.0, "r2": 0.0}
-_COLUMNS = ("kid", "precision", "recall", "coverage", "diversity", "nearer_to_train", "seconds")
+_COLUMNS = ("kid", "precision", "recall", "coverage", "class", "diversity", "nearer_to_train", "seconds")
 
 
 def contestants(scale: Scale) -> dict[str, Contestant]:
@@ -131,7 +131,8 @@ def run(data: Path | None, out: Path, scale: Scale, budget: Budget | None = None
     for name, entry in contestants(scale).items():
         outcomes[name] = compete(entry, cells, out / "runs" / slug(name), budget, extractor)
     free = "InfoGAN without labels"
-    outcomes[free].numbers.pop("diversity", None)  # its images are of any class
+    for column in ("class", "diversity"):
+        outcomes[free].numbers.pop(column, None)  # its images are of any class
     found = None
     if outcomes[free].images is not None:
         found = information(Run.open(out / "runs" / slug(free)), cells, out / "infogan.png")

@@ -79,7 +79,17 @@ BUDGETS: dict[Scale, Budget] = {
 SOURCES_OWN = {"average_half_life": 1, "symmetry": "", "balanced": False}
 """No moving average, no augmentation, no balance of classes: the source mentions none."""
 
-_COLUMNS = ("kid", "precision", "recall", "coverage", "diversity", "nearer_to_train", "rmse", "seconds")
+_COLUMNS = (
+    "kid",
+    "precision",
+    "recall",
+    "coverage",
+    "class",
+    "diversity",
+    "nearer_to_train",
+    "rmse",
+    "seconds",
+)
 
 
 def contestants(scale: Scale) -> dict[str, Contestant]:

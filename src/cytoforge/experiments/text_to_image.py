@@ -65,7 +65,7 @@ UNTAUGHT, TAUGHT, STEERED = "as it comes", "taught (LoRA)", "onto outlines (Cont
 _KILLED = -9
 """How a process ends that the system takes for too large."""
 
-_COLUMNS = ("kid", "precision", "recall", "coverage", "diversity", "nearer_to_train", "seconds")
+_COLUMNS = ("kid", "precision", "recall", "coverage", "class", "diversity", "nearer_to_train", "seconds")
 
 
 class Budget(contest.Budget):

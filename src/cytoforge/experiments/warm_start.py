@@ -7,11 +7,12 @@ images. An image costs both the same time, so that other work on the machine cha
 
 * The training on simulated cells is not counted: a user would get the weights.
 * All networks start from the weights, critics too, and none is frozen; the optimisers start anew. A known
-  class keeps its weights (the simulated classes have SIPaKMeD's names), a new one starts from the mean of
-  all.
+  class keeps its weights (the simulated classes have SIPaKMeD's names), new ones start around the mean of
+  all, as far apart as the known ones.
 * Measured at several moments, since an early lead may be gone later. Each seed gives one pair; the table has
   the mean, `result.json` every pair.
-* MobileNetV2 judges (KID 2, precision, recall, coverage): `auto` trains against EfficientNet-Lite0 (KID).
+* MobileNetV2 judges (KID 2, precision, recall, coverage, class): `auto` trains against EfficientNet-Lite0
+  (KID).
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ STARTS = ("scratch", "warm")
 EACH = 3
 """Cells of each class in the picture."""
 
-COLUMNS = ("KID", "KID 2", "precision", "recall", "coverage", "images/s")
+COLUMNS = ("KID", "KID 2", "precision", "recall", "coverage", "class", "images/s")
 SIMULATED = "simulated cells only (`cytoforge phantom`, {} of each class, {} px, seed 0)"
 
 
