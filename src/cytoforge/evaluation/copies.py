@@ -49,8 +49,9 @@ def copy_rule(extractor: str) -> str:
         "of the two. An image is flagged where at most the stated share of holdout cells scores as low. "
         f"Copies are found where both p-values of the set are below {SURE:g}, or both of one class below "
         f"{SURE:g} divided by the number of classes: that of so many flagged images from an honest generator "
-        "(beta-binomial), and that of so many more training cells behind them than images are flagged when "
-        "holdout and training change places (binomial)."
+        "(beta-binomial; those beside the training cell that most resemble count as one), and of so many "
+        "more training cells behind them than images are flagged when holdout and training change places "
+        "(binomial)."
     )
 
 

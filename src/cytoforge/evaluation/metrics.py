@@ -138,7 +138,8 @@ class Copies(Record):
         high: upper end.
         honest_low: flagged images that an honest generator has at least, at 95 %.
         honest_high: at most.
-        p_value: chance that an honest generator has so many flagged images.
+        p_value: chance that an honest generator has so many flagged images, of which those beside the
+            training cell that most of them resemble count as one.
         exchanged_flagged: images flagged at the same rate when holdout and training change places, of classes
             with enough holdout cells; about as many as `flagged` where blur or typical images raise the
             alarm, few where copies do.
